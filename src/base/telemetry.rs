@@ -1,0 +1,122 @@
+//! Names of what is measured. Every counter and every log target carries the name of its stage.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The label of a counter that is split by one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct By {
+    /// The connector, channel or help desk concerned; empty where there is none.
+    pub name: String,
+    /// What came of it.
+    pub result: String,
+}
+
+impl By {
+    /// A label pair.
+    pub fn new(name: &str, result: &str) -> Self {
+        By { name: name.to_owned(), result: result.to_owned() }
+    }
+}
+
+/// A counter split by name and result.
+pub type Counts = Family<By, Counter<u64, AtomicU64>>;
+
+/// Everything that is measured. Cloning shares the counters.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// Requests at `/in/<channel>` by channel and outcome.
+    pub intake: Counts,
+    /// Seconds from the end of a provider's request to our answer.
+    pub acknowledgement: Histogram,
+    /// Outcomes of normalizing by connector and outcome.
+    pub normalized: Counts,
+    /// Decisions by queue and result (`policy`, `fallback`, `breach`).
+    pub decided: Counts,
+    /// Attempts to deliver to help desks by name and result.
+    pub delivered: Counts,
+    /// Sends to customers by channel and result.
+    pub sent: Counts,
+    /// Files fetched by channel and result.
+    pub media: Counts,
+    /// Entries journaled and not yet applied.
+    pub pending_entries: Gauge<i64, AtomicI64>,
+    /// Events not yet delivered, over all help desks.
+    pub pending_events: Gauge<i64, AtomicI64>,
+    /// CPU seconds by stage, sampled.
+    pub stage_seconds: Family<Stage, Histogram>,
+}
+
+/// The label of a figure that is split by stage.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Stage {
+    /// The stage's name, as in the architecture.
+    pub stage: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero, registered.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("segue");
+        let counts = |registry: &mut Registry, name: &str, help: &str| {
+            let counts = Counts::default();
+            registry.register(name, help, counts.clone());
+            counts
+        };
+        let intake = counts(&mut registry, "intake_requests", "Requests at /in/ by channel and outcome");
+        let normalized = counts(&mut registry, "normalized_items", "Items of payloads by connector and outcome");
+        let decided = counts(&mut registry, "decisions", "Decisions by queue and by who decided");
+        let delivered = counts(&mut registry, "deliveries", "Attempts to deliver by help desk and result");
+        let sent = counts(&mut registry, "sends", "Sends to customers by channel and result");
+        let media = counts(&mut registry, "media", "Files fetched by channel and result");
+        let acknowledgement = Histogram::new([0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]);
+        registry.register_with_unit(
+            "acknowledgement",
+            "Time from the end of a provider's request to our answer",
+            Unit::Seconds,
+            acknowledgement.clone(),
+        );
+        let (pending_entries, pending_events) = (Gauge::default(), Gauge::default());
+        registry.register("pending_entries", "Entries journaled and not yet applied", pending_entries.clone());
+        registry.register("pending_events", "Events not yet delivered, over all help desks", pending_events.clone());
+        let stage_seconds = Family::<Stage, Histogram>::new_with_constructor(|| {
+            Histogram::new([0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1])
+        });
+        registry.register_with_unit("stage", "Time spent in a stage", Unit::Seconds, stage_seconds.clone());
+        Metrics {
+            registry: Arc::new(registry),
+            intake,
+            acknowledgement,
+            normalized,
+            decided,
+            delivered,
+            sent,
+            media,
+            pending_entries,
+            pending_events,
+            stage_seconds,
+        }
+    }
+
+    /// The figures in OpenMetrics text.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}

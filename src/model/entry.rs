@@ -1,0 +1,216 @@
+//! Journal entries: everything that can change state, as it entered.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::outbound::Outbound;
+use crate::base::Timestamp;
+use crate::base::id::{EntryId, InteractionId, SendId};
+
+/// What kind of thing entered. The number is what the store keeps; it is never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// A provider's request, verified.
+    Webhook = 1,
+    /// An API command.
+    Command = 2,
+    /// What a caller who waited was really answered.
+    Answered = 3,
+    /// The outcome of a send to a customer.
+    SendOutcome = 4,
+    /// The outcome of fetching a file.
+    Media = 5,
+}
+
+impl EntryKind {
+    /// The kind that the store keeps under `number`.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Webhook, Self::Command, Self::Answered, Self::SendOutcome, Self::Media]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// One entry as read back from the journal.
+#[derive(Clone)]
+pub struct Entry {
+    /// Its place in the journal: rises with time, gaps allowed.
+    pub position: i64,
+    /// Its id.
+    pub id: EntryId,
+    /// What kind of thing it is.
+    pub kind: EntryKind,
+    /// The configured channel it came by; empty for what comes by none.
+    pub channel: String,
+    /// When it was received.
+    pub at: Timestamp,
+    /// Whether somebody waits for its effect: such entries go ahead of the backlog.
+    pub interactive: bool,
+    /// What entered.
+    pub body: EntryBody,
+}
+
+/// What entered: a small JSON head and raw bytes.
+#[derive(Clone, Default)]
+pub struct EntryBody {
+    /// For a webhook the [`RequestHead`]; for anything else the command or outcome itself, as JSON.
+    pub head: Bytes,
+    /// For a webhook the raw body, byte for byte; else empty.
+    pub raw: Bytes,
+}
+
+/// The head of a provider's request, as far as a connector may need it again.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RequestHead {
+    /// The method.
+    #[serde(rename = "m")]
+    pub method: String,
+    /// The full public URL with its query: what URL signatures are made over.
+    #[serde(rename = "u")]
+    pub url: String,
+    /// The headers that the connector's manifest asks to keep, names in lower case.
+    #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// How its authenticity was checked.
+    #[serde(rename = "v")]
+    pub verified_by: String,
+}
+
+/// What became of a send to a customer.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum SendResult {
+    /// The provider took it.
+    Accepted {
+        /// The provider's ids of what it made of it, in order.
+        provider_ids: Vec<String>,
+    },
+    /// The provider will not take it.
+    Refused {
+        /// The provider's code, if it gave one.
+        code: Option<String>,
+        /// The provider's words, cut to 200 characters.
+        title: String,
+    },
+    /// It may or may not have been taken; it is not tried again.
+    Uncertain {
+        /// What happened on the wire, in plain words.
+        title: String,
+    },
+}
+
+/// The head of a [`EntryKind::SendOutcome`] entry.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct SendOutcome {
+    /// Which send.
+    pub send: SendId,
+    /// What became of it.
+    #[serde(flatten)]
+    pub result: SendResult,
+}
+
+/// The head of a [`EntryKind::Media`] entry.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct MediaOutcome {
+    /// Whose part it is.
+    pub interaction: InteractionId,
+    /// Which part, from 0.
+    pub part: usize,
+    /// The content as it now lies here, or why it does not.
+    pub blob: super::part::Blob,
+}
+
+/// The head of an [`EntryKind::Answered`] entry.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The entry that was answered.
+    pub entry: EntryId,
+    /// The HTTP status that was sent.
+    pub status: u16,
+    /// The media type that was sent.
+    pub content_type: String,
+    /// The body that was sent.
+    pub body: String,
+    /// `policy`, or `default` if the policy was late or had no opinion.
+    pub source: String,
+}
+
+/// The head of a [`EntryKind::Command`] entry: what an API client or a person at the command line asks for.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Answer the customer by their own channel.
+    Reply {
+        /// In which conversation.
+        conversation: crate::base::id::ConversationId,
+        /// Who answers.
+        agent: Option<String>,
+        /// What is sent; addressing is filled in when it is applied.
+        message: ReplyMessage,
+    },
+    /// Write an internal note.
+    Note {
+        /// In which conversation.
+        conversation: crate::base::id::ConversationId,
+        /// Who writes.
+        agent: Option<String>,
+        /// The note.
+        text: crate::base::Pii<String>,
+    },
+    /// Give the conversation an owner, or take the owner away.
+    Assign {
+        /// Which conversation.
+        conversation: crate::base::id::ConversationId,
+        /// The agent, or nobody.
+        agent: Option<String>,
+    },
+    /// Close the story.
+    Resolve {
+        /// Which conversation.
+        conversation: crate::base::id::ConversationId,
+        /// Who closes it.
+        agent: Option<String>,
+        /// With what result, in the operator's words.
+        disposition: Option<String>,
+    },
+    /// Open the story again.
+    Reopen {
+        /// Which conversation.
+        conversation: crate::base::id::ConversationId,
+        /// Who opens it.
+        agent: Option<String>,
+    },
+    /// Apply a quarantined entry again.
+    RetryQuarantined {
+        /// Which entry.
+        entry: EntryId,
+    },
+}
+
+/// What an agent says to a customer, before addressing.
+#[derive(Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplyMessage {
+    /// The text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<crate::base::Pii<String>>,
+    /// Media, buttons and the like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<super::outbound::OutboundPart>,
+    /// The interaction to answer or quote; the latest of the customer's if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_reply_to: Option<InteractionId>,
+    /// Whether to answer in public where the interaction is public; else a private reply is sent where the channel can.
+    #[serde(default)]
+    pub public: bool,
+}
+
+/// A send that the state has planned: what the deliver stage claims.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedSend {
+    /// The message.
+    pub message: Outbound,
+    /// The outbound interaction that shows it in the story.
+    pub interaction: InteractionId,
+}

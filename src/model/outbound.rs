@@ -1,0 +1,58 @@
+//! What we send to a customer.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::identifier::Identifier;
+use super::part::PartType;
+use crate::base::Pii;
+use crate::base::id::SendId;
+
+/// One message to a customer, as the core hands it to a connector for rendering.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outbound {
+    /// Its id: goes out as the idempotency key where the provider takes one.
+    pub id: SendId,
+    /// The configured channel that it leaves by.
+    pub channel: String,
+    /// Our address on it.
+    pub account: String,
+    /// To whom.
+    pub to: Identifier,
+    /// The provider's thread to answer in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<Pii<String>>,
+    /// The provider's id of the message to quote or to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// Whether the answer is itself public.
+    #[serde(default)]
+    pub public: bool,
+    /// The text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Pii<String>>,
+    /// Media, buttons and the like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<OutboundPart>,
+}
+
+/// One part of an outbound message.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutboundPart {
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: PartType,
+    /// Where the provider can fetch it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<Pii<String>>,
+    /// Its caption, or its text where it cannot be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Pii<String>>,
+    /// For choices: what can be chosen, id to title, in order of id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub choices: BTreeMap<String, Pii<String>>,
+}
