@@ -1,1 +1,276 @@
-//! Room `store`.
+//! Floor 3: journal, state and outbox behind small capabilities.
+//!
+//! The rooms above see traits and plain rows, never SQL. [`Journal`] takes entries and says when they are durable;
+//! [`StateRead`] is what a decision reads; [`StateWrite`] commits whole [`Changeset`]s, each in one transaction with the
+//! applied record of its entry; [`Outbox`] holds what is still to be delivered; [`Catalog`] answers the questions of
+//! people. Two invariants live here: what a future of this room has reported as done is on disk, and a changeset whose
+//! assertions no longer hold changes nothing.
+
+mod changeset;
+mod rows;
+pub mod sqlite;
+mod tail;
+
+pub use changeset::{
+    Assert, Changeset, Committed, ConversationWrite, CustomerWrite, EventWrite, InteractionUpdate, InteractionWrite,
+    MediaWrite, MessageStateWrite, SendWrite,
+};
+pub use rows::{
+    Appended, AppliedRow, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent, DueMedia, DueSend,
+    FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry, Numbers, QuarantineRow,
+    SideRow, ThreadKey, TokenRow,
+};
+pub use tail::Tail;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
+use crate::base::{Result, Timestamp};
+use crate::model::{Entry, ItemKey};
+
+/// The capabilities together. Cloning shares them.
+#[derive(Clone)]
+pub struct Store {
+    /// Entries: the acknowledgement point.
+    pub journal: Arc<dyn Journal>,
+    /// What decisions read.
+    pub state: Arc<dyn StateRead>,
+    /// Where decisions are committed.
+    pub commits: Arc<dyn StateWrite>,
+    /// What is still to be delivered, sent or fetched.
+    pub outbox: Arc<dyn Outbox>,
+    /// What people and programs look up.
+    pub catalog: Arc<dyn Catalog>,
+    /// What grows old.
+    pub retention: Arc<dyn Retention>,
+}
+
+/// The durable log.
+pub trait Journal: Send + Sync {
+    /// Appends an entry. When the future is ready the entry is on disk, or was there already under the same delivery
+    /// key: then the original's place is given and nothing is appended.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the journal takes nothing now (the caller must not acknowledge), `Io` if the disk refused.
+    fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>>;
+
+    /// Entries that were committed, in order, as they come; see [`Tail`].
+    fn tail(&self) -> Arc<Tail<Entry>>;
+
+    /// Entries after `position` that are not applied, oldest first; of one channel only, if one is named.
+    fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>>;
+
+    /// One entry by its id, with whether it is applied.
+    fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>>;
+
+    /// One entry by its delivery key.
+    fn entry_by_key(&self, key: [u8; 16]) -> BoxFuture<'_, Result<Option<FoundEntry>>>;
+
+    /// How many entries wait to be applied.
+    fn pending_count(&self) -> BoxFuture<'_, Result<u64>>;
+
+    /// Whether the journal takes entries now.
+    fn healthy(&self) -> bool;
+}
+
+/// What a decision reads. Reads are consistent per row; the commit asserts what matters.
+pub trait StateRead: Send + Sync {
+    /// Fresh numbers for rows that are about to be made. Gaps do no harm.
+    fn numbers(&self) -> Arc<dyn Numbers>;
+
+    /// Customers that hold any of these identifiers, with the place of the identifier in `keys`.
+    fn customers_by_identifier<'a>(
+        &'a self,
+        keys: &'a [IdentifierKey],
+    ) -> BoxFuture<'a, Result<Vec<(usize, CustomerRow)>>>;
+
+    /// One customer.
+    fn customer(&self, no: i64) -> BoxFuture<'_, Result<Option<CustomerRow>>>;
+
+    /// The conversation that a provider's thread belongs to.
+    fn conversation_by_thread(&self, key: ThreadKey) -> BoxFuture<'_, Result<Option<ConversationRow>>>;
+
+    /// The customer's open conversations, the latest first.
+    fn open_conversations(&self, customer: i64, limit: usize) -> BoxFuture<'_, Result<Vec<ConversationRow>>>;
+
+    /// One conversation by number.
+    fn conversation(&self, no: i64) -> BoxFuture<'_, Result<Option<ConversationRow>>>;
+
+    /// One conversation by id.
+    fn conversation_by_id(&self, id: ConversationId) -> BoxFuture<'_, Result<Option<ConversationRow>>>;
+
+    /// The interaction that an item became.
+    fn interaction_by_item(&self, item: ItemKey) -> BoxFuture<'_, Result<Option<InteractionRow>>>;
+
+    /// One interaction by id.
+    fn interaction_by_id(&self, id: InteractionId) -> BoxFuture<'_, Result<Option<InteractionRow>>>;
+
+    /// The interactions of a conversation, the latest first, with `seq` below `before`.
+    fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>>;
+
+    /// The latest interactions of a customer in brief: each a [`crate::model::Recent`] as JSON.
+    fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<String>>>;
+
+    /// What is known of a provider's message apart from its own content.
+    fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>>;
+
+    /// A planned send.
+    fn send(&self, id: SendId) -> BoxFuture<'_, Result<Option<DueSend>>>;
+
+    /// The latest outbound messages to a thread sent up to a time and not yet in `state`: whom a watermark covers.
+    fn sent_in_thread(&self, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>>;
+
+    /// The notes of the gateway under a name: when a once-per reply was last sent, and the like.
+    fn side(&self, key: [u8; 16]) -> BoxFuture<'_, Result<Option<SideRow>>>;
+}
+
+/// Where decisions become state.
+pub trait StateWrite: Send + Sync {
+    /// Commits changesets, each whole or not at all, in their order. When the future is ready the outcome is on disk.
+    ///
+    /// # Errors
+    ///
+    /// An error concerns the whole batch and leaves none of it; a conflict of one changeset is a [`Committed`] value.
+    fn commit(&self, batch: Vec<Changeset>) -> BoxFuture<'static, Result<Vec<Committed>>>;
+}
+
+/// What is still to be delivered, sent or fetched.
+pub trait Outbox: Send + Sync {
+    /// Tells the store which help desks exist and what they subscribe to, so that events become due for them.
+    fn subscribe(&self, helpdesks: Vec<Subscription>);
+
+    /// Due events of a help desk in feed order, as they are committed; see [`Tail`].
+    fn due_tail(&self, helpdesk: &str) -> Arc<Tail<DueEvent>>;
+
+    /// Due events of a help desk after a feed number, oldest first.
+    fn due_events(&self, helpdesk: String, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>>>;
+
+    /// Due events of one conversation, oldest first.
+    fn due_of_conversation(
+        &self,
+        helpdesk: String,
+        conversation: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<DueEvent>>>;
+
+    /// Marks events delivered. Grouped with other writes; losing the mark costs a repeated delivery, nothing else.
+    fn delivered(&self, helpdesk: &str, events: Vec<i64>);
+
+    /// Records a failed attempt and when to try again.
+    fn attempt_failed(
+        &self,
+        helpdesk: String,
+        event: i64,
+        next_at: Timestamp,
+        error: String,
+    ) -> BoxFuture<'static, Result<()>>;
+
+    /// Gives an event up: it becomes a dead letter.
+    fn dead_letter(&self, helpdesk: String, event: i64, error: String) -> BoxFuture<'static, Result<()>>;
+
+    /// Makes dead letters due again; all of a help desk, or one event. Gives how many.
+    fn revive(&self, helpdesk: Option<String>, event: Option<EventId>) -> BoxFuture<'static, Result<u64>>;
+
+    /// Sends to customers that are due by `now`.
+    fn due_sends(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<DueSend>>>;
+
+    /// Commits the intent to send, before the wire. False if somebody else has it.
+    fn intend(&self, send: SendId) -> BoxFuture<'static, Result<bool>>;
+
+    /// Takes an intent back: certainly nothing was sent. Tried again at `next_at`.
+    fn withdraw(&self, send: SendId, next_at: Timestamp, error: String) -> BoxFuture<'static, Result<()>>;
+
+    /// Sends whose intent was committed and whose outcome is unknown, from before this process.
+    fn unresolved_sends(&self) -> BoxFuture<'_, Result<Vec<DueSend>>>;
+
+    /// Files that are due to be fetched by `now`.
+    fn due_media(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<DueMedia>>>;
+
+    /// Puts the fetching of a file off.
+    fn media_failed(&self, media: DueMedia, next_at: Timestamp) -> BoxFuture<'static, Result<()>>;
+
+    /// How many events are due over all help desks.
+    fn due_count(&self) -> BoxFuture<'_, Result<u64>>;
+
+    /// Wakes when sends or files may have become due.
+    fn wake(&self) -> Arc<tokio::sync::Notify>;
+}
+
+/// What a help desk subscribes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// The help desk's name.
+    pub helpdesk: String,
+    /// Numbers of event types.
+    pub types: Vec<u8>,
+    /// Channels; all, if empty.
+    pub channels: Vec<String>,
+}
+
+impl Subscription {
+    /// Whether an event of this type from this channel is wanted.
+    pub fn wants(&self, kind: u8, channel: &str) -> bool {
+        self.types.contains(&kind) && (self.channels.is_empty() || self.channels.iter().any(|c| c == channel))
+    }
+}
+
+/// What people and programs look up.
+pub trait Catalog: Send + Sync {
+    /// Events after a feed number, oldest first; never past one that is not yet committed.
+    fn feed(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>>;
+
+    /// The highest feed number.
+    fn feed_end(&self) -> tokio::sync::watch::Receiver<i64>;
+
+    /// The feed number of an event.
+    fn feed_position(&self, id: EventId) -> BoxFuture<'_, Result<Option<i64>>>;
+
+    /// One customer by id.
+    fn customer_by_id(&self, id: CustomerId) -> BoxFuture<'_, Result<Option<CustomerRow>>>;
+
+    /// A customer's interactions, the latest first, below a number.
+    fn customer_timeline(&self, latest: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>>;
+
+    /// Quarantined items, the latest first.
+    fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>>;
+
+    /// Dead letters, the latest first.
+    fn dead_letters(
+        &self,
+        helpdesk: Option<String>,
+        before: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<DeadLetter>>>;
+
+    /// API tokens.
+    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenRow>>>;
+
+    /// Keeps a token's hash.
+    fn add_token(&self, token: TokenRow) -> BoxFuture<'static, Result<()>>;
+
+    /// Ends a token. False if there is none of this id.
+    fn revoke_token(&self, id: String) -> BoxFuture<'static, Result<bool>>;
+
+    /// Counts of rows by table, for tests and for people.
+    fn counts(&self) -> BoxFuture<'_, Result<std::collections::BTreeMap<String, i64>>>;
+}
+
+/// What grows old.
+pub trait Retention: Send + Sync {
+    /// Takes out one batch of what is older than its class allows; gives how many rows went.
+    fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>>;
+}
+
+/// Until when each class of data is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Cutoffs {
+    /// Raw requests older than this become stubs.
+    pub raw: Timestamp,
+    /// Delivery keys older than this are forgotten.
+    pub dedupe: Timestamp,
+    /// Events older than this that are delivered everywhere go.
+    pub events: Timestamp,
+}

@@ -1,0 +1,422 @@
+//! Writing a changeset: check what it asserts, then write all of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::open::failed;
+use super::writer::{Subscriber, Writer};
+use crate::base::Result;
+use crate::model::ConversationState;
+use crate::store::{Assert, Changeset, Committed, ConversationWrite, CustomerWrite, DueEvent, EventWrite, StateWrite};
+
+/// The engine that applied: part of the applied record, so that replay knows whether equality can be demanded.
+const ENGINE: &str = concat!("segue ", env!("CARGO_PKG_VERSION"));
+
+pub(super) struct SqliteCommits {
+    pub(super) writer: Arc<Writer>,
+}
+
+impl StateWrite for SqliteCommits {
+    fn commit(&self, batch: Vec<Changeset>) -> BoxFuture<'static, Result<Vec<Committed>>> {
+        self.writer.commit(batch)
+    }
+}
+
+/// Where a changeset leaves what must be handed on once the group is on disk.
+pub(super) struct Sink<'a> {
+    pub(super) due: &'a mut Vec<Vec<DueEvent>>,
+    pub(super) feed: &'a mut Option<i64>,
+    pub(super) wake: &'a mut bool,
+}
+
+/// Applies one changeset inside the writer's transaction.
+pub(super) fn apply(
+    connection: &Connection,
+    changeset: Changeset,
+    subscribers: &[Subscriber],
+    bundles: &mut HashMap<String, i64>,
+    sink: &mut Sink<'_>,
+) -> Result<Committed> {
+    if !still_pending(connection, changeset.position).map_err(failed)? {
+        return Ok(Committed::AlreadyApplied);
+    }
+    for assert in &changeset.asserts {
+        if !holds(connection, assert).map_err(failed)? {
+            return Ok(Committed::Conflict);
+        }
+    }
+    let bundle = bundle_number(connection, &changeset.bundle, bundles).map_err(failed)?;
+    // A unique key that nobody asserted may still refuse: then this changeset alone is taken back, not its group.
+    let before: Vec<usize> = sink.due.iter().map(Vec::len).collect();
+    connection.prepare_cached("SAVEPOINT changeset").and_then(|mut s| s.execute([])).map_err(failed)?;
+    let outcome = match write(connection, changeset, bundle, subscribers, sink) {
+        Ok(apply_no) => Committed::Done(apply_no),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            tracing::warn!(target: "segue::commit", error = %error, "a changeset met a unique key it did not assert");
+            connection.execute_batch("ROLLBACK TO changeset").map_err(failed)?;
+            sink.due.iter_mut().zip(before).for_each(|(due, length)| due.truncate(length));
+            Committed::Conflict
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    connection.prepare_cached("RELEASE changeset").and_then(|mut s| s.execute([])).map_err(failed)?;
+    Ok(outcome)
+}
+
+fn still_pending(connection: &Connection, position: i64) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM pending WHERE position = ?1")?.exists([position])
+}
+
+/// Whether what was read still holds.
+fn holds(connection: &Connection, assert: &Assert) -> rusqlite::Result<bool> {
+    let version = |sql: &str, no: i64| -> rusqlite::Result<Option<i64>> {
+        connection.prepare_cached(sql)?.query_row([no], |row| row.get(0)).optional()
+    };
+    let absent =
+        |sql: &str, key: &[u8]| -> rusqlite::Result<bool> { Ok(!connection.prepare_cached(sql)?.exists([key])?) };
+    match assert {
+        Assert::Customer(no, expected) => {
+            Ok(version("SELECT version FROM customer WHERE no = ?1", *no)? == Some(*expected))
+        }
+        Assert::Conversation(no, expected) => {
+            Ok(version("SELECT version FROM conversation WHERE no = ?1", *no)? == Some(*expected))
+        }
+        Assert::IdentifierFree(key) => absent("SELECT 1 FROM identifier WHERE key = ?1", &key.0),
+        Assert::ItemFree(item) => absent("SELECT 1 FROM interaction WHERE item = ?1", &item.0),
+        Assert::Thread(key, expected) => {
+            let found = connection
+                .prepare_cached("SELECT conversation FROM thread WHERE key = ?1")?
+                .query_row([key.0.as_slice()], |row| row.get::<_, i64>(0))
+                .optional()?;
+            Ok(found == *expected)
+        }
+    }
+}
+
+fn bundle_number(connection: &Connection, hash: &str, known: &mut HashMap<String, i64>) -> rusqlite::Result<i64> {
+    if let Some(no) = known.get(hash) {
+        return Ok(*no);
+    }
+    connection.prepare_cached("INSERT INTO bundle (hash) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([hash])?;
+    let no = connection.query_row("SELECT no FROM bundle WHERE hash = ?1", [hash], |row| row.get(0))?;
+    known.insert(hash.to_owned(), no);
+    Ok(no)
+}
+
+fn write(
+    connection: &Connection,
+    changeset: Changeset,
+    bundle: i64,
+    subscribers: &[Subscriber],
+    sink: &mut Sink<'_>,
+) -> rusqlite::Result<i64> {
+    connection.prepare_cached("DELETE FROM pending WHERE position = ?1")?.execute([changeset.position])?;
+    for customer in &changeset.customers {
+        write_customer(connection, customer)?;
+    }
+    for (key, customer) in &changeset.identifiers {
+        connection
+            .prepare_cached("INSERT INTO identifier (key, customer) VALUES (?1, ?2)")?
+            .execute((key.0.as_slice(), customer))?;
+    }
+    write_events(connection, &changeset, subscribers, sink)?;
+    for (key, conversation) in &changeset.threads {
+        connection
+            .prepare_cached(
+                "INSERT INTO thread (key, conversation) VALUES (?1, ?2)
+                 ON CONFLICT (key) DO UPDATE SET conversation = excluded.conversation",
+            )?
+            .execute((key.0.as_slice(), conversation))?;
+    }
+    write_interactions(connection, &changeset)?;
+    for message in &changeset.messages {
+        connection
+            .prepare_cached(
+                "INSERT INTO message (key, state) VALUES (?1, ?2)
+                 ON CONFLICT (key) DO UPDATE SET state = excluded.state",
+            )?
+            .execute((message.key.0.as_slice(), json(&message.state)))?;
+    }
+    write_outgoing(connection, &changeset, sink)?;
+    for reason in &changeset.quarantined {
+        connection
+            .prepare_cached(
+                "INSERT INTO quarantine (position, reason, at)
+                 SELECT ?1, ?2, at FROM entry WHERE position = ?1",
+            )?
+            .execute((changeset.position, reason))?;
+    }
+    for no in &changeset.released {
+        connection.prepare_cached("DELETE FROM quarantine WHERE position = ?1")?.execute([no])?;
+    }
+    for (key, at) in &changeset.sides {
+        connection
+            .prepare_cached(
+                "INSERT INTO side (key, at) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET at = excluded.at",
+            )?
+            .execute((key.as_slice(), at.millis()))?;
+    }
+    connection
+        .prepare_cached("INSERT INTO applied (position, bundle, engine, facts) VALUES (?1, ?2, ?3, ?4)")?
+        .insert((changeset.position, bundle, ENGINE, changeset.facts.as_ref().map(|f| f.as_bytes())))
+}
+
+/// JSON of our own plain types, which always serialize.
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn write_customer(connection: &Connection, write: &CustomerWrite) -> rusqlite::Result<()> {
+    let row = &write.row;
+    if write.new {
+        connection
+            .prepare_cached(
+                "INSERT INTO customer (no, id, version, created_at, latest, profile) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute((
+                row.no,
+                row.id.as_bytes().as_slice(),
+                row.version,
+                row.created_at.millis(),
+                row.latest,
+                json(&row.profile),
+            ))?;
+    } else if write.profile_changed {
+        connection
+            .prepare_cached("UPDATE customer SET version = ?2, latest = ?3, profile = ?4 WHERE no = ?1")?
+            .execute((row.no, row.version, row.latest, json(&row.profile)))?;
+    } else {
+        connection.prepare_cached("UPDATE customer SET version = ?2, latest = ?3 WHERE no = ?1")?.execute((
+            row.no,
+            row.version,
+            row.latest,
+        ))?;
+    }
+    Ok(())
+}
+
+/// Conversations and their events: an event's place in the feed is given here, and the conversation remembers its latest.
+fn write_events(
+    connection: &Connection,
+    changeset: &Changeset,
+    subscribers: &[Subscriber],
+    sink: &mut Sink<'_>,
+) -> rusqlite::Result<()> {
+    for conversation in &changeset.conversations {
+        let mut latest_event = if conversation.new { 0 } else { latest_event(connection, conversation.row.no)? };
+        let own = || changeset.events.iter().filter(|event| event.conversation == conversation.row.no);
+        let mut sequence = conversation.row.event_seq - own().count() as i64;
+        for event in own() {
+            sequence += 1;
+            latest_event = write_event(connection, event, sequence, latest_event, subscribers, sink)?;
+        }
+        write_conversation(connection, conversation, latest_event)?;
+    }
+    Ok(())
+}
+
+fn latest_event(connection: &Connection, conversation: i64) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT latest_event FROM conversation WHERE no = ?1")?
+        .query_row([conversation], |row| row.get(0))
+}
+
+fn write_event(
+    connection: &Connection,
+    event: &EventWrite,
+    sequence: i64,
+    before: i64,
+    subscribers: &[Subscriber],
+    sink: &mut Sink<'_>,
+) -> rusqlite::Result<i64> {
+    let no = connection
+        .prepare_cached(
+            "INSERT INTO event (id, kind, conversation, sequence, before, channel, at, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .insert((
+            event.id.as_bytes().as_slice(),
+            event.kind as u8,
+            event.conversation,
+            sequence,
+            before,
+            &event.channel,
+            event.at.millis(),
+            event.body.as_ref(),
+        ))?;
+    *sink.feed = Some(no);
+    for (subscriber, due) in subscribers.iter().zip(sink.due.iter_mut()) {
+        if !subscriber.subscription.wants(event.kind as u8, &event.channel) {
+            continue;
+        }
+        let previous = previous_due(connection, subscriber, before)?;
+        connection
+            .prepare_cached("INSERT INTO due (helpdesk, event, conversation, previous) VALUES (?1, ?2, ?3, ?4)")?
+            .execute((&subscriber.subscription.helpdesk, no, event.conversation, previous))?;
+        due.push(DueEvent {
+            no,
+            id: event.id,
+            conversation: event.conversation,
+            attempts: 0,
+            next_at: event.at,
+            body: event.body.clone(),
+            previous,
+        });
+    }
+    Ok(no)
+}
+
+/// The sequence of the event before it in the conversation that this help desk wants, going back by the chain.
+fn previous_due(connection: &Connection, subscriber: &Subscriber, mut before: i64) -> rusqlite::Result<i64> {
+    const FAR_ENOUGH: usize = 1000;
+    for _ in 0..FAR_ENOUGH {
+        if before == 0 {
+            return Ok(0);
+        }
+        let found = connection
+            .prepare_cached("SELECT kind, channel, sequence, before FROM event WHERE no = ?1")?
+            .query_row([before], |row| {
+                Ok((row.get::<_, u8>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
+            })
+            .optional()?;
+        match found {
+            None => return Ok(0),
+            Some((kind, channel, sequence, _)) if subscriber.subscription.wants(kind, &channel) => return Ok(sequence),
+            Some((_, _, _, further)) => before = further,
+        }
+    }
+    Ok(0)
+}
+
+pub(super) fn state_number(state: ConversationState) -> i64 {
+    match state {
+        ConversationState::Open => 0,
+        ConversationState::Resolved => 1,
+    }
+}
+
+fn write_conversation(connection: &Connection, write: &ConversationWrite, latest_event: i64) -> rusqlite::Result<()> {
+    let row = &write.row;
+    let links = (!row.links.is_empty()).then(|| json(&row.links));
+    if write.new {
+        connection
+            .prepare_cached(
+                "INSERT INTO conversation (no, id, version, customer, state, public, seq, event_seq, opened_at,
+                                           updated_at, latest, latest_event, queue, owner, links)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            )?
+            .execute(rusqlite::params![
+                row.no,
+                row.id.as_bytes().as_slice(),
+                row.version,
+                row.customer,
+                state_number(row.state),
+                row.public,
+                row.seq,
+                row.event_seq,
+                row.opened_at.millis(),
+                row.updated_at.millis(),
+                row.latest,
+                latest_event,
+                row.queue,
+                row.owner,
+                links,
+            ])?;
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "UPDATE conversation SET version = ?2, state = ?3, seq = ?4, event_seq = ?5, updated_at = ?6, latest = ?7,
+                                     latest_event = ?8, queue = ?9, owner = ?10, links = ?11
+             WHERE no = ?1",
+        )?
+        .execute(rusqlite::params![
+            row.no,
+            row.version,
+            state_number(row.state),
+            row.seq,
+            row.event_seq,
+            row.updated_at.millis(),
+            row.latest,
+            latest_event,
+            row.queue,
+            row.owner,
+            links,
+        ])?;
+    Ok(())
+}
+
+fn write_interactions(connection: &Connection, changeset: &Changeset) -> rusqlite::Result<()> {
+    for interaction in &changeset.interactions {
+        connection
+            .prepare_cached(
+                "INSERT INTO interaction (no, id, item, conversation, seq, before_in_conversation, customer,
+                                          before_of_customer, outbound, brief, body, decision)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
+            .execute((
+                interaction.no,
+                interaction.id.as_bytes().as_slice(),
+                interaction.item.as_ref().map(|item| item.0.as_slice()),
+                interaction.conversation,
+                interaction.seq,
+                interaction.before_in_conversation,
+                interaction.customer,
+                interaction.before_of_customer,
+                interaction.outbound,
+                interaction.brief.as_bytes(),
+                interaction.body.as_bytes(),
+                interaction.decision.as_ref().map(|d| d.as_bytes()),
+            ))?;
+    }
+    for update in &changeset.updates {
+        connection
+            .prepare_cached("UPDATE interaction SET body = ?2 WHERE no = ?1")?
+            .execute((update.no, update.body.as_bytes()))?;
+    }
+    Ok(())
+}
+
+fn write_outgoing(connection: &Connection, changeset: &Changeset, sink: &mut Sink<'_>) -> rusqlite::Result<()> {
+    for send in &changeset.sends {
+        connection
+            .prepare_cached(
+                "INSERT INTO send (id, state, conversation, created_at, next_at, attempts, planned)
+                 VALUES (?1, 0, ?2, ?3, ?3, 0, ?4)",
+            )?
+            .execute((
+                send.planned.message.id.as_bytes().as_slice(),
+                send.conversation,
+                send.at.millis(),
+                json(&send.planned),
+            ))?;
+        *sink.wake = true;
+    }
+    for id in &changeset.sends_done {
+        connection.prepare_cached("UPDATE send SET state = 2 WHERE id = ?1")?.execute([id.as_bytes().as_slice()])?;
+    }
+    for media in &changeset.media {
+        connection
+            .prepare_cached(
+                "INSERT INTO media (interaction, part, interaction_id, channel, attempts, next_at)
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5) ON CONFLICT DO NOTHING",
+            )?
+            .execute((
+                media.interaction,
+                media.part as i64,
+                media.interaction_id.as_bytes().as_slice(),
+                &media.channel,
+                media.at.millis(),
+            ))?;
+        *sink.wake = true;
+    }
+    for (interaction, part) in &changeset.media_done {
+        connection
+            .prepare_cached("DELETE FROM media WHERE interaction = ?1 AND part = ?2")?
+            .execute((interaction, *part as i64))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! The default backend: SQLite in WAL mode with `synchronous=FULL`.
+//!
+//! One writer thread owns the only connection that writes and groups whatever waits into one transaction; readers have
+//! connections of their own. One process per data directory, held by a lock on a file in it.
+
+mod catalog;
+mod commit;
+mod journal;
+mod open;
+mod outbox;
+mod read;
+mod retention;
+mod state;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::{Numbers, Store};
+use crate::base::Result;
+
+pub use open::{Locked, Options};
+
+/// A store on SQLite, with the lock on its directory.
+pub struct Opened {
+    /// The capabilities.
+    pub store: Store,
+    /// Ends the writer when dropped last, after everything that waits is written.
+    pub guard: Arc<writer::Writer>,
+    /// Set once the disk refused in a way that must not be retried (`reliability`: a failed sync): stop and restart.
+    pub broken: tokio::sync::watch::Receiver<bool>,
+}
+
+/// Opens or creates the store in `directory`.
+///
+/// # Errors
+///
+/// `Config` if another process holds the directory, if the schema is newer than this program, or if SQLite did not take
+/// the settings that durability needs; `Io` if the disk refused.
+pub fn open(directory: &Path, options: Options) -> Result<Opened> {
+    let files = open::Files::open(directory, &options)?;
+    let numbers = Arc::new(Counters::read(&files)?);
+    let readers = Arc::new(read::Readers::new(files.path.clone(), options.readers));
+    let writer = writer::Writer::start(files, &options)?;
+    let broken = writer.broken();
+    let store = Store {
+        journal: Arc::new(journal::SqliteJournal { writer: writer.clone(), readers: readers.clone() }),
+        state: Arc::new(state::SqliteState { readers: readers.clone(), numbers }),
+        commits: Arc::new(commit::SqliteCommits { writer: writer.clone() }),
+        outbox: Arc::new(outbox::SqliteOutbox { writer: writer.clone(), readers: readers.clone() }),
+        catalog: Arc::new(catalog::SqliteCatalog { writer: writer.clone(), readers }),
+        retention: Arc::new(retention::SqliteRetention { writer: writer.clone() }),
+    };
+    Ok(Opened { store, guard: writer, broken })
+}
+
+/// Numbers for new rows: counted up in memory from what the tables hold.
+struct Counters {
+    customer: AtomicI64,
+    conversation: AtomicI64,
+    interaction: AtomicI64,
+}
+
+impl Counters {
+    fn read(files: &open::Files) -> Result<Self> {
+        let highest = |table: &str| -> Result<AtomicI64> {
+            let sql = format!("SELECT coalesce(max(no), 0) FROM {table}");
+            let highest = files.connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map_err(open::failed)?;
+            Ok(AtomicI64::new(highest))
+        };
+        Ok(Counters {
+            customer: highest("customer")?,
+            conversation: highest("conversation")?,
+            interaction: highest("interaction")?,
+        })
+    }
+}
+
+impl Numbers for Counters {
+    fn customer(&self) -> i64 {
+        self.customer.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn conversation(&self) -> i64 {
+        self.conversation.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn interaction(&self) -> i64 {
+        self.interaction.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

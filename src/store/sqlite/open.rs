@@ -1,0 +1,163 @@
+//! Opening: the lock, the settings that durability needs, the schema.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::base::{Error, Kind, Result, Retry, Side};
+
+/// The oldest SQLite that is free of the WAL-reset bug (<https://sqlite.org/wal.html>).
+const OLDEST_SQLITE: i32 = 3_051_003;
+/// The schema this program reads and writes.
+const SCHEMA: i64 = 1;
+
+/// Settings that matter for speed and memory, never for durability.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many reading connections are kept.
+    pub readers: usize,
+    /// Page cache of the writer in KiB.
+    pub writer_cache_kib: i64,
+    /// Page cache of each reader in KiB.
+    pub reader_cache_kib: i64,
+    /// How many entries the tail of the journal holds in memory.
+    pub tail: usize,
+    /// How long a group may collect before it is committed, in milliseconds.
+    pub group_ms: u64,
+    /// Pages in the write-ahead log before it is moved into the database.
+    pub checkpoint_pages: u32,
+    /// Whether an append is reported before it is on disk. Exists only so that the crash test can show that it notices.
+    pub acknowledge_before_commit: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            readers: 3,
+            writer_cache_kib: 24 * 1024,
+            reader_cache_kib: 4 * 1024,
+            tail: 8192,
+            group_ms: 10,
+            checkpoint_pages: 8192,
+            acknowledge_before_commit: false,
+        }
+    }
+}
+
+/// Proof that this process alone uses the data directory; held as long as the store is open.
+pub struct Locked(#[allow(dead_code, reason = "held for its lock")] File);
+
+/// The opened database with its lock.
+pub(super) struct Files {
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) lock: Locked,
+}
+
+/// Translates an error of SQLite.
+pub(super) fn failed(error: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode;
+    let (kind, retry) = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => (Kind::Unavailable, Retry::Later),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (Kind::Unavailable, Retry::Now),
+        Some(ErrorCode::ConstraintViolation) => (Kind::Conflict, Retry::Now),
+        _ => (Kind::Io, Retry::Later),
+    };
+    Error::new(kind, "the database refused").on_side(Side::Us).with_retry(retry).because(error)
+}
+
+impl Files {
+    pub(super) fn open(directory: &Path, options: &Options) -> Result<Files> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(Error::config(format!("SQLite {} can lose data in WAL mode", rusqlite::version())));
+        }
+        let place = || format!("data directory {}", directory.display());
+        std::fs::create_dir_all(directory).map_err(|e| Error::io("failed to create", e).context(place()))?;
+        let lock = lock(directory)?;
+        let path = directory.join("segue.db");
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
+        let mut connection = Connection::open_with_flags(&path, flags).map_err(|e| failed(e).context(place()))?;
+        settle(&connection, options).map_err(|e| e.context(place()))?;
+        migrate(&mut connection).map_err(|e| e.context(place()))?;
+        // The names of the database and its log are durable only once their directory is.
+        for directory in
+            [Some(directory), directory.parent().filter(|p| !p.as_os_str().is_empty())].into_iter().flatten()
+        {
+            sync_directory(directory).map_err(|e| e.context(place()))?;
+        }
+        Ok(Files { path, connection, lock })
+    }
+}
+
+fn lock(directory: &Path) -> Result<Locked> {
+    let path = directory.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| Error::io("failed to open the lock", e).context(path.display().to_string()))?;
+    file.try_lock().map_err(|_| {
+        Error::config("another segue process uses this data directory; stop it first, or give this one its own `data`")
+            .context(directory.display().to_string())
+    })?;
+    Ok(Locked(file))
+}
+
+/// Makes the entries of a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| Error::io("failed to sync the directory", e).context(directory.display().to_string()))
+}
+
+fn settle(connection: &Connection, options: &Options) -> Result<()> {
+    let set = |name: &str, value: String| connection.pragma_update(None, name, value).map_err(failed);
+    set("journal_mode", "WAL".into())?;
+    set("synchronous", "FULL".into())?;
+    set("mmap_size", "0".into())?;
+    set("cell_size_check", "ON".into())?;
+    set("trusted_schema", "OFF".into())?;
+    set("cache_size", format!("-{}", options.writer_cache_kib))?;
+    set("wal_autocheckpoint", options.checkpoint_pages.to_string())?;
+    set("journal_size_limit", (64 * 1024 * 1024).to_string())?;
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |r| r.get(0)).map_err(failed)?;
+    let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |r| r.get(0)).map_err(failed)?;
+    if mode != "wal" || synchronous != 2 {
+        return Err(Error::config(format!(
+            "the file system does not support durable storage (journal_mode {mode}, synchronous {synchronous})"
+        )));
+    }
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<()> {
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(failed)?;
+    if found > SCHEMA {
+        return Err(Error::config(format!(
+            "the database has schema {found} and this program knows {SCHEMA}; use a newer segue"
+        )));
+    }
+    if found < 1 {
+        let transaction = connection.transaction().map_err(failed)?;
+        transaction.execute_batch(include_str!("schema.sql")).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A connection that only reads.
+pub(super) fn reader(path: &Path, cache_kib: i64) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.pragma_update(None, "query_only", "ON").map_err(failed)?;
+    connection.pragma_update(None, "cache_size", format!("-{cache_kib}")).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}

@@ -1,0 +1,251 @@
+//! What is still to be delivered, sent or fetched, on SQLite.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rusqlite::{Connection, Row};
+
+use super::read::Readers;
+use super::state::read_json;
+use super::writer::{Subscriber, Writer};
+use crate::base::id::{EventId, InteractionId, SendId};
+use crate::base::{Result, Timestamp};
+use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail};
+
+/// How many due events of a help desk are held in memory.
+const DUE_TAIL: usize = 4096;
+
+pub(super) struct SqliteOutbox {
+    pub(super) writer: Arc<Writer>,
+    pub(super) readers: Arc<Readers>,
+}
+
+const DUE: &str = "d.event, e.id, d.conversation, d.attempts, d.next_at, e.body, d.previous";
+
+fn due_event(row: &Row<'_>) -> rusqlite::Result<DueEvent> {
+    Ok(DueEvent {
+        no: row.get(0)?,
+        id: EventId::from_bytes(row.get(1)?),
+        conversation: row.get(2)?,
+        attempts: row.get(3)?,
+        next_at: Timestamp::from_millis(row.get(4)?),
+        body: Bytes::from(row.get::<_, Vec<u8>>(5)?),
+        previous: row.get(6)?,
+    })
+}
+
+pub(super) const SEND: &str = "id, planned, attempts, created_at, conversation, state";
+
+pub(super) fn send_row(row: &Row<'_>) -> rusqlite::Result<DueSend> {
+    Ok(DueSend {
+        id: SendId::from_bytes(row.get(0)?),
+        planned: read_json(row, 1)?,
+        attempts: row.get(2)?,
+        created_at: Timestamp::from_millis(row.get(3)?),
+        conversation: row.get(4)?,
+        state: match row.get::<_, i64>(5)? {
+            0 => "planned",
+            1 => "intended",
+            _ => "done",
+        }
+        .to_owned(),
+    })
+}
+
+fn collect<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare_cached(sql)?.query_map(parameters, read)?.collect()
+}
+
+impl Outbox for SqliteOutbox {
+    fn subscribe(&self, helpdesks: Vec<Subscription>) {
+        let mut subscribers = self.writer.subscribers.lock();
+        let next = helpdesks
+            .into_iter()
+            .map(|subscription| {
+                let known = subscribers.iter().find(|s| s.subscription.helpdesk == subscription.helpdesk);
+                let tail = known.map_or_else(|| Arc::new(Tail::new(DUE_TAIL)), |s| s.tail.clone());
+                Subscriber { subscription, tail }
+            })
+            .collect();
+        *subscribers = Arc::new(next);
+    }
+
+    fn due_tail(&self, helpdesk: &str) -> Arc<Tail<DueEvent>> {
+        let subscribers = self.writer.subscribers.lock();
+        let known = subscribers.iter().find(|s| s.subscription.helpdesk == helpdesk);
+        known.map_or_else(|| Arc::new(Tail::new(1)), |s| s.tail.clone())
+    }
+
+    fn due_events(&self, helpdesk: String, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>>> {
+        self.readers.apart(move |connection| {
+            let sql = format!(
+                "SELECT {DUE} FROM due d JOIN event e ON e.no = d.event
+                 WHERE d.helpdesk = ?1 AND d.event > ?2 ORDER BY d.event LIMIT ?3"
+            );
+            collect(connection, &sql, (&helpdesk, after, limit as i64), due_event)
+        })
+    }
+
+    fn due_of_conversation(
+        &self,
+        helpdesk: String,
+        conversation: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<DueEvent>>> {
+        self.readers.apart(move |connection| {
+            let sql = format!(
+                "SELECT {DUE} FROM due d JOIN event e ON e.no = d.event
+                 WHERE d.helpdesk = ?1 AND d.conversation = ?2 ORDER BY d.event LIMIT ?3"
+            );
+            collect(connection, &sql, (&helpdesk, conversation, limit as i64), due_event)
+        })
+    }
+
+    fn delivered(&self, helpdesk: &str, events: Vec<i64>) {
+        self.writer.delivered(helpdesk, events);
+    }
+
+    fn attempt_failed(
+        &self,
+        helpdesk: String,
+        event: i64,
+        next_at: Timestamp,
+        error: String,
+    ) -> BoxFuture<'static, Result<()>> {
+        self.writer.job(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE due SET attempts = attempts + 1, next_at = ?3, error = ?4
+                     WHERE helpdesk = ?1 AND event = ?2",
+                )?
+                .execute((&helpdesk, event, next_at.millis(), &error))?;
+            Ok(())
+        })
+    }
+
+    fn dead_letter(&self, helpdesk: String, event: i64, error: String) -> BoxFuture<'static, Result<()>> {
+        self.writer.job(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO dead (event, helpdesk, conversation, previous, attempts, error, at)
+                     SELECT d.event, d.helpdesk, d.conversation, d.previous, d.attempts + 1, ?3, e.at
+                       FROM due d JOIN event e ON e.no = d.event WHERE d.helpdesk = ?1 AND d.event = ?2
+                     ON CONFLICT DO NOTHING",
+                )?
+                .execute((&helpdesk, event, &error))?;
+            connection
+                .prepare_cached("DELETE FROM due WHERE helpdesk = ?1 AND event = ?2")?
+                .execute((&helpdesk, event))?;
+            Ok(())
+        })
+    }
+
+    fn revive(&self, helpdesk: Option<String>, event: Option<EventId>) -> BoxFuture<'static, Result<u64>> {
+        let subscribers = self.writer.subscribers.clone();
+        let revived = self.writer.job(move |connection| {
+            let no = match event {
+                None => None,
+                Some(id) => Some(connection.query_row(
+                    "SELECT coalesce((SELECT no FROM event WHERE id = ?1), -1)",
+                    [id.as_bytes().as_slice()],
+                    |row| row.get::<_, i64>(0),
+                )?),
+            };
+            let which = "(?1 IS NULL OR helpdesk = ?1) AND (?2 IS NULL OR event = ?2)";
+            connection
+                .prepare_cached(&format!(
+                    "INSERT INTO due (helpdesk, event, conversation, previous)
+                 SELECT helpdesk, event, conversation, previous FROM dead WHERE {which} ON CONFLICT DO NOTHING"
+                ))?
+                .execute((&helpdesk, no))?;
+            let gone =
+                connection.prepare_cached(&format!("DELETE FROM dead WHERE {which}"))?.execute((&helpdesk, no))?;
+            Ok(gone as u64)
+        });
+        async move {
+            let count = revived.await?;
+            if count > 0 {
+                // What came back lies before the ends of the tails: their readers must look at the disk again.
+                subscribers.lock().iter().for_each(|s| s.tail.fall_behind());
+            }
+            Ok(count)
+        }
+        .boxed()
+    }
+
+    fn due_sends(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<DueSend>>> {
+        self.readers.apart(move |connection| {
+            let sql = format!("SELECT {SEND} FROM send WHERE state = 0 AND next_at <= ?1 ORDER BY id LIMIT ?2");
+            collect(connection, &sql, (now.millis(), limit as i64), send_row)
+        })
+    }
+
+    fn intend(&self, send: SendId) -> BoxFuture<'static, Result<bool>> {
+        self.writer.job(move |connection| {
+            let changed = connection
+                .prepare_cached("UPDATE send SET state = 1, attempts = attempts + 1 WHERE id = ?1 AND state = 0")?
+                .execute([send.as_bytes().as_slice()])?;
+            Ok(changed == 1)
+        })
+    }
+
+    fn withdraw(&self, send: SendId, next_at: Timestamp, error: String) -> BoxFuture<'static, Result<()>> {
+        self.writer.job(move |connection| {
+            connection
+                .prepare_cached("UPDATE send SET state = 0, next_at = ?2, error = ?3 WHERE id = ?1 AND state = 1")?
+                .execute((send.as_bytes().as_slice(), next_at.millis(), &error))?;
+            Ok(())
+        })
+    }
+
+    fn unresolved_sends(&self) -> BoxFuture<'_, Result<Vec<DueSend>>> {
+        self.readers.apart(|connection| {
+            collect(connection, &format!("SELECT {SEND} FROM send WHERE state = 1 ORDER BY id"), [], send_row)
+        })
+    }
+
+    fn due_media(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<DueMedia>>> {
+        self.readers.apart(move |connection| {
+            let sql = "SELECT interaction, interaction_id, part, channel, attempts FROM media
+                       WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2";
+            collect(connection, sql, (now.millis(), limit as i64), |row| {
+                Ok(DueMedia {
+                    interaction: row.get(0)?,
+                    interaction_id: InteractionId::from_bytes(row.get(1)?),
+                    part: row.get::<_, i64>(2)?.max(0) as usize,
+                    channel: row.get(3)?,
+                    attempts: row.get(4)?,
+                })
+            })
+        })
+    }
+
+    fn media_failed(&self, media: DueMedia, next_at: Timestamp) -> BoxFuture<'static, Result<()>> {
+        self.writer.job(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE media SET attempts = attempts + 1, next_at = ?3 WHERE interaction = ?1 AND part = ?2",
+                )?
+                .execute((media.interaction, media.part as i64, next_at.millis()))?;
+            Ok(())
+        })
+    }
+
+    fn due_count(&self) -> BoxFuture<'_, Result<u64>> {
+        self.readers.apart(|connection| {
+            let count: i64 = connection.prepare_cached("SELECT count(*) FROM due")?.query_row([], |row| row.get(0))?;
+            Ok(count.max(0) as u64)
+        })
+    }
+
+    fn wake(&self) -> Arc<tokio::sync::Notify> {
+        self.writer.wake.clone()
+    }
+}

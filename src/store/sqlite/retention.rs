@@ -1,0 +1,66 @@
+//! Pruning in batches, on SQLite.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use rusqlite::Connection;
+
+use super::writer::Writer;
+use crate::base::Result;
+use crate::store::{Cutoffs, Retention};
+
+pub(super) struct SqliteRetention {
+    pub(super) writer: Arc<Writer>,
+}
+
+impl Retention for SqliteRetention {
+    fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>> {
+        self.writer.job(move |connection| {
+            let raw = walk(connection, "raw", before.raw.millis(), batch, "head = x'', raw = NULL")?;
+            let dedupe = walk(connection, "dedupe", before.dedupe.millis(), batch, "delivery = NULL")?;
+            let events = connection
+                .prepare_cached(
+                    "DELETE FROM event WHERE no IN (
+                         SELECT e.no FROM event e WHERE e.at < ?1
+                            AND NOT EXISTS (SELECT 1 FROM due d WHERE d.event = e.no)
+                            AND NOT EXISTS (SELECT 1 FROM dead d WHERE d.event = e.no)
+                            AND e.no < (SELECT max(no) FROM event)
+                         ORDER BY e.no LIMIT ?2)",
+                )?
+                .execute((before.events.millis(), batch as i64))?;
+            Ok((raw + dedupe + events) as u64)
+        })
+    }
+}
+
+/// Takes the next entries of a class that are applied and old enough, and empties what the class covers.
+fn walk(connection: &Connection, class: &str, before: i64, batch: usize, set: &str) -> rusqlite::Result<usize> {
+    let from: i64 =
+        connection.query_row("SELECT coalesce((SELECT position FROM pruned WHERE class = ?1), 0)", [class], |row| {
+            row.get(0)
+        })?;
+    // The walk stops at the first entry that is still pending or too young, so that nothing is passed over.
+    let to: i64 = connection.query_row(
+        "SELECT coalesce(max(position), ?1) FROM (
+             SELECT position FROM entry
+              WHERE position > ?1 AND at < ?2
+                AND position < coalesce((SELECT min(position) FROM pending), 9223372036854775807)
+                AND position < coalesce((SELECT min(position) FROM quarantine), 9223372036854775807)
+              ORDER BY position LIMIT ?3)",
+        (from, before, batch as i64),
+        |row| row.get(0),
+    )?;
+    if to <= from {
+        return Ok(0);
+    }
+    let changed = connection
+        .prepare_cached(&format!("UPDATE entry SET {set} WHERE position > ?1 AND position <= ?2"))?
+        .execute((from, to))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO pruned (class, position) VALUES (?1, ?2)
+             ON CONFLICT (class) DO UPDATE SET position = excluded.position",
+        )?
+        .execute((class, to))?;
+    Ok(changed)
+}

@@ -1,0 +1,275 @@
+//! What decisions read, on SQLite. These reads run on the thread that asks: the threads that apply entries may block.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::outbox::send_row;
+use super::read::Readers;
+use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
+use crate::base::{Result, Timestamp};
+use crate::model::{ConversationState, ItemKey};
+use crate::store::{
+    ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
+    StateRead, ThreadKey,
+};
+
+pub(super) struct SqliteState {
+    pub(super) readers: Arc<Readers>,
+    pub(super) numbers: Arc<dyn Numbers>,
+}
+
+pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    // Bytes in the store, text here: what we wrote was text, and damage must not end a read.
+    Ok(String::from_utf8_lossy(row.get_ref(column)?.as_blob().unwrap_or_default()).into_owned())
+}
+
+/// Reads JSON that this program wrote.
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    serde_json::from_slice(row.get_ref(column)?.as_blob().unwrap_or_default())
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(e)))
+}
+
+pub(super) const CUSTOMER: &str = "c.no, c.id, c.version, c.created_at, c.latest, c.profile";
+
+pub(super) fn customer(row: &Row<'_>) -> rusqlite::Result<CustomerRow> {
+    Ok(CustomerRow {
+        no: row.get(0)?,
+        id: CustomerId::from_bytes(row.get(1)?),
+        version: row.get(2)?,
+        created_at: Timestamp::from_millis(row.get(3)?),
+        latest: row.get(4)?,
+        profile: read_json(row, 5)?,
+    })
+}
+
+const CONVERSATION: &str = "v.no, v.id, v.version, v.customer, v.state, v.public, v.seq, v.event_seq, v.opened_at,
+                            v.updated_at, v.latest, v.queue, v.owner, v.links";
+
+fn conversation(row: &Row<'_>) -> rusqlite::Result<ConversationRow> {
+    Ok(ConversationRow {
+        no: row.get(0)?,
+        id: ConversationId::from_bytes(row.get(1)?),
+        version: row.get(2)?,
+        customer: row.get(3)?,
+        state: if row.get::<_, i64>(4)? == 0 { ConversationState::Open } else { ConversationState::Resolved },
+        public: row.get(5)?,
+        seq: row.get(6)?,
+        event_seq: row.get(7)?,
+        opened_at: Timestamp::from_millis(row.get(8)?),
+        updated_at: Timestamp::from_millis(row.get(9)?),
+        latest: row.get(10)?,
+        queue: row.get(11)?,
+        owner: row.get(12)?,
+        links: if row.get_ref(13)?.as_blob_or_null().unwrap_or_default().is_none() {
+            Vec::new()
+        } else {
+            read_json(row, 13)?
+        },
+    })
+}
+
+const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
+
+fn interaction(row: &Row<'_>) -> rusqlite::Result<InteractionRow> {
+    let decision = row.get_ref(6)?.as_blob_or_null().unwrap_or_default();
+    Ok(InteractionRow {
+        no: row.get(0)?,
+        id: InteractionId::from_bytes(row.get(1)?),
+        conversation: row.get(2)?,
+        seq: row.get(3)?,
+        customer: row.get(4)?,
+        body: text(row, 5)?,
+        decision: decision.map(|d| String::from_utf8_lossy(d).into_owned()),
+    })
+}
+
+fn one_conversation(
+    connection: &Connection,
+    condition: &str,
+    key: impl rusqlite::ToSql,
+) -> rusqlite::Result<Option<ConversationRow>> {
+    let sql = format!("SELECT {CONVERSATION} FROM conversation v WHERE {condition}");
+    connection.prepare_cached(&sql)?.query_row([key], conversation).optional()
+}
+
+fn one_interaction(
+    connection: &Connection,
+    condition: &str,
+    key: impl rusqlite::ToSql,
+) -> rusqlite::Result<Option<InteractionRow>> {
+    let sql = format!("SELECT {INTERACTION} FROM interaction i WHERE {condition}");
+    connection.prepare_cached(&sql)?.query_row([key], interaction).optional()
+}
+
+/// Which of the two chains through the interactions to follow.
+#[derive(Clone, Copy)]
+pub(super) enum Chain {
+    Conversation,
+    Customer,
+}
+
+/// Follows a chain back from the interaction `latest`.
+pub(super) fn chain(
+    connection: &Connection,
+    chain: Chain,
+    latest: i64,
+    limit: usize,
+    wanted: impl Fn(&InteractionRow) -> bool,
+) -> rusqlite::Result<Vec<InteractionRow>> {
+    let before = match chain {
+        Chain::Conversation => "before_in_conversation",
+        Chain::Customer => "before_of_customer",
+    };
+    let sql = format!("SELECT {INTERACTION}, i.{before} FROM interaction i WHERE i.no = ?1");
+    let mut select = connection.prepare_cached(&sql)?;
+    let (mut rows, mut no) = (Vec::new(), latest);
+    while no != 0 && rows.len() < limit {
+        let Some((row, further)) = select.query_row([no], |row| Ok((interaction(row)?, row.get(7)?))).optional()?
+        else {
+            break;
+        };
+        if wanted(&row) {
+            rows.push(row);
+        }
+        no = further;
+    }
+    Ok(rows)
+}
+
+impl StateRead for SqliteState {
+    fn numbers(&self) -> Arc<dyn Numbers> {
+        self.numbers.clone()
+    }
+
+    fn customers_by_identifier<'a>(
+        &'a self,
+        keys: &'a [IdentifierKey],
+    ) -> BoxFuture<'a, Result<Vec<(usize, CustomerRow)>>> {
+        self.readers.here(move |connection| {
+            let sql =
+                format!("SELECT {CUSTOMER} FROM identifier i JOIN customer c ON c.no = i.customer WHERE i.key = ?1");
+            let mut select = connection.prepare_cached(&sql)?;
+            let mut found = Vec::new();
+            for (place, key) in keys.iter().enumerate() {
+                if let Some(row) = select.query_row([key.0.as_slice()], customer).optional()? {
+                    found.push((place, row));
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn customer(&self, no: i64) -> BoxFuture<'_, Result<Option<CustomerRow>>> {
+        self.readers.here(move |connection| {
+            let sql = format!("SELECT {CUSTOMER} FROM customer c WHERE c.no = ?1");
+            connection.prepare_cached(&sql)?.query_row([no], customer).optional()
+        })
+    }
+
+    fn conversation_by_thread(&self, key: ThreadKey) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
+        self.readers.here(move |connection| {
+            one_conversation(connection, "v.no = (SELECT conversation FROM thread WHERE key = ?1)", key.0.as_slice())
+        })
+    }
+
+    fn open_conversations(&self, customer: i64, limit: usize) -> BoxFuture<'_, Result<Vec<ConversationRow>>> {
+        self.readers.here(move |connection| {
+            let sql = format!(
+                "SELECT {CONVERSATION} FROM conversation v WHERE v.customer = ?1 AND v.state = 0
+                 ORDER BY v.updated_at DESC, v.no DESC LIMIT ?2"
+            );
+            let mut select = connection.prepare_cached(&sql)?;
+            select.query_map((customer, limit as i64), conversation)?.collect()
+        })
+    }
+
+    fn conversation(&self, no: i64) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
+        self.readers.here(move |connection| one_conversation(connection, "v.no = ?1", no))
+    }
+
+    fn conversation_by_id(&self, id: ConversationId) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
+        self.readers.here(move |connection| one_conversation(connection, "v.id = ?1", id.as_bytes().as_slice()))
+    }
+
+    fn interaction_by_item(&self, item: ItemKey) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
+        self.readers.here(move |connection| one_interaction(connection, "i.item = ?1", item.0.as_slice()))
+    }
+
+    fn interaction_by_id(&self, id: InteractionId) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
+        self.readers.here(move |connection| one_interaction(connection, "i.id = ?1", id.as_bytes().as_slice()))
+    }
+
+    fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
+        self.readers.here(move |connection| {
+            let latest = connection
+                .prepare_cached("SELECT latest FROM conversation WHERE no = ?1")?
+                .query_row([conversation], |row| row.get(0))
+                .optional()?
+                .unwrap_or(0);
+            chain(connection, Chain::Conversation, latest, limit, |row| row.seq < before)
+        })
+    }
+
+    fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<String>>> {
+        self.readers.here(move |connection| {
+            let mut select =
+                connection.prepare_cached("SELECT before_of_customer, brief FROM interaction WHERE no = ?1")?;
+            let (mut briefs, mut no) = (Vec::new(), latest);
+            while no != 0 && briefs.len() < limit {
+                let Some((further, brief)) =
+                    select.query_row([no], |row| Ok((row.get(0)?, text(row, 1)?))).optional()?
+                else {
+                    break;
+                };
+                briefs.push(brief);
+                no = further;
+            }
+            Ok(briefs)
+        })
+    }
+
+    fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>> {
+        self.readers.here(move |connection| {
+            connection
+                .prepare_cached("SELECT state FROM message WHERE key = ?1")?
+                .query_row([key.0.as_slice()], |row| read_json(row, 0))
+                .optional()
+        })
+    }
+
+    fn send(&self, id: SendId) -> BoxFuture<'_, Result<Option<DueSend>>> {
+        self.readers.here(move |connection| {
+            connection
+                .prepare_cached(&format!("SELECT {} FROM send WHERE id = ?1", super::outbox::SEND))?
+                .query_row([id.as_bytes().as_slice()], send_row)
+                .optional()
+        })
+    }
+
+    fn sent_in_thread(&self, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
+        self.readers.here(move |connection| {
+            let sql = format!(
+                "WITH RECURSIVE back (no, before, outbound, depth) AS (
+                     SELECT i.no, i.before_in_conversation, i.outbound, 0 FROM interaction i
+                      WHERE i.no = (SELECT latest FROM conversation WHERE no = ?1)
+                     UNION ALL
+                     SELECT i.no, i.before_in_conversation, i.outbound, back.depth + 1
+                       FROM back JOIN interaction i ON i.no = back.before WHERE back.depth < 200)
+                 SELECT {INTERACTION} FROM back JOIN interaction i ON i.no = back.no WHERE back.outbound LIMIT ?2"
+            );
+            let mut select = connection.prepare_cached(&sql)?;
+            select.query_map((conversation, limit as i64), interaction)?.collect()
+        })
+    }
+
+    fn side(&self, key: [u8; 16]) -> BoxFuture<'_, Result<Option<SideRow>>> {
+        self.readers.here(move |connection| {
+            connection
+                .prepare_cached("SELECT at FROM side WHERE key = ?1")?
+                .query_row([key.as_slice()], |row| Ok(SideRow { at: Timestamp::from_millis(row.get(0)?) }))
+                .optional()
+        })
+    }
+}

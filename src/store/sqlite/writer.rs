@@ -1,0 +1,405 @@
+//! The one thread that writes: group commit.
+//!
+//! Whatever waits goes into one transaction: appends to the journal first, since a provider waits for them, then
+//! changesets and marks until the group has collected long enough. Nobody is told anything before the commit is on disk.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::{Condvar, Mutex};
+use rusqlite::Connection;
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::commit;
+use super::journal;
+use super::open::{Files, Options, failed};
+use crate::base::{Error, Kind, Result, Side};
+use crate::model::Entry;
+use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Subscription, Tail};
+
+/// How many appends may wait; past it the journal says that it is full.
+const MAX_WAITING_APPENDS: usize = 8192;
+/// How many changesets go into one group at most.
+const MAX_GROUP: usize = 512;
+
+/// Where an outcome goes.
+type Reply<T> = oneshot::Sender<Result<T>>;
+/// What hands a job's value over once it is on disk.
+type Done = Box<dyn FnOnce() + Send>;
+
+/// A piece of writing that is neither an append nor a changeset.
+pub(super) type Job = Box<dyn FnOnce(&Connection) -> rusqlite::Result<Done> + Send>;
+
+/// Handle of the writing thread.
+pub struct Writer {
+    queues: Arc<Queues>,
+    broken: watch::Sender<bool>,
+    /// Committed entries, for the stage that applies them.
+    pub(super) tail: Arc<Tail<Entry>>,
+    /// What help desks subscribe to, with the tail of each.
+    pub(super) subscribers: Arc<Mutex<Arc<Vec<Subscriber>>>>,
+    /// The end of the feed.
+    pub(super) feed: watch::Sender<i64>,
+    /// Wakes those who send and fetch.
+    pub(super) wake: Arc<Notify>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// A help desk as the writer sees it.
+pub(super) struct Subscriber {
+    pub(super) subscription: Subscription,
+    pub(super) tail: Arc<Tail<DueEvent>>,
+}
+
+struct Queues {
+    inner: Mutex<Waiting>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    appends: VecDeque<Append>,
+    commits: VecDeque<(Vec<Changeset>, Reply<Vec<Committed>>)>,
+    jobs: VecDeque<(Job, Reply<()>)>,
+    delivered: HashMap<String, Vec<i64>>,
+    closing: bool,
+    dead: bool,
+}
+
+pub(super) struct Append {
+    pub(super) entry: NewEntry,
+    pub(super) reply: Reply<Appended>,
+}
+
+impl Writer {
+    pub(super) fn start(files: Files, options: &Options) -> Result<Arc<Writer>> {
+        let end: i64 = files
+            .connection
+            .query_row("SELECT coalesce(max(no), 0) FROM event", [], |row| row.get(0))
+            .map_err(failed)?;
+        let writer = Arc::new(Writer {
+            queues: Arc::new(Queues { inner: Mutex::new(Waiting::default()), ready: Condvar::new() }),
+            broken: watch::Sender::new(false),
+            tail: Arc::new(Tail::new(options.tail)),
+            subscribers: Arc::new(Mutex::new(Arc::new(Vec::new()))),
+            feed: watch::Sender::new(end),
+            wake: Arc::new(Notify::new()),
+            thread: Mutex::new(None),
+        });
+        let worker = Worker {
+            connection: files.connection,
+            _lock: files.lock,
+            queues: writer.queues.clone(),
+            broken: writer.broken.clone(),
+            tail: writer.tail.clone(),
+            subscribers: writer.subscribers.clone(),
+            feed: writer.feed.clone(),
+            wake: writer.wake.clone(),
+            group: Duration::from_millis(options.group_ms),
+            early: options.acknowledge_before_commit,
+            bundles: HashMap::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("segue-writer".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|e| Error::io("failed to start the writing thread", e))?;
+        *writer.thread.lock() = Some(thread);
+        Ok(writer)
+    }
+
+    pub(super) fn broken(&self) -> watch::Receiver<bool> {
+        self.broken.subscribe()
+    }
+
+    pub(super) fn healthy(&self) -> bool {
+        !*self.broken.borrow() && self.queues.inner.lock().appends.len() < MAX_WAITING_APPENDS
+    }
+
+    pub(super) fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut waiting = self.queues.inner.lock();
+            if waiting.dead || waiting.closing || waiting.appends.len() >= MAX_WAITING_APPENDS {
+                return std::future::ready(Err(unavailable())).boxed();
+            }
+            waiting.appends.push_back(Append { entry, reply });
+        }
+        self.queues.ready.notify_one();
+        async move { answer.await.unwrap_or_else(|_| Err(unavailable())) }.boxed()
+    }
+
+    pub(super) fn commit(&self, batch: Vec<Changeset>) -> BoxFuture<'static, Result<Vec<Committed>>> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut waiting = self.queues.inner.lock();
+            if waiting.dead {
+                return std::future::ready(Err(unavailable())).boxed();
+            }
+            waiting.commits.push_back((batch, reply));
+        }
+        self.queues.ready.notify_one();
+        async move { answer.await.unwrap_or_else(|_| Err(unavailable())) }.boxed()
+    }
+
+    /// Runs `work` in the next group; its value is given once the group is on disk.
+    pub(super) fn job<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
+        let (value_out, value_in) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let value = work(connection)?;
+            Ok(Box::new(move || {
+                let _ = value_out.send(value);
+            }))
+        });
+        {
+            let mut waiting = self.queues.inner.lock();
+            if waiting.dead {
+                return std::future::ready(Err(unavailable())).boxed();
+            }
+            waiting.jobs.push_back((job, reply));
+        }
+        self.queues.ready.notify_one();
+        async move {
+            answer.await.unwrap_or_else(|_| Err(unavailable()))?;
+            value_in.await.map_err(|_| unavailable())
+        }
+        .boxed()
+    }
+
+    pub(super) fn delivered(&self, helpdesk: &str, events: Vec<i64>) {
+        let mut waiting = self.queues.inner.lock();
+        match waiting.delivered.get_mut(helpdesk) {
+            Some(marks) => marks.extend(events),
+            None => {
+                waiting.delivered.insert(helpdesk.to_owned(), events);
+            }
+        }
+        // Marks alone do not wake the writer at once: they go with the next group, at the latest after its pause.
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queues.inner.lock().closing = true;
+        self.queues.ready.notify_one();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn unavailable() -> Error {
+    Error::new(Kind::Unavailable, "the store takes nothing now").on_side(Side::Us)
+}
+
+struct Worker {
+    connection: Connection,
+    _lock: super::Locked,
+    queues: Arc<Queues>,
+    broken: watch::Sender<bool>,
+    tail: Arc<Tail<Entry>>,
+    subscribers: Arc<Mutex<Arc<Vec<Subscriber>>>>,
+    feed: watch::Sender<i64>,
+    wake: Arc<Notify>,
+    group: Duration,
+    early: bool,
+    /// Numbers of bundles by hash.
+    bundles: HashMap<String, i64>,
+}
+
+/// What is to be told and handed on once a group is on disk.
+#[derive(Default)]
+struct Told {
+    appended: Vec<(Reply<Appended>, Appended)>,
+    entries: Vec<Entry>,
+    committed: Vec<(Reply<Vec<Committed>>, Vec<Committed>)>,
+    jobs: Vec<(Reply<()>, Done)>,
+    due: Vec<Vec<DueEvent>>,
+    feed: Option<i64>,
+    wake: bool,
+}
+
+impl Worker {
+    fn run(mut self) {
+        while self.wait() {
+            let mut told = Told::default();
+            match self.group(&mut told) {
+                Ok(()) => self.tell(told),
+                Err(error) => {
+                    if !self.fail(told, error) {
+                        return;
+                    }
+                }
+            }
+        }
+        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    /// Waits for work. False when there is none and the store is being closed.
+    fn wait(&self) -> bool {
+        let mut waiting = self.queues.inner.lock();
+        loop {
+            if !waiting.appends.is_empty() || !waiting.commits.is_empty() || !waiting.jobs.is_empty() {
+                return true;
+            }
+            if !waiting.delivered.is_empty() {
+                if waiting.closing {
+                    return true;
+                }
+                let timed_out = self.queues.ready.wait_for(&mut waiting, Duration::from_millis(20)).timed_out();
+                if timed_out {
+                    return true;
+                }
+                continue;
+            }
+            if waiting.closing {
+                return false;
+            }
+            self.queues.ready.wait(&mut waiting);
+        }
+    }
+
+    /// One transaction.
+    fn group(&mut self, told: &mut Told) -> Result<()> {
+        let begun = Instant::now();
+        let subscribers = self.subscribers.lock().clone();
+        told.due = subscribers.iter().map(|_| Vec::new()).collect();
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
+        let mut count = 0;
+        loop {
+            let (appends, commit, jobs, delivered) = {
+                let mut waiting = self.queues.inner.lock();
+                (
+                    std::mem::take(&mut waiting.appends),
+                    waiting.commits.pop_front(),
+                    std::mem::take(&mut waiting.jobs),
+                    std::mem::take(&mut waiting.delivered),
+                )
+            };
+            if appends.is_empty() && commit.is_none() && jobs.is_empty() && delivered.is_empty() {
+                break;
+            }
+            for append in appends {
+                self.append(append, told)?;
+            }
+            for (helpdesk, events) in delivered {
+                mark(&self.connection, &helpdesk, &events).map_err(failed)?;
+            }
+            for (job, reply) in jobs {
+                match job(&self.connection) {
+                    Ok(done) => told.jobs.push((reply, done)),
+                    Err(error) => {
+                        let _ = reply.send(Err(failed(error)));
+                    }
+                }
+            }
+            if let Some((batch, reply)) = commit {
+                count += batch.len();
+                let mut outcome = Vec::with_capacity(batch.len());
+                for changeset in batch {
+                    let mut sink = commit::Sink { due: &mut told.due, feed: &mut told.feed, wake: &mut told.wake };
+                    outcome.push(commit::apply(
+                        &self.connection,
+                        changeset,
+                        &subscribers,
+                        &mut self.bundles,
+                        &mut sink,
+                    )?);
+                }
+                told.committed.push((reply, outcome));
+            }
+            if begun.elapsed() >= self.group || count >= MAX_GROUP {
+                break;
+            }
+        }
+        self.connection.execute_batch("COMMIT").map_err(failed)
+    }
+
+    fn append(&self, append: Append, told: &mut Told) -> Result<()> {
+        match journal::append(&self.connection, append.entry).map_err(failed) {
+            Ok((appended, entry)) => {
+                told.entries.extend(entry);
+                if self.early {
+                    let _ = append.reply.send(Ok(appended));
+                } else {
+                    told.appended.push((append.reply, appended));
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == Kind::Conflict => {
+                let _ = append.reply.send(Err(error));
+                Ok(())
+            }
+            Err(error) => {
+                let _ = append.reply.send(Err(unavailable()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Hands on what is now on disk: entries and events before the answers, so that nobody who was answered can ask for
+    /// something that its stage has not been given.
+    fn tell(&self, told: Told) {
+        self.tail.push(told.entries);
+        let subscribers = self.subscribers.lock().clone();
+        for (subscriber, events) in subscribers.iter().zip(told.due) {
+            if !events.is_empty() {
+                subscriber.tail.push(events);
+            }
+        }
+        if let Some(end) = told.feed {
+            self.feed.send_replace(end);
+        }
+        for (reply, appended) in told.appended {
+            let _ = reply.send(Ok(appended));
+        }
+        for (reply, outcome) in told.committed {
+            let _ = reply.send(Ok(outcome));
+        }
+        for (reply, done) in told.jobs {
+            done();
+            let _ = reply.send(Ok(()));
+        }
+        if told.wake {
+            self.wake.notify_waiters();
+            self.wake.notify_one();
+        }
+    }
+
+    /// Nothing of the group is on disk. Gives whether writing can go on.
+    fn fail(&mut self, told: Told, error: Error) -> bool {
+        let _ = self.connection.execute_batch("ROLLBACK");
+        drop(told);
+        self.bundles.clear();
+        // A full disk passes. Any other refusal by the disk may have left pages in an unknown state: the only safe way
+        // on is a restart, which recovers from the log.
+        if error.kind() == Kind::Unavailable || error.kind() == Kind::Conflict {
+            tracing::error!(target: "segue::journal", error = %error.full(), "a group was not written");
+            std::thread::sleep(Duration::from_millis(50));
+            return true;
+        }
+        tracing::error!(target: "segue::journal", error = %error.full(), "the store is broken; a restart is needed");
+        let mut waiting = self.queues.inner.lock();
+        waiting.dead = true;
+        waiting.appends.clear();
+        waiting.commits.clear();
+        waiting.jobs.clear();
+        drop(waiting);
+        self.broken.send_replace(true);
+        false
+    }
+}
+
+fn mark(connection: &Connection, helpdesk: &str, events: &[i64]) -> rusqlite::Result<()> {
+    let mut delete = connection.prepare_cached("DELETE FROM due WHERE helpdesk = ?1 AND event = ?2")?;
+    for event in events {
+        delete.execute((helpdesk, event))?;
+    }
+    Ok(())
+}
