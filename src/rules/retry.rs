@@ -1,0 +1,109 @@
+//! When to try again: a schedule with jitter, the other side's wish, and a breaker for destinations that are down.
+
+/// The wait before an attempt, in milliseconds.
+///
+/// `attempt` counts the attempts made. None means that the schedule is used up. `jitter` is the greatest part by which a
+/// wait is stretched or shortened, `chance` a number from 0 to 1. A `retry_after` of the other side is honored up to
+/// twice the scheduled wait, so that nobody can put us off for good.
+pub fn wait(schedule: &[u64], attempt: u32, jitter: f64, chance: f64, retry_after: Option<u64>) -> Option<u64> {
+    let scheduled = *schedule.get(attempt as usize)?;
+    let spread = 1.0 + jitter * (2.0 * chance.clamp(0.0, 1.0) - 1.0);
+    let wait = (scheduled as f64 * spread) as u64;
+    Some(match retry_after {
+        Some(wish) => wish.clamp(wait, scheduled.saturating_mul(2).max(wait)),
+        None => wait,
+    })
+}
+
+/// Stops trying a destination that only fails, and lets single probes through.
+#[derive(Debug, Clone, Default)]
+pub struct Breaker {
+    failures: u32,
+    open_until: Option<u64>,
+}
+
+/// Failures in a row that open the breaker.
+const THRESHOLD: u32 = 8;
+/// The first pause, in milliseconds; doubled with every further failure.
+const FIRST_PAUSE: u64 = 1_000;
+/// The longest pause, in milliseconds.
+const LONGEST_PAUSE: u64 = 60_000;
+
+impl Breaker {
+    /// Whether an attempt may be made at `now` (any steady clock in milliseconds). While the breaker is open one probe
+    /// is let through at the end of each pause.
+    pub fn allows(&mut self, now: u64) -> bool {
+        match self.open_until {
+            None => true,
+            Some(until) if now >= until => {
+                self.open_until = Some(now + self.pause());
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// When the next probe may be made, if the breaker is open.
+    pub fn open_until(&self) -> Option<u64> {
+        self.open_until
+    }
+
+    /// Tells of a success.
+    pub fn succeeded(&mut self) {
+        *self = Breaker::default();
+    }
+
+    /// Tells of a failure at `now`.
+    pub fn failed(&mut self, now: u64) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= THRESHOLD {
+            self.open_until = Some(now + self.pause());
+        }
+    }
+
+    fn pause(&self) -> u64 {
+        let doublings = self.failures.saturating_sub(THRESHOLD).min(16);
+        FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn waits_stay_within_the_jitter(attempt in 0u32..12, chance in 0.0f64..1.0) {
+            let schedule = [0, 5_000, 300_000, 1_800_000];
+            match wait(&schedule, attempt, 0.2, chance, None) {
+                None => prop_assert!(attempt >= 4),
+                Some(wait) => {
+                    let scheduled = schedule[attempt as usize] as f64;
+                    prop_assert!((scheduled * 0.8 - 1.0..=scheduled * 1.2 + 1.0).contains(&(wait as f64)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn honors_the_other_sides_wish_within_reason() {
+        assert_eq!(wait(&[5_000], 0, 0.0, 0.5, Some(7_000)), Some(7_000));
+        assert_eq!(wait(&[5_000], 0, 0.0, 0.5, Some(1)), Some(5_000));
+        assert_eq!(wait(&[5_000], 0, 0.0, 0.5, Some(u64::MAX)), Some(10_000));
+    }
+
+    #[test]
+    fn opens_after_failures_in_a_row_and_probes() {
+        let mut breaker = Breaker::default();
+        for _ in 0..THRESHOLD {
+            assert!(breaker.allows(0));
+            breaker.failed(0);
+        }
+        assert!(!breaker.allows(FIRST_PAUSE - 1));
+        assert!(breaker.allows(FIRST_PAUSE));
+        assert!(!breaker.allows(FIRST_PAUSE));
+        breaker.succeeded();
+        assert!(breaker.allows(FIRST_PAUSE));
+    }
+}
