@@ -1,1 +1,316 @@
-//! Room `flow`.
+//! Floor 5: the way of an interaction, one file per stage.
+//!
+//! ```text
+//! intake -> verify -> journal          on the provider's request; acknowledged after the journal
+//! normalize -> identify -> attach -> decide -> commit      on the journal, one entry at a time in order of its keys
+//! deliver                               on what was committed: help desks, customers, files
+//! ```
+//!
+//! Each stage takes what only the stage before it can make. This file alone names more than one of them: it chains the
+//! stages of applying an entry, and holds what all of them share.
+
+pub(crate) mod answering;
+mod attach;
+mod command;
+mod commit;
+mod decide;
+pub mod deliver;
+mod draft;
+mod event;
+mod identify;
+pub mod intake;
+mod journal;
+mod lanes;
+pub mod media;
+mod messages;
+mod normalize;
+mod outcome;
+pub mod send;
+pub mod verify;
+pub mod wait;
+pub mod work;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+pub use command::CommandResult;
+
+use crate::base::telemetry::{By, Metrics, Stage};
+use crate::base::{Clock, Error, Pii, Result};
+use crate::connector::{Account, Connector};
+use crate::model::decision::{CallAnswer, PolicyReply};
+use crate::model::entry::{Answered, Command, MediaOutcome, ReplyMessage, SendOutcome};
+use crate::model::{EntryKind, Interaction, InteractionKind, Trust};
+use crate::rules::template;
+use crate::script::Bundle;
+use crate::store::{Changeset, Store};
+use draft::{ConversationAt, Draft};
+use journal::Journaled;
+use normalize::{Item, Normalized};
+
+/// What decisions depend on: connectors, channels and policy, swapped as one.
+pub struct Setup {
+    /// The configured channels by name.
+    pub channels: HashMap<String, ChannelSetup>,
+    /// The policy.
+    pub policy: Bundle,
+    /// Where everything goes that no rule sent elsewhere.
+    pub default_queue: String,
+    /// Texts of replies by name.
+    pub templates: HashMap<String, String>,
+    /// The `source` of events.
+    pub source: String,
+    /// The hash over all of this, as applied records name it.
+    pub hash: String,
+}
+
+/// One configured channel.
+pub struct ChannelSetup {
+    /// What it is.
+    pub connector: Arc<Connector>,
+    /// Its options.
+    pub account: Account,
+    /// Where its interactions go unless a rule says otherwise.
+    pub queue: Option<String>,
+    /// Whether it takes nothing for now.
+    pub paused: bool,
+}
+
+/// What all stages share.
+pub struct Context {
+    /// Journal, state and outbox.
+    pub store: Store,
+    /// Connectors, channels and policy as they are now.
+    pub setup: ArcSwap<Setup>,
+    /// Where the present comes from.
+    pub clock: Clock,
+    /// What is measured.
+    pub metrics: Metrics,
+    /// Who waits for the effect of an entry.
+    pub waiting: wait::Waiting,
+    /// Where fetched files lie.
+    pub files: PathBuf,
+}
+
+impl Context {
+    /// Adds the time since `begun` to a stage's account.
+    fn stage_seconds(&self, stage: &'static str, begun: Instant) {
+        self.metrics.stage_seconds.get_or_create(&Stage { stage }).observe(begun.elapsed().as_secs_f64());
+    }
+}
+
+/// An entry with what it says, ready to be applied.
+pub(crate) struct Prepared {
+    journaled: Journaled,
+    setup: Arc<Setup>,
+    items: Vec<Normalized>,
+    keys: Vec<lanes::Key>,
+}
+
+/// What applying an entry gave.
+pub(crate) struct Applied {
+    changeset: Changeset,
+    told: wait::Told,
+}
+
+/// Reads what an entry says and which keys order it.
+pub(crate) fn prepare(context: &Context, journaled: Journaled) -> Prepared {
+    let setup = context.setup.load_full();
+    let entry = journaled.entry();
+    let (items, keys) = match entry.kind {
+        EntryKind::Webhook => {
+            let begun = Instant::now();
+            let items = normalize::step(&setup, &journaled);
+            count(context, &setup, &entry.channel, &items);
+            context.stage_seconds("normalize", begun);
+            let keys = normalize::lanes(&items, &journaled);
+            (items, keys)
+        }
+        // These meet others only in the rows they change, which the commit asserts.
+        _ => (Vec::new(), vec![*entry.id.as_bytes()]),
+    };
+    Prepared { journaled, setup, items, keys }
+}
+
+fn count(context: &Context, setup: &Setup, channel: &str, items: &[Normalized]) {
+    let connector = setup.channels.get(channel).map_or("", |c| c.connector.name());
+    for item in items {
+        let result = match item {
+            Normalized::Item(_) => "interaction",
+            Normalized::Receipt(_) => "receipt",
+            Normalized::Ignored(_) => "ignored",
+            Normalized::Quarantined(_) => "quarantined",
+        };
+        context.metrics.normalized.get_or_create(&By::new(connector, result)).inc();
+    }
+}
+
+/// Applies an entry: reads state, decides, and gives what is to be committed. Changes nothing itself, so that it can be
+/// done again after a conflict.
+pub(crate) async fn apply(context: &Context, prepared: &Prepared) -> Result<Applied> {
+    let entry = prepared.journaled.entry();
+    let setup = &prepared.setup;
+    let mut draft = Draft::new(context.store.state.as_ref(), entry, &setup.source);
+    let mut told = wait::Told::default();
+    match entry.kind {
+        EntryKind::Webhook => {
+            told.answer = apply_items(context, setup, &mut draft, &prepared.items, entry.interactive).await?;
+        }
+        EntryKind::Command => {
+            let command: Command = head(prepared)?;
+            let result = command::apply(&mut draft, setup, context.store.journal.as_ref(), &command).await?;
+            if let (Command::RetryQuarantined { entry }, 200) = (&command, result.status) {
+                retry_quarantined(context, setup, &mut draft, *entry).await?;
+            }
+            draft.set.facts = serde_json::to_string(&result).ok();
+            told.result = Some(result);
+        }
+        EntryKind::SendOutcome => outcome::sent(&mut draft, &head::<SendOutcome>(prepared)?).await?,
+        EntryKind::Media => outcome::fetched(&mut draft, &head::<MediaOutcome>(prepared)?).await?,
+        EntryKind::Answered => {
+            let answered: Answered = head(prepared)?;
+            let call = call_of(context, setup, answered.entry).await?;
+            outcome::answered(&mut draft, &answered, call).await?;
+        }
+    }
+    let mut changeset = draft.finish();
+    changeset.bundle.clone_from(&setup.hash);
+    Ok(Applied { changeset, told })
+}
+
+fn head<T: serde::de::DeserializeOwned>(prepared: &Prepared) -> Result<T> {
+    serde_json::from_slice(&prepared.journaled.entry().body.head)
+        .map_err(|e| Error::internal("an entry cannot be read back").because(e))
+}
+
+async fn apply_items(
+    context: &Context,
+    setup: &Setup,
+    draft: &mut Draft<'_>,
+    items: &[Normalized],
+    waits: bool,
+) -> Result<Option<CallAnswer>> {
+    let mut answer = None;
+    for item in items {
+        match item {
+            Normalized::Item(item) => {
+                let own = apply_item(context, setup, draft, item, waits).await?;
+                answer = answer.or(own);
+            }
+            Normalized::Receipt(receipt) => messages::receipt(draft, receipt).await?,
+            Normalized::Ignored(_) => {}
+            Normalized::Quarantined(reason) => {
+                tracing::warn!(target: "segue::normalize", entry = %draft.entry.id, channel = %draft.entry.channel, %reason, "quarantined");
+                draft.set.quarantined.push(reason.clone());
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// The stages that one item goes through.
+async fn apply_item(
+    context: &Context,
+    setup: &Setup,
+    draft: &mut Draft<'_>,
+    item: &Item,
+    waits: bool,
+) -> Result<Option<CallAnswer>> {
+    if item.interaction.kind == InteractionKind::Call {
+        if let Some(call) = messages::fold_call(draft, item).await? {
+            return Ok(if waits { decide::again(setup, draft, call) } else { None });
+        }
+    } else if draft.interaction_by_item(item.key).await?.is_some() {
+        return Ok(None);
+    }
+    let mut item = item.copy();
+    messages::complete(draft, &mut item).await?;
+    commit::mark_files(&mut item.interaction);
+    let begun = Instant::now();
+    let identified = identify::step(draft, item).await?;
+    context.stage_seconds("identify", begun);
+    let begun = Instant::now();
+    let attached = attach::step(draft, identified).await?;
+    context.stage_seconds("attach", begun);
+    let mut interaction = attached.interaction().clone();
+    commit::place(draft, attached.customer(), attached.conversation, &mut interaction);
+    let decided = decide::step(context, setup, draft, attached, interaction).await?;
+    let decided = commit::step(draft, decided)?;
+    messages::mark_target(draft, &decided.interaction).await?;
+    let Some(decision) = decided.decision else { return Ok(None) };
+    for reply in &decision.replies {
+        policy_reply(setup, draft, decided.attached.conversation, &decided.interaction, reply).await?;
+    }
+    Ok(decision.answer)
+}
+
+/// Sends an answer that a rule asked for, unless it was sent lately or the sender is nobody we may answer unasked.
+async fn policy_reply(
+    setup: &Setup,
+    draft: &mut Draft<'_>,
+    conversation: ConversationAt,
+    to: &Interaction,
+    reply: &PolicyReply,
+) -> Result<()> {
+    if to.author.trust < Trust::Claimed || to.author.identifier.is_none() {
+        return Ok(());
+    }
+    if let Some(seconds) = reply.once_per_seconds {
+        let customer = draft.conversation(conversation).map_or(0, |row| row.customer);
+        let key = crate::base::hash::key16(&[b"once", &customer.to_be_bytes(), reply.template.as_bytes()]);
+        let since = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+        let lately = |at: crate::base::Timestamp| draft.now().since(at) < since;
+        if draft.state.side(key).await?.is_some_and(|side| lately(side.at)) {
+            return Ok(());
+        }
+        draft.set.sides.push((key, draft.now()));
+    }
+    let text = setup.templates.get(&reply.template).map_or(reply.template.as_str(), String::as_str);
+    let message = ReplyMessage {
+        text: Some(Pii::new(template::fill(text, &reply.vars))),
+        parts: Vec::new(),
+        in_reply_to: to.id,
+        public: false,
+    };
+    let planned = answering::plan(draft, setup, conversation, to, &message, answering::Speaker::Bot).await;
+    if let Err(error) = planned {
+        tracing::warn!(target: "segue::decide", entry = %draft.entry.id, error = %error, "a rule's reply cannot be sent");
+    }
+    Ok(())
+}
+
+/// Applies a quarantined entry again, as the connector reads it now.
+async fn retry_quarantined(
+    context: &Context,
+    setup: &Setup,
+    draft: &mut Draft<'_>,
+    id: crate::base::id::EntryId,
+) -> Result<()> {
+    let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(()) };
+    let position = entry.position;
+    let items = normalize::step(setup, &Journaled::reloaded(entry));
+    if items.iter().any(|item| matches!(item, Normalized::Quarantined(_))) {
+        return Ok(());
+    }
+    draft.set.released.push(position);
+    apply_items(context, setup, draft, &items, false).await?;
+    Ok(())
+}
+
+/// The call that an answered entry was about.
+async fn call_of(
+    context: &Context,
+    setup: &Setup,
+    id: crate::base::id::EntryId,
+) -> Result<Option<crate::model::ItemKey>> {
+    let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(None) };
+    let items = normalize::step(setup, &Journaled::reloaded(entry));
+    Ok(items.into_iter().find_map(|item| match item {
+        Normalized::Item(item) if item.interaction.kind == InteractionKind::Call => Some(item.key),
+        _ => None,
+    }))
+}

@@ -117,6 +117,9 @@ pub struct MediaOutcome {
     pub interaction: InteractionId,
     /// Which part, from 0.
     pub part: usize,
+    /// Its media type, as the provider told when it was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mediatype: Option<String>,
     /// The content as it now lies here, or why it does not.
     pub blob: super::part::Blob,
 }

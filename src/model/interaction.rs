@@ -310,6 +310,9 @@ pub struct Call {
     /// What the caller was answered (TwiML or the like), as it was really sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Pii<String>>,
+    /// Who decided that answer, if it was not the policy: `default` where the policy was late or had no opinion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<String>,
 }
 
 /// One leg of a call.

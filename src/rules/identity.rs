@@ -90,11 +90,12 @@ mod tests {
     proptest! {
         #[test]
         fn learning_twice_changes_nothing_and_trust_never_falls(
-            told in prop::collection::vec((0usize..4, 0usize..5, any::<bool>()), 0..12),
+            told in prop::collection::vec((0usize..4, 0usize..5), 0..12),
+            taken in prop::collection::vec(any::<bool>(), 4),
         ) {
             let levels = [Trust::Anonymous, Trust::Observed, Trust::Claimed, Trust::Verified, Trust::Asserted];
             let told: Vec<_> = told.into_iter()
-                .map(|(kind, trust, free)| (id(["tel", "wa_id", "psid", "mailto"][kind], levels[trust]), free))
+                .map(|(kind, trust)| (id(["tel", "wa_id", "psid", "mailto"][kind], levels[trust]), !taken[kind]))
                 .collect();
             let mut known = Vec::new();
             learn(&mut known, &told, Timestamp::from_millis(1));

@@ -1,0 +1,149 @@
+//! Planning what we say to a customer: the outbound interaction in the story, and the send that carries it.
+//!
+//! Used by the policy's replies and by agents' answers alike, so that both leave by the same way.
+
+use super::commit::{place, raw, write};
+use super::draft::{ConversationAt, Draft};
+use super::event::{Told, emit};
+use super::messages::read;
+use super::Setup;
+use crate::base::{Error, Kind, Pii, Result};
+use crate::model::entry::{PlannedSend, ReplyMessage};
+use crate::model::interaction::{Delivery, Recipient, RecipientRole, ReplyTo};
+use crate::model::{
+    DeliveryState, Direction, EventType, Flag, Interaction, Outbound, Part, Role, Trust, Visibility,
+};
+use crate::store::{InteractionRow, SendWrite};
+
+/// Who speaks.
+pub(crate) enum Speaker {
+    /// One of our people.
+    Agent(Option<String>),
+    /// The policy.
+    Bot,
+}
+
+/// How far back the customer's latest message is looked for.
+const LOOK_BACK: usize = 50;
+
+/// The customer's interaction that an answer goes to: the one named, else the latest.
+pub(crate) async fn target(
+    draft: &Draft<'_>,
+    conversation: ConversationAt,
+    message: &ReplyMessage,
+) -> Result<(InteractionRow, Interaction)> {
+    let no = draft.conversation(conversation).map_or(0, |row| row.no);
+    if let Some(id) = message.in_reply_to {
+        let row = draft.state.interaction_by_id(id).await?.filter(|row| row.conversation == no);
+        let row = row.ok_or_else(|| refused("`in_reply_to` names no interaction of this conversation"))?;
+        let interaction = read(&row)?;
+        return match interaction.direction {
+            Direction::Inbound => Ok((row, interaction)),
+            _ => Err(refused("`in_reply_to` names something that the customer did not say")),
+        };
+    }
+    for row in draft.state.timeline(no, i64::MAX, LOOK_BACK).await? {
+        let interaction = read(&row)?;
+        if interaction.direction == Direction::Inbound && interaction.author.identifier.is_some() {
+            return Ok((row, interaction));
+        }
+    }
+    Err(refused("the customer has not said anything that could be answered"))
+}
+
+fn refused(reason: &'static str) -> Error {
+    Error::new(Kind::Conflict, reason).with_retry(crate::base::Retry::Never)
+}
+
+/// Plans an answer to `to`. The channel's capabilities decide whether it can be sent at all.
+pub(crate) async fn plan(
+    draft: &mut Draft<'_>,
+    setup: &Setup,
+    conversation: ConversationAt,
+    to: &Interaction,
+    message: &ReplyMessage,
+    speaker: Speaker,
+) -> Result<Interaction> {
+    let name = to.channel.name.as_deref().unwrap_or_default();
+    let channel = setup.channels.get(name).ok_or_else(|| refused("the channel of this message is not configured"))?;
+    if message.text.as_ref().is_none_or(|t| t.expose().trim().is_empty()) && message.parts.is_empty() {
+        return Err(Error::invalid("a reply needs `text` or `parts`"));
+    }
+    if to.reply_until.is_some_and(|until| until < draft.now()) {
+        return Err(refused("the provider's reply window is over; the customer must write first"));
+    }
+    let identifier = to.author.identifier.clone().ok_or_else(|| refused("the sender is anonymous"))?;
+    let customer_no = draft.conversation(conversation).map_or(0, |row| row.customer);
+    let customer = draft.customer_by_no(customer_no).await?.ok_or_else(|| Error::internal("a customer is missing"))?;
+    let outbound = Outbound {
+        id: draft.send_id(),
+        channel: name.to_owned(),
+        account: to.channel.account.clone(),
+        to: identifier,
+        thread_id: to.thread_id.clone(),
+        reply_to: to.channel.provider_id.clone(),
+        public: message.public && to.visibility == Visibility::Public,
+        text: message.text.clone(),
+        parts: message.parts.clone(),
+    };
+    // What cannot be rendered is refused now, to the one who asks, and not later, to nobody.
+    channel.connector.render(&outbound, &channel.account)?;
+    let mut interaction = shown(&outbound, to, speaker, draft);
+    place(draft, customer, conversation, &mut interaction);
+    let body = raw(&interaction)?;
+    emit(
+        draft,
+        conversation,
+        EventType::InteractionSent,
+        &Told { interaction: Some((&interaction, &body)), ..Told::default() },
+    );
+    write(draft, customer, conversation, None, &interaction, &body, None);
+    let id = interaction.id.ok_or_else(|| Error::internal("an interaction was not placed"))?;
+    let send = SendWrite {
+        planned: PlannedSend { message: outbound, interaction: id },
+        conversation: draft.conversation(conversation).map_or(0, |row| row.no),
+        at: draft.now(),
+    };
+    draft.set.sends.push(send);
+    Ok(interaction)
+}
+
+/// The outbound interaction of a message.
+fn shown(outbound: &Outbound, to: &Interaction, speaker: Speaker, draft: &Draft<'_>) -> Interaction {
+    let mut shown = Interaction::blank(to.channel.kind, &to.channel.connector, &to.channel.account);
+    shown.channel.name.clone_from(&to.channel.name);
+    shown.thread_id.clone_from(&to.thread_id);
+    shown.direction = Direction::Outbound;
+    shown.visibility = if outbound.public { Visibility::Public } else { Visibility::Private };
+    shown.author.trust = Trust::Asserted;
+    match speaker {
+        Speaker::Agent(agent) => {
+            shown.author.role = Role::Agent;
+            shown.author.agent_id = agent;
+        }
+        Speaker::Bot => {
+            shown.author.role = Role::Bot;
+            shown.flags.insert(Flag::Automated);
+        }
+    }
+    shown.recipients.push(Recipient { role: RecipientRole::To, identifier: outbound.to.clone() });
+    shown.reply_to = Some(ReplyTo {
+        interaction_id: to.id,
+        provider_id: to.channel.provider_id.clone(),
+        message_ids: Vec::new(),
+    });
+    shown.text = outbound.text.clone().unwrap_or_else(|| Pii::new(describe(outbound)));
+    shown.parts = outbound.text.iter().map(|text| Part::text(text.expose().clone())).collect();
+    shown.parts.extend(outbound.parts.iter().map(|part| {
+        let blob = part.url.clone().map(|url| crate::model::Blob { url: Some(url), ..Default::default() });
+        Part { text: part.text.clone(), blob, ..Part::new(part.kind) }
+    }));
+    shown.delivery = Some(Delivery { state: DeliveryState::Planned, at: draft.now(), error: None });
+    shown
+}
+
+fn describe(outbound: &Outbound) -> String {
+    let kinds = outbound.parts.iter().filter_map(|part| serde_json::to_value(part.kind).ok());
+    let names: Vec<String> = kinds.filter_map(|kind| kind.as_str().map(|name| format!("[{name}]"))).collect();
+    names.join(" ")
+}

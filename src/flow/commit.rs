@@ -1,0 +1,159 @@
+//! Stage 8: the interaction, its story, its events, all in one changeset.
+//!
+//! Takes a decided item and writes into the draft what will be committed in one transaction with the applied record of
+//! its entry.
+
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::attach::Attached;
+use super::decide::Decided;
+use super::draft::{ConversationAt, CustomerAt, Draft};
+use super::event::{Told, emit, shorten};
+use crate::base::{Error, Pii, Result, Timestamp};
+use crate::model::part::FetchState;
+use crate::model::{Direction, EventType, Interaction, InteractionKind, ItemKey, Recent};
+use crate::store::{Assert, InteractionWrite, MediaWrite};
+
+/// How much of a text a brief holds.
+const BRIEF_TEXT: usize = 200;
+
+/// Writes an interaction with its decision and its events.
+pub(crate) fn step(draft: &mut Draft<'_>, decided: Decided) -> Result<Decided> {
+    let Attached { identified, conversation, opened, reopened, linked } = &decided.attached;
+    let interaction = &decided.interaction;
+    let decision = decided.decision.as_ref().map(raw).transpose()?;
+    if let Some(decision) = &decided.decision {
+        draft.change(*conversation, |row| row.queue = Some(decision.queue.clone()));
+    }
+    if *opened {
+        emit(draft, *conversation, EventType::ConversationOpened, &Told::default());
+    }
+    if *reopened {
+        emit(draft, *conversation, EventType::ConversationReopened, &Told::default());
+    }
+    if *linked {
+        emit(draft, *conversation, EventType::ConversationLinked, &Told::default());
+    }
+    draft.set.asserts.push(Assert::ItemFree(identified.item.key));
+    let body = raw(interaction.as_ref())?;
+    let kind = match interaction.direction {
+        Direction::Inbound => EventType::InteractionReceived,
+        Direction::Outbound | Direction::Internal => EventType::InteractionSent,
+    };
+    let told = Told {
+        interaction: Some((interaction, &body)),
+        customer: decided.customer.as_deref(),
+        decision: decision.as_deref(),
+        delivery: None,
+    };
+    emit(draft, *conversation, kind, &told);
+    write(draft, identified.customer, *conversation, Some(identified.item.key), interaction, &body, decision.as_deref());
+    Ok(decided)
+}
+
+/// JSON of one of our own types.
+pub(crate) fn raw<T: serde::Serialize>(value: &T) -> Result<Box<RawValue>> {
+    to_raw_value(value).map_err(|e| Error::internal("failed to write JSON").because(e))
+}
+
+/// Gives an interaction its place: ids and the next `seq` of its conversation.
+pub(crate) fn place(
+    draft: &mut Draft<'_>,
+    customer: CustomerAt,
+    conversation: ConversationAt,
+    interaction: &mut Interaction,
+) {
+    interaction.id = Some(draft.interaction_id());
+    interaction.received_at = Some(draft.now());
+    interaction.author.customer_id = match interaction.direction {
+        Direction::Inbound => draft.customer(customer).map(|row| row.id),
+        Direction::Outbound | Direction::Internal => None,
+    };
+    let seq = draft.change(conversation, |row| {
+        row.seq += 1;
+        (row.id, row.seq)
+    });
+    if let Some((id, seq)) = seq {
+        interaction.conversation_id = Some(id);
+        interaction.seq = Some(seq.max(0) as u64);
+    }
+}
+
+/// Writes a placed interaction.
+pub(crate) fn write(
+    draft: &mut Draft<'_>,
+    customer: CustomerAt,
+    conversation: ConversationAt,
+    item: Option<ItemKey>,
+    interaction: &Interaction,
+    body: &RawValue,
+    decision: Option<&RawValue>,
+) {
+    let (Some(id), Some(conversation_id)) = (interaction.id, interaction.conversation_id) else { return };
+    let no = draft.numbers.interaction();
+    let before_of_customer = draft.set_latest_of_customer(customer, no);
+    let before_in_conversation = draft.change(conversation, |row| std::mem::replace(&mut row.latest, no)).unwrap_or(0);
+    let mut text = interaction.text.expose().clone();
+    shorten(&mut text, BRIEF_TEXT);
+    let brief = Recent {
+        interaction_id: id,
+        conversation_id,
+        channel: interaction.channel.kind,
+        direction: interaction.direction,
+        at: interaction.sent_at.unwrap_or(draft.now()),
+        text: Pii::new(text),
+        author_role: interaction.author.role,
+    };
+    let write = InteractionWrite {
+        no,
+        id,
+        item,
+        conversation: draft.conversation(conversation).map_or(0, |row| row.no),
+        seq: interaction.seq.map_or(0, |seq| seq as i64),
+        before_in_conversation,
+        customer: draft.customer(customer).map_or(0, |row| row.no),
+        before_of_customer,
+        outbound: interaction.direction == Direction::Outbound,
+        brief: serde_json::to_string(&brief).unwrap_or_default(),
+        body: body.get().to_owned(),
+        decision: decision.map(|d| d.get().to_owned()),
+    };
+    draft.set.interactions.push(write);
+    fetch_later(draft, no, interaction);
+}
+
+/// Plans the fetching of files that lie at the provider.
+fn fetch_later(draft: &mut Draft<'_>, no: i64, interaction: &Interaction) {
+    let (Some(interaction_id), at) = (interaction.id, draft.now()) else { return };
+    let channel = draft.entry.channel.clone();
+    for (part, content) in interaction.parts.iter().enumerate() {
+        let wanted = content.blob.as_ref().is_some_and(|blob| blob.fetch == Some(FetchState::Pending));
+        if wanted {
+            draft.set.media.push(MediaWrite { interaction: no, interaction_id, part, channel: channel.clone(), at });
+        }
+    }
+}
+
+/// Marks files that can be fetched as still to be fetched.
+pub(crate) fn mark_files(interaction: &mut Interaction) {
+    if interaction.direction != Direction::Inbound || interaction.kind == InteractionKind::Delete {
+        return;
+    }
+    for part in &mut interaction.parts {
+        if let Some(blob) = &mut part.blob
+            && blob.id.is_none()
+            && (blob.provider_ref.is_some() || blob.url.is_some())
+        {
+            blob.fetch = Some(FetchState::Pending);
+        }
+    }
+}
+
+/// Until when a file may be fetched in vain before it is given up, from the time of its entry.
+pub(crate) const FETCH_WITHIN: i64 = 24 * 3600 * 1000;
+
+/// The time at which fetching is tried again after `attempts` failures.
+pub(crate) fn fetch_again(now: Timestamp, attempts: u32) -> Timestamp {
+    let wait = 2_000i64.saturating_mul(1 << attempts.min(10));
+    now.plus_millis(wait.min(900_000))
+}

@@ -1,0 +1,428 @@
+//! The recording view: what one entry reads and what it is going to change.
+//!
+//! Stages read customers, conversations and messages through a [`Draft`]. It remembers what was read, shows later stages
+//! of the same entry what earlier ones changed, and in the end becomes the [`Changeset`] whose assertions say: all this
+//! was still so when it was committed.
+
+use std::sync::Arc;
+
+use crate::base::id::{ConversationId, CustomerId, EventId, Id, InteractionId, Named, SendId};
+use crate::base::{Result, Timestamp};
+use crate::model::{
+    Conversation, ConversationState, Customer, Entry, Identifier, ItemKey, Link, LinkKind, OpenIssue, Recent,
+};
+use crate::store::{
+    Assert, Changeset, ConversationRow, ConversationWrite, CustomerProfile, CustomerRow, CustomerWrite, IdentifierKey, InteractionRow,
+    InteractionUpdate, MessageKey, MessageState, MessageStateWrite, Numbers, StateRead, ThreadKey,
+};
+
+/// A customer in the draft, by its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CustomerAt(pub(crate) usize);
+
+/// A conversation in the draft, by its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConversationAt(pub(crate) usize);
+
+struct LoadedCustomer {
+    row: CustomerRow,
+    /// The version that was read; none for a new customer.
+    read: Option<i64>,
+    changed: bool,
+    profile_changed: bool,
+}
+
+struct LoadedConversation {
+    row: ConversationRow,
+    read: Option<i64>,
+    changed: bool,
+}
+
+/// What one entry reads and changes.
+pub(crate) struct Draft<'a> {
+    pub(crate) state: &'a dyn StateRead,
+    pub(crate) entry: &'a Entry,
+    pub(crate) source: &'a str,
+    pub(crate) numbers: Arc<dyn Numbers>,
+    /// What is to be written, but for customers and conversations.
+    pub(crate) set: Changeset,
+    customers: Vec<LoadedCustomer>,
+    conversations: Vec<LoadedConversation>,
+    ordinals: [u32; 5],
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(state: &'a dyn StateRead, entry: &'a Entry, source: &'a str) -> Self {
+        Draft {
+            state,
+            entry,
+            source,
+            numbers: state.numbers(),
+            set: Changeset { position: entry.position, ..Changeset::default() },
+            customers: Vec::new(),
+            conversations: Vec::new(),
+            ordinals: [0; 5],
+        }
+    }
+
+    /// The time of the entry: the present, as far as applying it is concerned.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.entry.at
+    }
+
+    fn derive<T: Named>(&mut self, slot: usize) -> Id<T> {
+        let ordinal = self.ordinals.get_mut(slot).map_or(0, |next| {
+            *next += 1;
+            *next - 1
+        });
+        Id::derive(self.entry.id, self.entry.at, T::PREFIX, ordinal)
+    }
+
+    pub(crate) fn interaction_id(&mut self) -> InteractionId {
+        self.derive(0)
+    }
+
+    pub(crate) fn event_id(&mut self) -> EventId {
+        self.derive(1)
+    }
+
+    pub(crate) fn send_id(&mut self) -> SendId {
+        self.derive(2)
+    }
+
+    // === customers ===
+
+    /// Which of these identifiers belong to whom, and which are free.
+    pub(crate) async fn holders(&mut self, identifiers: &[Identifier]) -> Result<Vec<(usize, CustomerAt)>> {
+        let keys: Vec<IdentifierKey> = identifiers.iter().map(IdentifierKey::of).collect();
+        let mut holders = Vec::new();
+        for (place, key) in keys.iter().enumerate() {
+            if let Some((_, no)) = self.set.identifiers.iter().find(|(k, _)| k == key)
+                && let Some(at) = self.customers.iter().position(|c| c.row.no == *no)
+            {
+                holders.push((place, CustomerAt(at)));
+            }
+        }
+        let unknown: Vec<usize> =
+            (0..keys.len()).filter(|place| !holders.iter().any(|(known, _)| known == place)).collect();
+        let asked: Vec<IdentifierKey> = unknown.iter().filter_map(|place| keys.get(*place).copied()).collect();
+        for (place, row) in self.state.customers_by_identifier(&asked).await? {
+            let at = self.load_customer(row);
+            holders.push((unknown.get(place).copied().unwrap_or_default(), at));
+        }
+        holders.sort_unstable_by_key(|(place, _)| *place);
+        Ok(holders)
+    }
+
+    fn load_customer(&mut self, row: CustomerRow) -> CustomerAt {
+        if let Some(at) = self.customers.iter().position(|c| c.row.no == row.no) {
+            return CustomerAt(at);
+        }
+        let read = Some(row.version);
+        self.customers.push(LoadedCustomer { row, read, changed: false, profile_changed: false });
+        CustomerAt(self.customers.len() - 1)
+    }
+
+    pub(crate) async fn customer_by_no(&mut self, no: i64) -> Result<Option<CustomerAt>> {
+        if let Some(at) = self.customers.iter().position(|c| c.row.no == no) {
+            return Ok(Some(CustomerAt(at)));
+        }
+        Ok(self.state.customer(no).await?.map(|row| self.load_customer(row)))
+    }
+
+    pub(crate) fn new_customer(&mut self) -> CustomerAt {
+        let id: CustomerId = self.derive(3);
+        let row = CustomerRow {
+            no: self.numbers.customer(),
+            id,
+            version: 0,
+            created_at: self.now(),
+            latest: 0,
+            profile: CustomerProfile::default(),
+        };
+        self.customers.push(LoadedCustomer { row, read: None, changed: true, profile_changed: true });
+        CustomerAt(self.customers.len() - 1)
+    }
+
+    pub(crate) fn customer(&self, at: CustomerAt) -> Option<&CustomerRow> {
+        self.customers.get(at.0).map(|c| &c.row)
+    }
+
+    /// Changes a customer's profile; `change` says whether it did.
+    pub(crate) fn change_profile(&mut self, at: CustomerAt, change: impl FnOnce(&mut CustomerProfile) -> bool) {
+        if let Some(customer) = self.customers.get_mut(at.0)
+            && change(&mut customer.row.profile)
+        {
+            customer.changed = true;
+            customer.profile_changed = true;
+        }
+    }
+
+    pub(crate) fn set_latest_of_customer(&mut self, at: CustomerAt, interaction: i64) -> i64 {
+        match self.customers.get_mut(at.0) {
+            Some(customer) => {
+                customer.changed = true;
+                std::mem::replace(&mut customer.row.latest, interaction)
+            }
+            None => 0,
+        }
+    }
+
+    /// Gives identifiers to a customer.
+    pub(crate) fn give_identifiers<'i>(&mut self, at: CustomerAt, identifiers: impl Iterator<Item = &'i Identifier>) {
+        let Some(no) = self.customer(at).map(|row| row.no) else { return };
+        for identifier in identifiers {
+            let key = IdentifierKey::of(identifier);
+            if !self.set.identifiers.iter().any(|(known, _)| *known == key) {
+                self.set.asserts.push(Assert::IdentifierFree(key));
+                self.set.identifiers.push((key, no));
+            }
+        }
+    }
+
+    /// The customer as policies and help desks see it.
+    pub(crate) async fn snapshot(&mut self, at: CustomerAt) -> Result<Option<Customer>> {
+        let Some(row) = self.customer(at).cloned() else { return Ok(None) };
+        let open = self.open_conversations(at).await?;
+        let open_issues = open.iter().filter_map(|at| self.conversation(*at)).map(|story| OpenIssue {
+            conversation_id: story.id,
+            opened_at: story.opened_at,
+            queue: story.queue.clone(),
+            owner: story.owner.clone(),
+        });
+        let open_issues = open_issues.collect();
+        Ok(Some(Customer {
+            id: row.id,
+            names: row.profile.names,
+            identifiers: row.profile.identifiers,
+            open_issues,
+            recent: self.recent(row.no, row.latest).await?,
+            created_at: row.created_at,
+        }))
+    }
+
+    async fn recent(&self, customer: i64, latest: i64) -> Result<Vec<Recent>> {
+        const SHOWN: usize = 5;
+        let own: Vec<_> = self.set.interactions.iter().filter(|i| i.customer == customer).collect();
+        let from = own.first().map_or(latest, |first| first.before_of_customer);
+        let mut briefs: Vec<String> = own.iter().rev().take(SHOWN).map(|i| i.brief.clone()).collect();
+        if briefs.len() < SHOWN && from != 0 {
+            briefs.extend(self.state.recent(from, SHOWN - briefs.len()).await?);
+        }
+        Ok(briefs.iter().filter_map(|brief| serde_json::from_str(brief).ok()).collect())
+    }
+
+    // === conversations ===
+
+    fn load_conversation(&mut self, row: ConversationRow) -> ConversationAt {
+        if let Some(at) = self.conversations.iter().position(|c| c.row.no == row.no) {
+            return ConversationAt(at);
+        }
+        let read = Some(row.version);
+        self.conversations.push(LoadedConversation { row, read, changed: false });
+        ConversationAt(self.conversations.len() - 1)
+    }
+
+    pub(crate) fn conversation(&self, at: ConversationAt) -> Option<&ConversationRow> {
+        self.conversations.get(at.0).map(|c| &c.row)
+    }
+
+    pub(crate) async fn conversation_by_no(&mut self, no: i64) -> Result<Option<ConversationAt>> {
+        if let Some(at) = self.conversations.iter().position(|c| c.row.no == no) {
+            return Ok(Some(ConversationAt(at)));
+        }
+        Ok(self.state.conversation(no).await?.map(|row| self.load_conversation(row)))
+    }
+
+    pub(crate) async fn conversation_by_id(&mut self, id: ConversationId) -> Result<Option<ConversationAt>> {
+        if let Some(at) = self.conversations.iter().position(|c| c.row.id == id) {
+            return Ok(Some(ConversationAt(at)));
+        }
+        Ok(self.state.conversation_by_id(id).await?.map(|row| self.load_conversation(row)))
+    }
+
+    /// The conversation of a provider's thread.
+    pub(crate) async fn conversation_by_thread(&mut self, key: ThreadKey) -> Result<Option<ConversationAt>> {
+        if let Some((_, no)) = self.set.threads.iter().find(|(k, _)| *k == key) {
+            let no = *no;
+            return self.conversation_by_no(no).await;
+        }
+        let found = self.state.conversation_by_thread(key).await?;
+        self.set.asserts.push(Assert::Thread(key, found.as_ref().map(|row| row.no)));
+        Ok(found.map(|row| self.load_conversation(row)))
+    }
+
+    /// The customer's open conversations, the latest first.
+    pub(crate) async fn open_conversations(&mut self, customer: CustomerAt) -> Result<Vec<ConversationAt>> {
+        const SHOWN: usize = 5;
+        let Some((no, known)) = self.customers.get(customer.0).map(|c| (c.row.no, c.read.is_some())) else {
+            return Ok(Vec::new());
+        };
+        if known {
+            for row in self.state.open_conversations(no, SHOWN).await? {
+                self.load_conversation(row);
+            }
+        }
+        let mut open: Vec<ConversationAt> = (0..self.conversations.len()).map(ConversationAt).collect();
+        open.retain(|at| {
+            self.conversation(*at).is_some_and(|row| row.customer == no && row.state == ConversationState::Open)
+        });
+        open.sort_by_key(|at| std::cmp::Reverse(self.conversation(*at).map(|row| (row.updated_at, row.no))));
+        open.truncate(SHOWN);
+        Ok(open)
+    }
+
+    pub(crate) fn new_conversation(&mut self, customer: CustomerAt, public: bool) -> ConversationAt {
+        let id: ConversationId = self.derive(4);
+        let row = ConversationRow {
+            no: self.numbers.conversation(),
+            id,
+            version: 0,
+            customer: self.customer(customer).map_or(0, |row| row.no),
+            state: ConversationState::Open,
+            public,
+            seq: 0,
+            event_seq: 0,
+            opened_at: self.now(),
+            updated_at: self.now(),
+            latest: 0,
+            queue: None,
+            owner: None,
+            links: Vec::new(),
+        };
+        self.conversations.push(LoadedConversation { row, read: None, changed: true });
+        ConversationAt(self.conversations.len() - 1)
+    }
+
+    /// Changes a conversation. Its time never runs backwards.
+    pub(crate) fn change<T>(&mut self, at: ConversationAt, change: impl FnOnce(&mut ConversationRow) -> T) -> Option<T> {
+        let now = self.now();
+        let conversation = self.conversations.get_mut(at.0)?;
+        conversation.changed = true;
+        conversation.row.updated_at = conversation.row.updated_at.max(now);
+        Some(change(&mut conversation.row))
+    }
+
+    /// Links two conversations, each to the other.
+    pub(crate) fn link(&mut self, from: ConversationAt, to: ConversationAt, to_is: LinkKind) {
+        const MOST: usize = 20;
+        let back = match to_is {
+            LinkKind::Public => LinkKind::Private,
+            LinkKind::Private => LinkKind::Public,
+            LinkKind::Related => LinkKind::Related,
+        };
+        let ids = (self.conversation(from).map(|row| row.id), self.conversation(to).map(|row| row.id));
+        let (Some(from_id), Some(to_id)) = ids else { return };
+        for (at, kind, conversation_id) in [(from, to_is, to_id), (to, back, from_id)] {
+            self.change(at, |row| {
+                let link = Link { kind, conversation_id };
+                if !row.links.contains(&link) && row.links.len() < MOST {
+                    row.links.push(link);
+                }
+            });
+        }
+    }
+
+    pub(crate) fn give_thread(&mut self, key: ThreadKey, conversation: ConversationAt) {
+        if let Some(no) = self.conversation(conversation).map(|row| row.no) {
+            self.set.threads.retain(|(known, _)| *known != key);
+            self.set.threads.push((key, no));
+        }
+    }
+
+    /// The conversation as policies and people see it.
+    pub(crate) fn shown(&self, at: ConversationAt) -> Option<Conversation> {
+        let row = self.conversation(at)?;
+        let customer = self.customers.iter().find(|c| c.row.no == row.customer)?;
+        Some(Conversation {
+            id: row.id,
+            customer_id: customer.row.id,
+            state: row.state,
+            seq: row.seq.max(0) as u64,
+            opened_at: row.opened_at,
+            updated_at: row.updated_at,
+            queue: row.queue.clone(),
+            owner: row.owner.clone(),
+            links: row.links.clone(),
+        })
+    }
+
+    // === messages ===
+
+    /// What is known of a provider's message, with what this entry added.
+    pub(crate) async fn message(&self, key: MessageKey) -> Result<MessageState> {
+        if let Some(known) = self.set.messages.iter().find(|m| m.key == key) {
+            return Ok(known.state.clone());
+        }
+        Ok(self.state.message_state(key).await?.unwrap_or_default())
+    }
+
+    pub(crate) fn set_message(&mut self, key: MessageKey, state: MessageState) {
+        self.set.messages.retain(|known| known.key != key);
+        self.set.messages.push(MessageStateWrite { key, state });
+    }
+
+    /// The interaction that an item became: in this very entry, or before.
+    pub(crate) async fn interaction_by_item(&self, item: ItemKey) -> Result<Option<InteractionRow>> {
+        if let Some(made) = self.set.interactions.iter().find(|i| i.item == Some(item)) {
+            return Ok(Some(InteractionRow {
+                no: made.no,
+                id: made.id,
+                conversation: made.conversation,
+                seq: made.seq,
+                customer: made.customer,
+                body: made.body.clone(),
+                decision: made.decision.clone(),
+            }));
+        }
+        let mut found = self.state.interaction_by_item(item).await?;
+        if let Some(row) = &mut found
+            && let Some(update) = self.set.updates.iter().find(|u| u.no == row.no)
+        {
+            row.body.clone_from(&update.body);
+        }
+        Ok(found)
+    }
+
+    /// Replaces the content of an interaction, made in this entry or before.
+    pub(crate) fn rewrite(&mut self, no: i64, body: String) {
+        if let Some(made) = self.set.interactions.iter_mut().find(|i| i.no == no) {
+            made.body = body;
+            return;
+        }
+        self.set.updates.retain(|u| u.no != no);
+        self.set.updates.push(InteractionUpdate { no, body });
+    }
+
+    // === the end ===
+
+    /// What is to be committed, with what must still be true.
+    pub(crate) fn finish(mut self) -> Changeset {
+        for mut customer in self.customers {
+            if let Some(read) = customer.read {
+                self.set.asserts.push(Assert::Customer(customer.row.no, read));
+            }
+            if customer.changed {
+                customer.row.version += 1;
+                self.set.customers.push(CustomerWrite {
+                    new: customer.read.is_none(),
+                    profile_changed: customer.profile_changed,
+                    row: customer.row,
+                });
+            }
+        }
+        for mut conversation in self.conversations {
+            if !conversation.changed {
+                continue;
+            }
+            if let Some(read) = conversation.read {
+                self.set.asserts.push(Assert::Conversation(conversation.row.no, read));
+            }
+            conversation.row.version += 1;
+            self.set
+                .conversations
+                .push(ConversationWrite { new: conversation.read.is_none(), row: conversation.row });
+        }
+        self.set
+    }
+}

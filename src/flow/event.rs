@@ -1,0 +1,151 @@
+//! Writing an event: once, in the form in which feed, stream and help desks receive it.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::draft::{ConversationAt, Draft};
+use crate::base::Timestamp;
+use crate::base::id::{ConversationId, EventId};
+use crate::model::event::{EventConversation, TYPE_PREFIX};
+use crate::model::interaction::Delivery;
+use crate::model::{Customer, EventType, Interaction};
+use crate::store::EventWrite;
+
+/// The size that an event does not pass; what is left out is told in `more`.
+const MOST_BYTES: usize = 20_000;
+/// How much of a text stays in an event that had to be cut.
+const CUT_TEXT: usize = 4_000;
+
+/// [`crate::model::Event`] as it is written: parts that are JSON already are not built again.
+#[derive(Serialize)]
+struct Written<'a> {
+    specversion: &'static str,
+    id: EventId,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: String,
+    subject: ConversationId,
+    time: Timestamp,
+    datacontenttype: &'static str,
+    dataschema: &'static str,
+    partitionkey: ConversationId,
+    sequence: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interaction: Option<&'a RawValue>,
+    conversation: EventConversation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer: Option<&'a Customer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<&'a Delivery>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<String>,
+}
+
+/// What an event tells beside its conversation.
+#[derive(Default)]
+pub(crate) struct Told<'a> {
+    /// The interaction, and the same as JSON.
+    pub(crate) interaction: Option<(&'a Interaction, &'a RawValue)>,
+    pub(crate) customer: Option<&'a Customer>,
+    pub(crate) decision: Option<&'a RawValue>,
+    pub(crate) delivery: Option<&'a Delivery>,
+}
+
+/// Adds an event about a conversation to the draft.
+pub(crate) fn emit(draft: &mut Draft<'_>, at: ConversationAt, kind: EventType, told: &Told<'_>) {
+    let id = draft.event_id();
+    draft.change(at, |row| row.event_seq += 1);
+    let Some(row) = draft.conversation(at) else { return };
+    let write = |told: &Told<'_>, more: Option<String>| {
+        let written = Written {
+            specversion: "1.0",
+            id,
+            source: draft.source,
+            kind: format!("{TYPE_PREFIX}{}.v1", kind.name()),
+            subject: row.id,
+            time: draft.entry.at,
+            datacontenttype: "application/json",
+            dataschema: "https://segue.dev/schemas/event-data.v1.json",
+            partitionkey: row.id,
+            sequence: format!("{:012}", row.event_seq),
+            data: Data {
+                interaction: told.interaction.map(|(_, json)| json),
+                conversation: EventConversation {
+                    id: row.id,
+                    seq: row.seq.max(0) as u64,
+                    state: row.state,
+                    queue: row.queue.clone(),
+                    owner: row.owner.clone(),
+                    links: row.links.clone(),
+                },
+                customer: told.customer,
+                decision: told.decision,
+                delivery: told.delivery,
+                more,
+            },
+        };
+        serde_json::to_vec(&written).unwrap_or_default()
+    };
+    let mut body = write(told, None);
+    if body.len() > MOST_BYTES
+        && let Some((interaction, _)) = told.interaction
+        && let Ok(json) = serde_json::value::to_raw_value(&cut(interaction))
+    {
+        let more = interaction.id.map(|id| format!("/v1/interactions/{id}"));
+        let cut = Told { interaction: Some((interaction, &json)), ..Told { interaction: None, ..copy(told) } };
+        body = write(&cut, more);
+    }
+    let event = EventWrite {
+        id,
+        kind,
+        conversation: row.no,
+        channel: draft.entry.channel.clone(),
+        at: draft.entry.at,
+        body: Bytes::from(body),
+    };
+    draft.set.events.push(event);
+}
+
+fn copy<'a>(told: &Told<'a>) -> Told<'a> {
+    Told {
+        interaction: told.interaction,
+        customer: told.customer,
+        decision: told.decision,
+        delivery: told.delivery,
+    }
+}
+
+/// The interaction without its bulk.
+fn cut(interaction: &Interaction) -> Interaction {
+    let mut cut = interaction.clone();
+    shorten(cut.text.expose_mut(), CUT_TEXT);
+    cut.text_new = None;
+    cut.context = None;
+    cut.parts.truncate(10);
+    for part in &mut cut.parts {
+        part.data = None;
+        if let Some(text) = &mut part.text {
+            shorten(text.expose_mut(), 400);
+        }
+    }
+    cut
+}
+
+/// Cuts a text to at most `most` bytes at a character's edge.
+pub(crate) fn shorten(text: &mut String, most: usize) {
+    if text.len() > most {
+        let mut end = most;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+}

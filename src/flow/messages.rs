@@ -1,0 +1,199 @@
+//! What later facts do to a message: edits, deletions, receipts and call states, in any order.
+//!
+//! A provider's message has a small state of its own beside the interaction, kept under its provider id, because facts
+//! about a message may come before the message itself.
+
+use super::commit::raw;
+use super::draft::Draft;
+use super::event::{Told, emit};
+use super::normalize::Item;
+use crate::base::id::InteractionId;
+use crate::base::{Error, Result, Timestamp};
+use crate::model::interaction::Delivery;
+use crate::model::{
+    Direction, EventType, Flag, Interaction, InteractionKind, ItemKey, Receipt,
+};
+use crate::rules::{call, receipt as receipts};
+use crate::store::{InteractionRow, MessageKey, ThreadKey};
+
+/// Reads an interaction that this program wrote.
+pub(crate) fn read(row: &InteractionRow) -> Result<Interaction> {
+    serde_json::from_str(&row.body).map_err(|e| Error::internal("an interaction cannot be read back").because(e))
+}
+
+fn key_of(interaction: &Interaction, provider_id: &str) -> MessageKey {
+    MessageKey::of(&interaction.channel.connector, &interaction.channel.account, provider_id)
+}
+
+/// Finds the interaction of a provider's message: what we received, or what we sent.
+async fn find(
+    draft: &Draft<'_>,
+    connector: &str,
+    account: &str,
+    provider_id: &str,
+    sent: Option<InteractionId>,
+) -> Result<Option<InteractionRow>> {
+    let item = ItemKey::of(connector, account, provider_id, InteractionKind::Message, "");
+    match (draft.interaction_by_item(item).await?, sent) {
+        (Some(row), _) => Ok(Some(row)),
+        (None, Some(id)) => draft.state.interaction_by_id(id).await,
+        (None, None) => Ok(None),
+    }
+}
+
+/// Completes an interaction that is about to be placed: what it refers to, and what is already known of it.
+pub(crate) async fn complete(draft: &Draft<'_>, item: &mut Item) -> Result<()> {
+    let interaction = &mut item.interaction;
+    let (connector, account) = (interaction.channel.connector.clone(), interaction.channel.account.clone());
+    if let Some(target) = interaction.reply_to.as_ref().and_then(|r| r.provider_id.clone()) {
+        let sent = draft.message(key_of(interaction, &target)).await?.interaction;
+        let found = find(draft, &connector, &account, &target, sent).await?.map(|row| row.id);
+        if let Some(reply_to) = &mut interaction.reply_to {
+            reply_to.interaction_id = found;
+        }
+    }
+    let Some(own) = interaction.channel.provider_id.clone().filter(|_| interaction.kind == InteractionKind::Message)
+    else {
+        return Ok(());
+    };
+    let known = draft.message(key_of(interaction, &own)).await?;
+    if known.edited.is_some() {
+        interaction.flags.insert(Flag::Edited);
+    }
+    if known.deleted.is_some() {
+        interaction.flags.insert(Flag::Deleted);
+    }
+    if interaction.direction == Direction::Outbound && known.delivery.is_some() {
+        interaction.delivery = known.delivery;
+    }
+    Ok(())
+}
+
+/// Tells the target of an edit or a deletion that it was changed.
+pub(crate) async fn mark_target(draft: &mut Draft<'_>, interaction: &Interaction) -> Result<()> {
+    let flag = match interaction.kind {
+        InteractionKind::Edit => Flag::Edited,
+        InteractionKind::Delete => Flag::Deleted,
+        _ => return Ok(()),
+    };
+    let (Some(target), Some(own)) =
+        (interaction.reply_to.as_ref().and_then(|r| r.provider_id.as_deref()), interaction.id)
+    else {
+        return Ok(());
+    };
+    let key = key_of(interaction, target);
+    let mut state = draft.message(key).await?;
+    let at = interaction.sent_at.unwrap_or(draft.now());
+    let slot = if flag == Flag::Edited { &mut state.edited } else { &mut state.deleted };
+    if slot.is_none_or(|known| (at, own) > known) {
+        *slot = Some((at, own));
+    }
+    let sent = state.interaction;
+    draft.set_message(key, state);
+    let channel = &interaction.channel;
+    if let Some(row) = find(draft, &channel.connector, &channel.account, target, sent).await? {
+        update(draft, &row, |target| target.flags.insert(flag), EventType::InteractionUpdated).await?;
+    }
+    Ok(())
+}
+
+/// Changes a stored interaction and tells of it; `change` says whether it did.
+pub(crate) async fn update(
+    draft: &mut Draft<'_>,
+    row: &InteractionRow,
+    change: impl FnOnce(&mut Interaction) -> bool,
+    kind: EventType,
+) -> Result<Option<Interaction>> {
+    let mut interaction = read(row)?;
+    if !change(&mut interaction) {
+        return Ok(None);
+    }
+    let body = raw(&interaction)?;
+    draft.rewrite(row.no, body.get().to_owned());
+    if let Some(at) = draft.conversation_by_no(row.conversation).await? {
+        let told = Told {
+            interaction: Some((&interaction, &body)),
+            delivery: interaction.delivery.as_ref().filter(|_| kind == EventType::DeliveryUpdated),
+            ..Told::default()
+        };
+        emit(draft, at, kind, &told);
+    }
+    Ok(Some(interaction))
+}
+
+/// Adds a callback to the call it belongs to. Gives the call as it now stands, if it was known.
+pub(crate) async fn fold_call(draft: &mut Draft<'_>, item: &Item) -> Result<Option<Interaction>> {
+    let Some(row) = draft.interaction_by_item(item.key).await? else { return Ok(None) };
+    let known = read(&row)?;
+    let told = item.interaction.call.clone().unwrap_or_default();
+    let parts = item.interaction.parts.clone();
+    let changed = update(
+        draft,
+        &row,
+        |interaction| {
+            let mut changed = call::fold(interaction.call.get_or_insert_default(), &told);
+            for part in parts {
+                if !interaction.parts.contains(&part) {
+                    interaction.parts.push(part);
+                    changed = true;
+                }
+            }
+            changed
+        },
+        EventType::InteractionUpdated,
+    )
+    .await?;
+    Ok(Some(changed.unwrap_or(known)))
+}
+
+/// Applies a receipt: to one message, or to everything sent up to a time.
+pub(crate) async fn receipt(draft: &mut Draft<'_>, receipt: &Receipt) -> Result<()> {
+    let at = receipt.at.unwrap_or(draft.now());
+    if let Some(provider_id) = &receipt.provider_id {
+        return one_receipt(draft, receipt, provider_id, at).await;
+    }
+    let (Some(up_to), Some(recipient)) = (receipt.up_to, &receipt.recipient) else { return Ok(()) };
+    let thread = format!("{}:{}", recipient.kind.0, recipient.value.expose());
+    let key = ThreadKey::of(&receipt.connector, &receipt.account, &thread);
+    let Some(at_conversation) = draft.conversation_by_thread(key).await? else { return Ok(()) };
+    let Some(no) = draft.conversation(at_conversation).map(|row| row.no) else { return Ok(()) };
+    const COVERED: usize = 50;
+    for row in draft.state.sent_in_thread(no, COVERED).await? {
+        let state = receipt.state;
+        let covered = |sent: &mut Interaction| {
+            let before = sent.sent_at.or(sent.received_at).is_some_and(|sent_at| sent_at <= up_to);
+            let reached = sent.delivery.as_ref().is_some_and(|d| d.state >= crate::model::DeliveryState::Sent);
+            before
+                && reached
+                && sent.channel.account == receipt.account
+                && receipts::advance(&mut sent.delivery, state, at, None)
+        };
+        update(draft, &row, covered, EventType::DeliveryUpdated).await?;
+    }
+    Ok(())
+}
+
+async fn one_receipt(draft: &mut Draft<'_>, receipt: &Receipt, provider_id: &str, at: Timestamp) -> Result<()> {
+    let key = MessageKey::of(&receipt.connector, &receipt.account, provider_id);
+    let mut state = draft.message(key).await?;
+    if !receipts::advance(&mut state.delivery, receipt.state, at, receipt.error.clone()) {
+        return Ok(());
+    }
+    let (delivery, sent) = (state.delivery.clone(), state.interaction);
+    draft.set_message(key, state);
+    if let Some(row) = find(draft, &receipt.connector, &receipt.account, provider_id, sent).await? {
+        set_delivery(draft, &row, delivery).await?;
+    }
+    Ok(())
+}
+
+/// Moves the delivery of a stored interaction forward.
+pub(crate) async fn set_delivery(draft: &mut Draft<'_>, row: &InteractionRow, to: Option<Delivery>) -> Result<()> {
+    let Some(to) = to else { return Ok(()) };
+    let advance = |interaction: &mut Interaction| {
+        interaction.direction == Direction::Outbound
+            && receipts::advance(&mut interaction.delivery, to.state, to.at, to.error)
+    };
+    update(draft, row, advance, EventType::DeliveryUpdated).await?;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Stage 4: what a journaled request says, as items.
+//!
+//! Takes an entry, gives one outcome for every item in it. The connector's mapping does the work; here its outcomes get
+//! the keys by which the later stages know them. What cannot be mapped is quarantined with its reason, never dropped.
+
+use super::Setup;
+use super::journal::Journaled;
+use super::lanes::Key;
+use crate::base::hash::key16;
+use crate::connector::Request;
+use crate::model::entry::RequestHead;
+use crate::model::{
+    Direction, Identifier, Interaction, InteractionKind, ItemKey, Outcome, Receipt, Trust,
+};
+use crate::store::ThreadKey;
+
+/// An interaction with the keys of its item and thread.
+pub(crate) struct Item {
+    pub(crate) interaction: Interaction,
+    /// What makes it the same item whenever it comes again.
+    pub(crate) key: ItemKey,
+    /// The provider's thread, if it has one.
+    pub(crate) thread: Option<ThreadKey>,
+}
+
+/// What became of one item of an entry.
+pub(crate) enum Normalized {
+    Item(Box<Item>),
+    Receipt(Box<Receipt>),
+    Ignored(String),
+    Quarantined(String),
+}
+
+/// The request of an entry, as the connector saw it when it came.
+pub(crate) fn request(journaled: &Journaled) -> Option<(Request, RequestHead)> {
+    let head: RequestHead = serde_json::from_slice(&journaled.entry().body.head).ok()?;
+    let request = Request {
+        method: head.method.clone(),
+        url: head.url.clone(),
+        headers: head.headers.clone(),
+        body: journaled.entry().body.raw.clone(),
+    };
+    Some((request, head))
+}
+
+/// Reads an entry. An entry whose channel is gone is quarantined, since it may come back.
+pub(crate) fn step(setup: &Setup, journaled: &Journaled) -> Vec<Normalized> {
+    let entry = journaled.entry();
+    let Some(channel) = setup.channels.get(&entry.channel) else {
+        return vec![Normalized::Quarantined(format!("channel `{}` is not configured any more", entry.channel))];
+    };
+    let Some((request, head)) = request(journaled) else {
+        return vec![Normalized::Quarantined("the original was pruned".to_owned())];
+    };
+    let outcomes = channel.connector.normalize(&request, &channel.account, entry.at);
+    outcomes
+        .into_iter()
+        .map(|outcome| match outcome {
+            Outcome::Interaction(normalized) => {
+                let mut interaction = normalized.interaction;
+                interaction.received_at = Some(entry.at);
+                interaction.channel.name = Some(entry.channel.clone());
+                interaction.raw = Some(crate::model::interaction::Raw {
+                    entry: entry.id.to_string(),
+                    verified_by: head.verified_by.clone(),
+                    connector_version: channel.connector.version().to_owned(),
+                });
+                Normalized::Item(Box::new(Item::new(interaction, &normalized.revision)))
+            }
+            Outcome::Receipt { receipt } => Normalized::Receipt(receipt),
+            Outcome::Ignored { reason } => Normalized::Ignored(reason),
+            Outcome::Quarantined { reason } => Normalized::Quarantined(reason),
+        })
+        .collect()
+}
+
+impl Item {
+    fn new(interaction: Interaction, revision: &str) -> Self {
+        let channel = &interaction.channel;
+        let provider_id = channel.provider_id.as_deref().unwrap_or_default();
+        // All states of a call are one item: they fold into one interaction.
+        let revision = if interaction.kind == InteractionKind::Call { "" } else { revision };
+        let key = ItemKey::of(&channel.connector, &channel.account, provider_id, interaction.kind, revision);
+        let thread = thread_name(&interaction).map(|name| ThreadKey::of(&channel.connector, &channel.account, &name));
+        Item { interaction, key, thread }
+    }
+
+    /// The same item for another try: applying may have to be done again after a conflict.
+    pub(crate) fn copy(&self) -> Item {
+        Item { interaction: self.interaction.clone(), key: self.key, thread: self.thread }
+    }
+
+    /// The trust of whoever is on the customer's side.
+    pub(crate) fn customer_trust(&self) -> Trust {
+        match self.interaction.direction {
+            Direction::Inbound => self.interaction.author.trust,
+            // We chose the addressee ourselves.
+            Direction::Outbound | Direction::Internal => Trust::Claimed,
+        }
+    }
+
+    /// The item that this one refers to (answers, edits, deletes), if it names one.
+    pub(crate) fn target_item(&self) -> Option<ItemKey> {
+        let target = self.interaction.reply_to.as_ref()?.provider_id.as_deref()?;
+        let channel = &self.interaction.channel;
+        Some(ItemKey::of(&channel.connector, &channel.account, target, InteractionKind::Message, ""))
+    }
+}
+
+/// The provider's thread; where the channel has none it is the person, since one writes to us in one place.
+fn thread_name(interaction: &Interaction) -> Option<String> {
+    if let Some(thread) = &interaction.thread_id {
+        return Some(thread.expose().clone());
+    }
+    other_side(interaction).map(|identifier| format!("{}:{}", identifier.kind.0, identifier.value.expose()))
+}
+
+fn other_side(interaction: &Interaction) -> Option<&Identifier> {
+    match interaction.direction {
+        Direction::Inbound => interaction.author.identifier.as_ref(),
+        Direction::Outbound | Direction::Internal => interaction.recipients.first().map(|r| &r.identifier),
+    }
+}
+
+/// The keys that order an entry among others: the person, the thread, the call, the message a receipt is for.
+pub(crate) fn lanes(outcomes: &[Normalized], journaled: &Journaled) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    for outcome in outcomes {
+        match outcome {
+            Normalized::Item(item) => {
+                let channel = &item.interaction.channel;
+                let own = [channel.connector.as_bytes(), channel.account.as_bytes()];
+                let [connector, account] = own;
+                if let Some(person) = other_side(&item.interaction) {
+                    let person = [person.kind.0.as_bytes(), person.value.expose().as_bytes()].concat();
+                    keys.push(key16(&[b"person", connector, account, &person]));
+                }
+                keys.extend(item.thread.map(|thread| thread.0));
+                if item.interaction.kind == InteractionKind::Call {
+                    keys.push(item.key.0);
+                }
+            }
+            Normalized::Receipt(receipt) => {
+                let id = receipt.provider_id.as_deref().unwrap_or_default();
+                keys.push(key16(&[b"receipt", receipt.connector.as_bytes(), receipt.account.as_bytes(), id.as_bytes()]));
+            }
+            Normalized::Ignored(_) | Normalized::Quarantined(_) => {}
+        }
+    }
+    if keys.is_empty() {
+        keys.push(*journaled.entry().id.as_bytes());
+    }
+    keys
+}
