@@ -9,29 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
-use http_body::Body as _;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use ipnet::IpNet;
-use ring::digest;
-use tokio::fs::File;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use super::answer::{Answer, Part};
 use super::failure::{ClientError, Fault, Phase};
 use super::guard::Refusal;
 use super::pool::{Dialer, Pool, Sender, Target};
 use super::tls;
 use crate::base::Result;
-
-/// Bytes gathered before they are written to a file: a write costs a trip to another thread.
-const FILE_CHUNK: usize = 256 * 1024;
 
 /// What the client needs to know.
 #[derive(Debug, Clone)]
@@ -217,7 +208,7 @@ impl Client {
     pub async fn download(&self, request: Request, path: &Path, cap: u64) -> Result<Downloaded, ClientError> {
         let small = request.response_bytes.unwrap_or(self.0.settings.response_bytes);
         self.run(request, async |answer: &mut Answer<'_>| {
-            if !answer.head.status.is_success() {
+            if !answer.status().is_success() {
                 return answer.read(small).await.map(Downloaded::Answered);
             }
             let part = Part::new(path);
@@ -243,10 +234,10 @@ impl Client {
             let _permit = inner.requests.acquire().await.map_err(refused)?;
             let (answer, sender) = inner.exchange(request, &target, &mut phase).await?;
             let (head, body) = answer.into_parts();
-            let mut answer = Answer { head, body, ended: false, target: &target };
+            let mut answer = Answer::new(head, body, &target.name);
             let taken = take(&mut answer).await?;
             // Only a connection whose answer was read to the end can carry another one.
-            if answer.ended {
+            if answer.ended() {
                 inner.pool.give(&target.key, sender);
             }
             Ok(taken)
@@ -316,6 +307,8 @@ fn message(request: Request, target: &Target) -> Result<http::Request<Full<Bytes
     if request.method == Method::CONNECT {
         return Err(ClientError::before(Fault::Refused(Refusal::BadRequest), &target.name));
     }
+    // RFC 9110, section 8.6: hyper leaves the length of an empty body out, and some servers then answer 411.
+    let declare_empty = request.body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&request.method);
     let mut message = http::Request::new(Full::new(request.body));
     *message.method_mut() = request.method;
     *message.uri_mut() = target.path.clone();
@@ -323,115 +316,12 @@ fn message(request: Request, target: &Target) -> Result<http::Request<Full<Bytes
     for own in [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, http::header::UPGRADE, http::header::EXPECT] {
         headers.remove(own);
     }
+    if declare_empty {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     headers.insert(HOST, target.authority.clone());
     *message.headers_mut() = headers;
     Ok(message)
-}
-
-/// An answer whose body is yet to be read.
-struct Answer<'a> {
-    head: http::response::Parts,
-    body: Incoming,
-    ended: bool,
-    target: &'a Target,
-}
-
-impl Answer<'_> {
-    fn failed(&self, fault: Fault) -> ClientError {
-        ClientError::new(Phase::Uncertain, fault, &self.target.name)
-    }
-
-    /// The next piece of the body; trailers are passed over.
-    async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        while let Some(frame) = self.body.frame().await {
-            let frame = frame.map_err(|error| self.failed(Fault::Protocol).because(error))?;
-            if let Ok(data) = frame.into_data() {
-                return Ok(Some(data));
-            }
-        }
-        self.ended = true;
-        Ok(None)
-    }
-
-    async fn read(&mut self, cap: usize) -> Result<Response, ClientError> {
-        if self.body.size_hint().lower() > cap as u64 {
-            return Err(self.failed(Fault::TooLarge));
-        }
-        let mut whole = Bytes::new();
-        let mut more = Vec::new();
-        while let Some(piece) = self.next().await? {
-            if whole.len().saturating_add(more.len()).saturating_add(piece.len()) > cap {
-                return Err(self.failed(Fault::TooLarge));
-            }
-            // Most answers are one piece, which needs no copy.
-            if whole.is_empty() && more.is_empty() {
-                whole = piece;
-            } else {
-                more.extend_from_slice(&std::mem::take(&mut whole));
-                more.extend_from_slice(&piece);
-            }
-        }
-        let body = if more.is_empty() { whole } else { more.into() };
-        Ok(Response { status: self.head.status, headers: std::mem::take(&mut self.head.headers), body })
-    }
-
-    async fn save(&mut self, part: &Part, path: &Path, cap: u64) -> Result<Saved, ClientError> {
-        if self.body.size_hint().lower() > cap {
-            return Err(self.failed(Fault::TooLarge));
-        }
-        let mut file = File::create(&part.0).await.map_err(|error| self.failed(Fault::File).because(error))?;
-        let mut hash = digest::Context::new(&digest::SHA512);
-        let (mut size, mut chunk) = (0u64, Vec::new());
-        while let Some(piece) = self.next().await? {
-            size = size.saturating_add(piece.len() as u64);
-            if size > cap {
-                return Err(self.failed(Fault::TooLarge));
-            }
-            hash.update(&piece);
-            chunk.extend_from_slice(&piece);
-            if chunk.len() >= FILE_CHUNK {
-                file.write_all(&chunk).await.map_err(|error| self.failed(Fault::File).because(error))?;
-                chunk.clear();
-            }
-        }
-        let finish = async {
-            file.write_all(&chunk).await?;
-            file.flush().await?;
-            file.sync_all().await?;
-            tokio::fs::rename(&part.0, path).await?;
-            // The name is durable only when its folder is synced.
-            match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                Some(folder) => File::open(folder).await?.sync_all().await,
-                None => Ok(()),
-            }
-        };
-        finish.await.map_err(|error: std::io::Error| self.failed(Fault::File).because(error))?;
-        let content_type = self.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok(Saved { size, sha512: HEXLOWER.encode(hash.finish().as_ref()), content_type })
-    }
-}
-
-/// A file in the making, removed unless it was moved into place. Removal in `drop`, since a timeout drops the future.
-struct Part(PathBuf);
-
-impl Part {
-    fn new(path: &Path) -> Self {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".part");
-        Part(name.into())
-    }
-
-    fn keep(mut self) {
-        self.0 = PathBuf::new();
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
 }
 
 #[cfg(test)]

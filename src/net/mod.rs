@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`limit`] | the limits of a listener |
 //! | [`server`] | the listener: HTTP/1.1 and HTTP/2 on one port, plain or TLS, drained on shutdown |
+//! | [`handler`] | what a listener hands over, and to whom |
 //! | [`body`] | bodies that come in (capped, timed) and go out (whole or streamed) |
 //! | [`peer`] | who is calling, and under which URL, behind trusted proxies |
 //! | [`rate`] | rate limits by peer and by channel |
@@ -17,10 +18,12 @@
 //! | [`client`] | the one HTTP client |
 //! | [`failure`] | how a request of the client failed, and whether it may have reached its peer |
 
+mod answer;
 pub mod body;
 pub mod client;
 pub mod failure;
 pub mod guard;
+pub mod handler;
 pub mod limit;
 pub mod peer;
 mod pool;
@@ -32,8 +35,9 @@ pub mod tls;
 pub use body::{Body, BodyError, BoxError, Inbound};
 pub use client::Client;
 pub use failure::{ClientError, Fault, Phase};
+pub use handler::{Handler, Request, Response, Tower};
 pub use limit::Limits;
 pub use peer::{PublicUrl, TrustedProxies};
 pub use rate::{RateLimits, RetryAfter};
-pub use server::{Handler, Request, Response, Server};
+pub use server::Server;
 pub use tls::ServerTls;

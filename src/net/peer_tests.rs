@@ -34,10 +34,13 @@ fn a_stranger_cannot_forward() {
     }
 }
 
+/// The socket's peer, the header lines, the caller and the URL.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, Option<String>);
+
 #[test]
 fn x_forwarded_table() {
     let url = |scheme: &str| Some(format!("{scheme}://gw.example.com/x"));
-    let cases: &[(&str, &[(&str, &str)], &str, Option<String>)] = &[
+    let cases: &[Case<'_>] = &[
         ("10.0.0.1", &[("host", "gw.example.com")], "10.0.0.1", url("http")),
         ("10.0.0.1", &[("host", "gw.example.com"), ("x-forwarded-for", "1.2.3.4")], "1.2.3.4", url("http")),
         ("::ffff:10.0.0.1", &[("host", "gw.example.com"), ("x-forwarded-for", "1.2.3.4")], "1.2.3.4", url("http")),

@@ -271,6 +271,12 @@ impl Pool {
         });
     }
 
+    /// Connections kept that their peer has not closed.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        self.shelf.lock().hosts.values().flatten().filter(|idle| !idle.sender.is_closed()).count()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shelf.lock().count

@@ -16,10 +16,9 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use http::header::{CONTENT_ENCODING, HOST};
 use http::uri::Scheme;
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{StatusCode, Version};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -31,7 +30,8 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::body::{Body, BoxError, Inbound, problem};
+use super::body::{Inbound, problem};
+use super::handler::{Handler, Request, Response};
 use super::peer::{Caller, PublicUrl, TrustedProxies};
 use super::socket::{Activity, Socket};
 use super::{Limits, ServerTls};
@@ -43,97 +43,10 @@ const BACKLOG: u32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often idle connections are asked to make room when all places are taken.
 const PRESSURE_EVERY: Duration = Duration::from_millis(100);
+/// The shortest time between two looks at a connection that is busy.
+const TICK: Duration = Duration::from_millis(100);
 /// How long a connection that is closed for idling may take over its goodbye.
 const GOODBYE: Duration = Duration::from_secs(3);
-
-/// An answer.
-pub type Response = http::Response<Body>;
-
-/// Whoever answers the requests of a listener.
-pub trait Handler: Send + Sync + 'static {
-    /// Answers one request. Dropped in the middle if the peer goes away.
-    fn handle(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response>;
-}
-
-/// A request: its head, who sent it, and the body yet to be read.
-#[derive(Debug)]
-pub struct Request {
-    /// The method.
-    pub method: Method,
-    /// The target as it was on the wire.
-    pub uri: Uri,
-    /// The version of HTTP.
-    pub version: Version,
-    /// The fields of the head.
-    pub headers: HeaderMap,
-    /// Who called; [`Caller::peer`] is the address to limit and to log.
-    pub caller: Caller,
-    /// Whether more requests are being handled than [`Limits::requests`]. The handler should answer at once with
-    /// [`Request::overload`], or as the caller expects to be told, and not read the body.
-    pub overloaded: bool,
-    /// The body.
-    pub body: Inbound,
-}
-
-impl Request {
-    /// The address of the caller.
-    pub fn peer(&self) -> IpAddr {
-        self.caller.peer
-    }
-
-    /// The URL as the caller wrote it, for signatures that cover it; `None` if the request names no usable host.
-    pub fn public_url(&self) -> Option<String> {
-        self.caller.url(&self.uri)
-    }
-
-    /// The usual answer to an overloaded request: 503 with `Retry-After: 1`.
-    pub fn overload() -> Response {
-        let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once");
-        answer.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
-        answer
-    }
-
-    /// The request for a tower service; the [`Caller`] is among its extensions.
-    pub fn into_http(self) -> http::Request<Inbound> {
-        let mut request = http::Request::new(self.body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers;
-        request.extensions_mut().insert(self.caller);
-        request
-    }
-}
-
-/// Mounts a tower service, such as an axum `Router`, as a [`Handler`]. Overloaded requests are answered with 503.
-#[derive(Debug, Clone)]
-pub struct Tower<S>(pub S);
-
-impl<S, B> Handler for Tower<S>
-where
-    S: tower_service::Service<http::Request<Inbound>, Response = http::Response<B>, Error = Infallible>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    fn handle(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
-        if request.overloaded {
-            return Box::pin(std::future::ready(Request::overload()));
-        }
-        let mut service = self.0.clone();
-        Box::pin(async move {
-            match poll_fn(|cx| service.poll_ready(cx)).await {
-                Ok(()) => {}
-                Err(never) => match never {},
-            }
-            match service.call(request.into_http()).await {
-                Ok(answer) => answer.map(Body::stream),
-                Err(never) => match never {},
-            }
-        })
-    }
-}
 
 /// What a listener needs to know.
 #[derive(Debug, Clone)]
@@ -218,8 +131,10 @@ impl Server {
     }
 
     /// Stops accepting, lets requests that have begun finish for at most `patience`, then closes what is left.
-    pub async fn drain(self, patience: Duration) -> Drained {
+    pub async fn drain(mut self, patience: Duration) -> Drained {
         self.accepting.abort();
+        // The socket is closed when the loop is really gone.
+        let _ = (&mut self.accepting).await;
         self.signal.send_modify(|signal| signal.stage = Stage::Draining);
         self.connections.close();
         if tokio::time::timeout(patience, self.connections.wait()).await.is_ok() {
@@ -371,7 +286,11 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         if now.stage == Stage::Cut {
             return;
         }
-        let asked_to_go = now.stage > last.stage || (now.pressure != last.pressure && activity.is_idle());
+        let pressed = now.pressure != last.pressure;
+        if pressed && activity.dribbles() {
+            return;
+        }
+        let asked_to_go = now.stage > last.stage || (pressed && activity.is_idle());
         last = now;
         if asked_to_go {
             connection.as_mut().graceful_shutdown();
@@ -419,7 +338,7 @@ fn poll_overdue(
         match until {
             Some(until) if until <= Instant::now() => return Poll::Ready(()),
             Some(until) => timer.as_mut().reset(until),
-            None => timer.as_mut().reset(Instant::now() + limits.idle_timeout.min(limits.header_timeout)),
+            None => timer.as_mut().reset(Instant::now() + limits.idle_timeout.min(limits.header_timeout).max(TICK)),
         }
     }
 }

@@ -21,6 +21,8 @@ use super::Limits;
 const LINGER: Duration = Duration::from_secs(2);
 /// How many bytes of that are read and thrown away.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// Milliseconds that a head may take while others wait for a place.
+const DRIBBLE: u64 = 1000;
 /// Stands for "not so" in the fields of [`Activity`] that hold a time.
 const NEVER: u64 = u64::MAX;
 
@@ -65,6 +67,12 @@ impl Activity {
     /// Whether there is no request and no part of one.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == NEVER
+    }
+
+    /// Whether a head has been coming for longer than an honest peer on a bad line needs.
+    pub(super) fn dribbles(&self) -> bool {
+        let since = self.head_since.load(Ordering::Relaxed);
+        self.in_flight.load(Ordering::Relaxed) == 0 && since != NEVER && self.now().saturating_sub(since) > DRIBBLE
     }
 
     /// When the connection is to be closed if nothing changes; `None` while requests are being handled.
