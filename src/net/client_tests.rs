@@ -139,9 +139,9 @@ async fn phases_of_failure() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let client = client_with(|settings| settings.timeout = Duration::from_millis(300));
     assert_eq!(failure(&client, Request::get(format!("http://{free}/"))).await, (Phase::BeforeSend, Fault::Connect));
-    // A name that cannot exist (RFC 6761).
-    let nowhere = failure(&client, Request::get("https://nowhere.invalid/")).await;
-    assert_eq!(nowhere, (Phase::BeforeSend, Fault::Dns));
+    // A name that cannot exist (RFC 6761); where there is no resolver at all, its silence takes the time.
+    let (phase, fault) = failure(&client, Request::get("https://nowhere.invalid/")).await;
+    assert!(phase == Phase::BeforeSend && matches!(fault, Fault::Dns | Fault::Timeout), "{phase:?} {fault:?}");
     for (script, fault) in [
         ("", Fault::Protocol),
         ("nonsense\r\n\r\n", Fault::Protocol),
@@ -303,7 +303,7 @@ async fn idle_connections_are_closed_by_themselves() {
 async fn https_checks_the_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(&cert, pair.cert.pem()).unwrap();
     std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
     let mut settings = server::Settings::new(SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -312,12 +312,13 @@ async fn https_checks_the_certificate() {
     let port = server.address().port();
 
     let trusting = client_with(|settings| settings.extra_roots = vec![cert.clone()]);
-    for host in ["localhost", "127.0.0.1"] {
-        let answer = trusting.send(Request::post(format!("https://{host}:{port}/"), "hi")).await;
-        assert_eq!(answer.map_err(|error| crate::base::Error::from(error).full()).ok().unwrap().body, "hi");
-    }
-    let wrong_name = failure(&trusting, Request::get(format!("https://127.0.0.2:{port}/"))).await;
-    assert!(matches!(wrong_name, (Phase::BeforeSend, Fault::Tls | Fault::Connect)), "{wrong_name:?}");
+    let answer = trusting.send(Request::post(format!("https://localhost:{port}/"), "hi")).await;
+    assert_eq!(
+        answer.map_err(|error| crate::base::Error::from(error).full()).map(|answer| answer.body),
+        Ok("hi".into())
+    );
+    let wrong_name = failure(&trusting, Request::get(format!("https://127.0.0.1:{port}/"))).await;
+    assert_eq!(wrong_name, (Phase::BeforeSend, Fault::Tls));
     let stranger = client_with(|_| {});
     let found = failure(&stranger, Request::get(format!("https://localhost:{port}/"))).await;
     assert_eq!(found, (Phase::BeforeSend, Fault::Tls));

@@ -33,7 +33,7 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Who called; [`Caller::peer`] is the address to limit and to log.
     pub caller: Caller,
-    /// Whether more requests are being handled than [`Limits::requests`]. The handler should answer at once with
+    /// Whether more requests are being handled than [`Limits::requests`](super::Limits::requests). The handler should answer at once with
     /// [`Request::overload`], or as the caller expects to be told, and not read the body.
     pub overloaded: bool,
     /// The body.

@@ -215,12 +215,36 @@ async fn a_peer_that_does_not_read_is_cut() {
     let (server, _) = start_with(|settings| settings.limits.write_timeout = Duration::from_millis(80)).await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    stream.read_exact(&mut [0; 15]).await.unwrap();
+    assert_eq!(server.connections(), 1);
     let gone = async {
-        while server.connections() > 0 || stream.peek(&mut [0]).await.is_err() {
+        while server.connections() > 0 {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the listener cuts");
+}
+
+#[tokio::test]
+async fn an_idle_http_2_connection_is_closed_but_a_busy_one_is_not() {
+    let (server, echo) = start_with(|settings| {
+        settings.limits.idle_timeout = Duration::from_millis(80);
+        settings.limits.header_timeout = Duration::from_millis(80);
+    })
+    .await;
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get("http://gw.example/wait").body(Empty::<Bytes>::new()).unwrap();
+    let answer = tokio::spawn(sender.send_request(request));
+    echo.waiting.subscribe().wait_for(|count| *count == 1).await.unwrap();
+    // An idle neighbor is closed meanwhile, after at least the same time.
+    assert!(raw(&server, "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+    echo.gate.add_permits(1);
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    let closed = tokio::time::timeout(Duration::from_secs(20), connection).await.expect("closed");
+    closed.unwrap().unwrap();
 }
 
 #[tokio::test]
