@@ -35,7 +35,7 @@ fn good(text: &str) -> Config {
 }
 
 fn bad(text: &str) -> Vec<String> {
-    on(text, &Stage::default()).err().expect("the configuration should be refused")
+    on(text, &Stage::default()).expect_err("the configuration should be refused")
 }
 
 #[test]
@@ -245,7 +245,7 @@ default_queue = "generall"
         "/p/segue.toml:22:21: this is a datetime; expected a string, a whole number, true or false",
         "/p/segue.toml:26:7: a URL here must not hold a user name or password",
         "/p/segue.toml:27:12: not a webhook secret; expected `whsec_` and the base64 of 24 to 64 random bytes",
-        "/p/segue.toml:27:33: environment variable `NOT_SET` is not set",
+        "/p/segue.toml:27:30: environment variable `NOT_SET` is not set",
         "/p/segue.toml:28:11: event type `interaction.recieved` does not exist; did you mean `interaction.received`?",
         "/p/segue.toml:29:13: channel `smss` does not exist; did you mean `sms`?",
         "/p/segue.toml:33:17: queue `generall` does not exist; did you mean `general`?",
