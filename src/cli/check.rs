@@ -30,7 +30,7 @@ pub fn run(global: &Global, args: &CheckArgs) -> Outcome {
     };
     let exit = match summary {
         Some(_) => Exit::Ok,
-        None if !global.config.exists() => Exit::NoInput,
+        None if !global.exists() => Exit::NoInput,
         None => Exit::Config,
     };
     if args.json {

@@ -85,10 +85,15 @@ impl Global {
         }
     }
 
+    /// Whether there is a configuration file at all.
+    pub fn exists(&self) -> bool {
+        self.config.is_file() || self.config.join(config::FILE_NAME).is_file()
+    }
+
     /// The error that sums up `problems`, at least one of which is an error.
     fn refused(&self, problems: &[config::Problem]) -> Error {
         let path = self.config.display();
-        if !self.config.exists() {
+        if !self.exists() {
             return Error::not_found(format!("no configuration at `{path}`; `segue init` writes one"));
         }
         let count = problems.iter().filter(|problem| problem.is_error()).count();

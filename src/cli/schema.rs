@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use schemars::{Schema, schema_for};
 use serde_json::json;
 
 use super::exit::{Exit, Outcome};
 use super::report;
 use crate::base::{Error, Result};
-use crate::config::nearest;
 use crate::model::{Customer, Decision, Event, EventData, Interaction, Outcome as Line};
 
 /// Arguments of `segue schema`.
@@ -17,6 +17,7 @@ use crate::model::{Customer, Decision, Event, EventData, Interaction, Outcome as
 #[command(after_help = "Examples:\n  segue schema\n  segue schema interaction\n  segue schema --dir docs/schemas")]
 pub struct SchemaArgs {
     /// Which schema to print; without it and without --dir, their names are listed
+    #[arg(value_parser = PossibleValuesParser::new(FORMATS.map(|format| format.name)))]
     pub name: Option<String>,
     /// Write NAME.schema.json files into this folder, all of them or the one named
     #[arg(long, value_name = "DIR")]
@@ -97,9 +98,5 @@ pub fn run(args: &SchemaArgs) -> Outcome {
 
 fn find(name: &str) -> Result<Format> {
     let found = FORMATS.into_iter().find(|format| format.name == name);
-    found.ok_or_else(|| {
-        let near = nearest(name, FORMATS.map(|format| format.name));
-        let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        Error::invalid(format!("no schema is named `{name}`{hint}"))
-    })
+    found.ok_or_else(|| Error::invalid(format!("no schema is named `{name}`")))
 }

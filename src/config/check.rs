@@ -1,5 +1,6 @@
 //! From the text of the files to [`Config`]: the order in which tables are read, and what they need of each other.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -168,7 +169,7 @@ fn in_order(mut problems: Vec<Problem>, main: &Path) -> Vec<Problem> {
     });
     problems.dedup();
     // Where the TOML itself is broken, what the parser made of it is no news.
-    let broken: Vec<Place> = problems.iter().filter(|p| p.key.is_empty()).map(Problem::place).collect();
+    let broken: HashSet<Place> = problems.iter().filter(|p| p.key.is_empty()).map(Problem::place).collect();
     problems.retain(|problem| problem.key.is_empty() || !broken.contains(&problem.place()));
     problems
 }

@@ -15,7 +15,7 @@ use super::channel::{Channel, NAME_EXPECTED, read_name};
 use super::listen::read_url;
 use super::problem::Place;
 use super::reader::{Field, Section, quoted, shown};
-use super::secret;
+use super::secret::{self, Origin};
 use crate::base::Secret;
 use crate::model::EventType;
 
@@ -45,6 +45,7 @@ pub struct HelpDesk {
 pub struct WebhookSecret {
     text: Secret,
     key: Zeroizing<Vec<u8>>,
+    origin: Origin,
 }
 
 /// `[retry]`: how deliveries are tried again.
@@ -98,7 +99,7 @@ impl WebhookSecret {
             .or_else(|_| data_encoding::BASE64_NOPAD.decode(encoded.as_bytes()))
             .ok()
             .map(Zeroizing::new)?;
-        (24..=64).contains(&key.len()).then(|| WebhookSecret { text: Secret::new(text), key })
+        (24..=64).contains(&key.len()).then(|| WebhookSecret { text: Secret::new(text), key, origin: Origin::Literal })
     }
 
     /// The secret as it was written, `whsec_...`.
@@ -111,13 +112,19 @@ impl WebhookSecret {
         &self.key
     }
 
+    /// How it was written.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     fn read(field: &Field<'_>, on: &secret::Place<'_>) -> Option<Self> {
         let (text, origin) = on.resolve(field)?;
-        let secret = WebhookSecret::parse(text.expose());
+        let secret = WebhookSecret::parse(text.expose()).map(|secret| WebhookSecret { origin, ..secret });
+        let literal = |secret: &WebhookSecret| secret.origin == Origin::Literal;
         if secret.is_none() {
             let expected = "`whsec_` and the base64 of 24 to 64 random bytes";
             field.add(field.problem("not a webhook secret").expected(expected));
-        } else if origin == secret::Origin::Literal && field.is_open_to_all() {
+        } else if secret.as_ref().is_some_and(literal) && field.is_open_to_all() {
             field.add(secret::exposed(field.place(), field.path()));
         }
         secret

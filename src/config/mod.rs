@@ -146,4 +146,22 @@ impl Config {
     pub fn helpdesk(&self, name: &str) -> Option<&HelpDesk> {
         self.helpdesks.iter().find(|helpdesk| helpdesk.name == name)
     }
+
+    /// Every file and folder that this configuration was made from or names: what to watch for a reload. Folders are to
+    /// be watched with all that is in them; some may not exist yet.
+    pub fn watched(&self) -> Vec<PathBuf> {
+        let secrets = self.helpdesks.iter().flat_map(|helpdesk| &helpdesk.secrets).map(WebhookSecret::origin);
+        let options = self.channels.iter().flat_map(|channel| channel.options.values()).map(|option| &option.origin);
+        let fetched = secrets.chain(options).filter_map(|origin| match origin {
+            Origin::File(path) => Some(path.clone()),
+            Origin::Literal | Origin::Environment(_) => None,
+        });
+        let certificates = self.listen.iter().filter_map(|door| door.tls.as_ref());
+        let certificates = certificates.flat_map(|tls| [tls.cert.clone(), tls.key.clone()]);
+        let folders = [&self.file, &self.channels_dir, &self.scripts, &self.connectors].map(PathBuf::clone);
+        let mut paths: Vec<PathBuf> = folders.into_iter().chain(certificates).chain(fetched).collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
 }

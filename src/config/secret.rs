@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::problem::Problem;
 use super::reader::Field;
-use super::source::told;
+use super::source::read_capped;
 use crate::base::Secret;
 
 /// The machine, as far as loading a configuration looks at it. Tests and the demo bring their own.
@@ -37,11 +39,8 @@ impl Host for Machine {
     }
 
     fn file(&self, path: &Path) -> Result<Secret, String> {
-        let meta = std::fs::metadata(path).map_err(|error| told(&error))?;
-        if meta.len() > MAX_BYTES {
-            return Err(format!("larger than {} MiB", MAX_BYTES >> 20));
-        }
-        std::fs::read_to_string(path).map(Secret::new).map_err(|error| told(&error))
+        let bytes = Zeroizing::new(read_capped(path, MAX_BYTES)?);
+        std::str::from_utf8(&bytes).map(Secret::new).map_err(|_| "not UTF-8 text".to_owned())
     }
 }
 

@@ -190,6 +190,9 @@ breaker = { failures = 3, pause = "10s" }
     assert_eq!(config.retention.dedupe, Retention::default().dedupe);
     assert_eq!(config.retry.schedule.len(), 3);
     assert_eq!(config.retry.jitter, 0.0);
+    let watched: Vec<_> = config.watched().iter().map(|path| path.display().to_string()).collect();
+    let expected = ["cert.pem", "channels", "connectors", "key.pem", "scripts", "secrets/desk", "segue.toml"];
+    assert_eq!(watched, expected.map(|name| format!("/p/{name}")));
     let shown = format!("{config:?}");
     assert!(!shown.contains("from the environment") && !shown.contains("MfKQ9r8"), "a secret is shown");
 }
@@ -377,6 +380,23 @@ fn deep_nesting_and_long_names_are_reported_and_cost_little() {
     assert!(!bad(&keys).is_empty());
     let long = format!("{} = 1", "k".repeat(1_000_000));
     assert_eq!(bad(&long).len(), 1);
+}
+
+#[test]
+fn a_file_full_of_faults_costs_its_length() {
+    let text: String = (0..100_000).map(|n| format!("key{n} = 1\n")).collect();
+    let problems = bad(&text);
+    assert_eq!(problems.len(), 100_000);
+    assert!(problems[99_999].starts_with("/p/segue.toml:100000:1: unknown key `key99999`"));
+}
+
+#[test]
+fn endless_files_are_refused() {
+    let devices = ["/dev/zero"].map(Path::new).into_iter().filter(|path| path.exists());
+    for device in devices {
+        assert_eq!(Machine.file(device).unwrap_err(), "larger than 1 MiB");
+        assert!(load(device).unwrap_err()[0].reason.contains("larger than 4 MiB"));
+    }
 }
 
 /// Lines that a configuration may hold, some of them wrong, in any order.
