@@ -1,1 +1,134 @@
-//! Room `cli`.
+//! Floor 8: the command line. Arguments in, output and exit code out; no logic of its own.
+//!
+//! One file per command, each with its arguments and the function that runs it. Results go to standard output, everything
+//! else to standard error; commands whose output programs read take `--json`. How a command ends is an [`exit::Exit`].
+
+pub mod check;
+pub mod connector;
+pub mod deadletter;
+pub mod demo;
+pub mod exit;
+pub mod helpdesk;
+pub mod init;
+pub mod log;
+pub mod normalize;
+pub mod policy;
+pub mod quarantine;
+pub mod report;
+pub mod schema;
+pub mod serve;
+pub mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::base::{Error, Result};
+use crate::config::{self, Config};
+use exit::{Exit, Outcome};
+
+/// Channel-connector gateway: many customer channels, one interaction format, one story, one signed feed.
+#[derive(Debug, Parser)]
+#[command(name = "segue", version, arg_required_else_help = true, after_help = exit::HELP)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The configuration file, or the folder that holds segue.toml
+    #[arg(long, global = true, value_name = "PATH", env = "SEGUE_CONFIG", default_value = "segue.toml")]
+    pub config: PathBuf,
+    /// Which log lines to write, such as "info" or "warn,segue::flow=debug"; overrides the configuration
+    #[arg(long, global = true, value_name = "FILTER", env = "SEGUE_LOG")]
+    pub log: Option<String>,
+    /// How log lines are written
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = log::Format::Text)]
+    pub log_format: log::Format,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the configuration and say everything that is wrong with it
+    Check(check::CheckArgs),
+    /// Write a small commented project to begin with
+    Init(init::InitArgs),
+    /// Print the JSON Schemas of the formats
+    Schema(schema::SchemaArgs),
+}
+
+impl Global {
+    /// Loads the configuration. Its problems, and its warnings, are printed to standard error.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Config`](crate::base::Kind) if it cannot be used; [`Kind::NotFound`](crate::base::Kind) if there is no
+    /// such file.
+    pub fn load(&self) -> Result<Config> {
+        match config::load(&self.config) {
+            Ok(config) => {
+                report::problems(&config.warnings);
+                Ok(config)
+            }
+            Err(problems) => {
+                report::problems(&problems);
+                Err(self.refused(&problems))
+            }
+        }
+    }
+
+    /// Whether there is a configuration file at all.
+    pub fn exists(&self) -> bool {
+        self.config.is_file() || self.config.join(config::FILE_NAME).is_file()
+    }
+
+    /// The error that sums up `problems`, at least one of which is an error.
+    fn refused(&self, problems: &[config::Problem]) -> Error {
+        let path = self.config.display();
+        if !self.exists() {
+            return Error::not_found(format!("no configuration at `{path}`; `segue init` writes one"));
+        }
+        let count = problems.iter().filter(|problem| problem.is_error()).count();
+        let noun = if count == 1 { "error" } else { "errors" };
+        Error::config(format!("configuration `{path}` has {count} {noun}"))
+    }
+}
+
+/// Runs the program: what `main` calls.
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => finish(run(cli)).into(),
+        Err(error) => {
+            // Help and version are asked for and go to standard output; the rest is wrong usage.
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            let _ = error.print();
+            code.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    match cli.command {
+        Command::Check(args) => check::run(&cli.global, &args),
+        Command::Init(args) => init::run(&args),
+        Command::Schema(args) => schema::run(&args),
+    }
+}
+
+fn finish(outcome: Outcome) -> Exit {
+    outcome.unwrap_or_else(|error| {
+        report::error(&error);
+        Exit::from(&error)
+    })
+}
+
+#[cfg(test)]
+mod tests;

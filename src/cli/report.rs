@@ -1,0 +1,237 @@
+//! Output: for people in words, for programs as one JSON value a line; color only where a person looks on.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::base::{Error, Result};
+use crate::config::{Problem, Severity};
+
+/// How something is colored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Went well.
+    Good,
+    /// Went wrong.
+    Bad,
+    /// Is doubtful.
+    Doubtful,
+    /// Is what the line is about.
+    Strong,
+    /// Is context.
+    Faint,
+}
+
+/// Paints text for one stream, or leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paint(bool);
+
+impl Paint {
+    /// For standard output.
+    pub fn stdout() -> Self {
+        Paint(std::io::stdout().is_terminal() && wanted())
+    }
+
+    /// For standard error.
+    pub fn stderr() -> Self {
+        Paint(std::io::stderr().is_terminal() && wanted())
+    }
+
+    /// Without color.
+    pub const fn plain() -> Self {
+        Paint(false)
+    }
+
+    /// The text in this style.
+    pub fn paint(self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Good => "32",
+            Style::Bad => "1;31",
+            Style::Doubtful => "33",
+            Style::Strong => "1",
+            Style::Faint => "2",
+        };
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// Whether the environment lets us color: <https://no-color.org> and terminals without any.
+fn wanted() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Prints one line to standard output. A reader that went away (`segue ... | head`) is no error.
+///
+/// # Errors
+///
+/// [`Kind::Io`](crate::base::Kind) if the line cannot be written.
+pub fn line(text: &str) -> Result<()> {
+    let written = writeln!(std::io::stdout().lock(), "{text}");
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("failed to write to standard output", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints one JSON value on a line of its own.
+///
+/// # Errors
+///
+/// As [`line`]; [`Kind::Internal`](crate::base::Kind) if the value cannot be written as JSON.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    line(&serde_json::to_string(value).map_err(|error| Error::internal("failed to write JSON").because(error))?)
+}
+
+/// Prints an error to standard error.
+pub fn error(error: &Error) {
+    let paint = Paint::stderr();
+    note(&format!("{} {}", paint.paint(Style::Bad, "error:"), error.full()));
+}
+
+/// Prints a line to standard error; where even that fails there is nobody left to tell.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Prints problems to standard error, each with the line it stands on and a mark under the column.
+pub fn problems(problems: &[Problem]) {
+    let paint = Paint::stderr();
+    let mut files: HashMap<&Path, Option<String>> = HashMap::new();
+    for problem in problems {
+        let text = files.entry(&problem.file).or_insert_with(|| std::fs::read_to_string(&problem.file).ok());
+        note(&render(problem, text.as_deref(), paint));
+    }
+}
+
+/// One problem as text: the message, then the line it stands on from `source` with a mark under the column.
+///
+/// ```text
+/// segue.toml:9:8: error: this is an integer; expected a size
+///   |
+/// 9 | body = 5
+///   |        ^
+/// ```
+pub fn render(problem: &Problem, source: Option<&str>, paint: Paint) -> String {
+    let (word, style) = match problem.severity {
+        Severity::Error => ("error:", Style::Bad),
+        Severity::Warning => ("warning:", Style::Doubtful),
+    };
+    let mut text = format!(
+        "{} {} {}",
+        paint.paint(Style::Strong, &format!("{}:", problem.place())),
+        paint.paint(style, word),
+        problem.message()
+    );
+    let excerpt = source.zip(problem.line.checked_sub(1)).and_then(|(source, above)| {
+        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+        source.lines().nth(above as usize)
+    });
+    if let Some(excerpt) = excerpt {
+        let number = problem.line.to_string();
+        let margin = " ".repeat(number.len());
+        let bar = |left: &str| paint.paint(Style::Faint, &format!("{left} |"));
+        let (shown, mark) = marked(excerpt, problem.column as usize);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n{}\n{} {shown}\n{} {}",
+            bar(&margin),
+            bar(&number),
+            bar(&margin),
+            paint.paint(style, &mark)
+        );
+    }
+    text
+}
+
+/// The part of a line around `column` (from 1), and the mark that goes under it. Tabs become spaces, so that the mark
+/// stands right; what a quoted value holds is hidden where the key says that it is a secret.
+fn marked(line: &str, column: usize) -> (String, String) {
+    const WIDTH: usize = 100;
+    let clean: Vec<char> = hidden(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let at = column.saturating_sub(1).min(clean.len());
+    let start = if at > WIDTH * 3 / 4 { at - WIDTH / 2 } else { 0 };
+    let shown: String = clean.iter().skip(start).take(WIDTH).collect();
+    (shown.trim_end().to_owned(), format!("{}^", " ".repeat(at - start)))
+}
+
+/// The line with quoted values blotted out if it speaks of something secret: an excerpt must not carry a credential into
+/// a terminal's history or a build log. Lengths are kept, so that columns hold.
+fn hidden(line: &str) -> String {
+    const SECRET: [&str; 6] = ["secret", "token", "password", "key", "sid", "whsec_"];
+    let lower = line.to_lowercase();
+    if !SECRET.iter().any(|word| lower.contains(word)) && !lower.contains("://") {
+        return line.to_owned();
+    }
+    let mut out = String::with_capacity(line.len());
+    let mut open: Option<char> = None;
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        let reference = ["env:", "file:"].iter().any(|start| rest.get(1..).is_some_and(|r| r.starts_with(start)));
+        match open {
+            // A reference to a secret is none, and the reader needs it.
+            None if matches!(c, '"' | '\'') && reference => {
+                let end = rest.get(1..).and_then(|r| r.find(c)).map_or(rest.len(), |at| at + 2);
+                let (whole, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+                out.push_str(whole);
+                rest = after;
+                continue;
+            }
+            None => {
+                open = matches!(c, '"' | '\'').then_some(c);
+                out.push(c);
+            }
+            Some(quote) if quote == c => {
+                open = None;
+                out.push(c);
+            }
+            Some(_) => out.push('*'),
+        }
+        rest = rest.get(c.len_utf8()..).unwrap_or_default();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Place;
+    use proptest::prelude::*;
+
+    fn problem(line: u32, column: u32) -> Problem {
+        Problem::new(Place { file: "segue.toml".into(), line, column }, "limits.body", "this is an integer")
+    }
+
+    #[test]
+    fn shows_the_line_with_a_mark_under_the_column() {
+        let text = render(&problem(2, 8), Some("[limits]\nbody = 5\n"), Paint::plain());
+        assert_eq!(text, "segue.toml:2:8: error: this is an integer\n  |\n2 | body = 5\n  |        ^");
+    }
+
+    #[test]
+    fn says_the_place_only_where_there_is_no_line() {
+        assert_eq!(render(&problem(9, 1), Some("x"), Paint::plain()), "segue.toml:9:1: error: this is an integer");
+        assert_eq!(render(&problem(0, 0), Some("x"), Paint::plain()), "segue.toml: error: this is an integer");
+    }
+
+    #[test]
+    fn an_excerpt_shows_no_secret() {
+        let secret = "options = { app_secret = \"hunter2\", page_token = 'hunter3', app = \"env:APP\" }";
+        let text = render(&problem(1, 5), Some(secret), Paint::plain());
+        assert!(!text.contains("hunter") && text.contains("\"*******\"") && text.contains("\"env:APP\""), "{text}");
+        assert!(!render(&problem(1, 8), Some("url = \"https://u:hunter2@x\""), Paint::plain()).contains("hunter"));
+    }
+
+    proptest! {
+        #[test]
+        fn renders_any_line_at_any_column(text: String, line in 0u32..9, column: u32) {
+            let _ = render(&problem(line, column), Some(&text), Paint(true));
+        }
+    }
+}
