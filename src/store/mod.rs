@@ -60,6 +60,9 @@ pub trait Journal: Send + Sync {
     /// Entries that were committed, in order, as they come; see [`Tail`].
     fn tail(&self) -> Arc<Tail<Entry>>;
 
+    /// Interactive entries that were committed: somebody waits for them. They come here and not through [`Journal::tail`].
+    fn urgent(&self) -> Arc<Tail<Entry>>;
+
     /// Entries after `position` that are not applied, oldest first; of one channel only, if one is named.
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>>;
 

@@ -109,6 +109,10 @@ impl Journal for SqliteJournal {
         self.writer.tail.clone()
     }
 
+    fn urgent(&self) -> Arc<Tail<Entry>> {
+        self.writer.urgent.clone()
+    }
+
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>> {
         self.readers.apart(move |connection| {
             let by_channel = if channel.is_some() { "AND p.channel = ?3" } else { "AND ?3 IS NULL" };

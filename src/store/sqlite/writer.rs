@@ -22,6 +22,8 @@ use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Subscript
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
+/// How many interactive entries the tail of theirs holds.
+const URGENT: usize = 1024;
 /// How many changesets go into one group at most.
 const MAX_GROUP: usize = 512;
 
@@ -39,6 +41,8 @@ pub struct Writer {
     broken: watch::Sender<bool>,
     /// Committed entries, for the stage that applies them.
     pub(super) tail: Arc<Tail<Entry>>,
+    /// Committed entries that somebody waits for.
+    pub(super) urgent: Arc<Tail<Entry>>,
     /// What help desks subscribe to, with the tail of each.
     pub(super) subscribers: Arc<Mutex<Arc<Vec<Subscriber>>>>,
     /// The end of the feed.
@@ -84,6 +88,7 @@ impl Writer {
             queues: Arc::new(Queues { inner: Mutex::new(Waiting::default()), ready: Condvar::new() }),
             broken: watch::Sender::new(false),
             tail: Arc::new(Tail::new(options.tail)),
+            urgent: Arc::new(Tail::new(URGENT)),
             subscribers: Arc::new(Mutex::new(Arc::new(Vec::new()))),
             feed: watch::Sender::new(end),
             wake: Arc::new(Notify::new()),
@@ -95,6 +100,7 @@ impl Writer {
             queues: writer.queues.clone(),
             broken: writer.broken.clone(),
             tail: writer.tail.clone(),
+            urgent: writer.urgent.clone(),
             subscribers: writer.subscribers.clone(),
             feed: writer.feed.clone(),
             wake: writer.wake.clone(),
@@ -204,6 +210,7 @@ struct Worker {
     queues: Arc<Queues>,
     broken: watch::Sender<bool>,
     tail: Arc<Tail<Entry>>,
+    urgent: Arc<Tail<Entry>>,
     subscribers: Arc<Mutex<Arc<Vec<Subscriber>>>>,
     feed: watch::Sender<i64>,
     wake: Arc<Notify>,
@@ -346,7 +353,13 @@ impl Worker {
     /// Hands on what is now on disk: entries and events before the answers, so that nobody who was answered can ask for
     /// something that its stage has not been given.
     fn tell(&self, told: Told) {
-        self.tail.push(told.entries);
+        let (urgent, others): (Vec<Entry>, Vec<Entry>) = told.entries.into_iter().partition(|e| e.interactive);
+        if !urgent.is_empty() {
+            self.urgent.push(urgent);
+        }
+        if !others.is_empty() {
+            self.tail.push(others);
+        }
         let subscribers = self.subscribers.lock().clone();
         for (subscriber, events) in subscribers.iter().zip(told.due) {
             if !events.is_empty() {
