@@ -83,7 +83,7 @@ pub fn line(text: &str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// As [`line`]; [`Kind::Internal`](crate::base::Kind) if the value cannot be written as JSON.
+/// As [`line()`]; [`Kind::Internal`](crate::base::Kind) if the value cannot be written as JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string(value).map_err(|error| Error::internal("failed to write JSON").because(error))?)
 }
@@ -161,41 +161,52 @@ fn marked(line: &str, column: usize) -> (String, String) {
     (shown.trim_end().to_owned(), format!("{}^", " ".repeat(at - start)))
 }
 
-/// The line with quoted values blotted out if it speaks of something secret: an excerpt must not carry a credential into
-/// a terminal's history or a build log. Lengths are kept, so that columns hold.
+/// The line with its values blotted out if it speaks of something secret: an excerpt must not carry a credential into a
+/// terminal's history or a build log. Lengths are kept, so that columns hold. Values without quotes count too, since
+/// leaving the quotes out is one of the faults that an excerpt is shown for.
 fn hidden(line: &str) -> String {
     const SECRET: [&str; 6] = ["secret", "token", "password", "key", "sid", "whsec_"];
     let lower = line.to_lowercase();
-    if !SECRET.iter().any(|word| lower.contains(word)) && !lower.contains("://") {
+    let header = line.trim_start().starts_with('[') && !line.contains('=');
+    if header || (!SECRET.iter().any(|word| lower.contains(word)) && !lower.contains("://")) {
         return line.to_owned();
     }
     let mut out = String::with_capacity(line.len());
-    let mut open: Option<char> = None;
     let mut rest = line;
     while let Some(c) = rest.chars().next() {
-        let reference = ["env:", "file:"].iter().any(|start| rest.get(1..).is_some_and(|r| r.starts_with(start)));
-        match open {
-            // A reference to a secret is none, and the reader needs it.
-            None if matches!(c, '"' | '\'') && reference => {
-                let end = rest.get(1..).and_then(|r| r.find(c)).map_or(rest.len(), |at| at + 2);
-                let (whole, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
-                out.push_str(whole);
-                rest = after;
-                continue;
+        let (length, keep) = match c {
+            '"' | '\'' => {
+                let inside = rest.get(1..).unwrap_or_default();
+                let reference = inside.starts_with("env:") || inside.starts_with("file:");
+                (inside.find(c).map_or(rest.len(), |at| at + 2), reference)
             }
-            None => {
-                open = matches!(c, '"' | '\'').then_some(c);
-                out.push(c);
+            c if is_word(c) => {
+                let length = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+                let (word, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+                (length, word.len() < 6 || is_key(word, after, out.trim().is_empty()))
             }
-            Some(quote) if quote == c => {
-                open = None;
-                out.push(c);
-            }
-            Some(_) => out.push('*'),
-        }
-        rest = rest.get(c.len_utf8()..).unwrap_or_default();
+            c => (c.len_utf8(), true),
+        };
+        let (piece, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        let blot = |c: char| if keep || matches!(c, '"' | '\'') { c } else { '*' };
+        out.extend(piece.chars().map(blot));
+        rest = after;
     }
     out
+}
+
+/// Characters of keys and of credentials.
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '/' | '.' | ':')
+}
+
+/// Whether a word is a key of TOML: made of a key's characters, and followed by an equals sign and the beginning of a
+/// value. The padding of base64 is an equals sign as well, so only the first word of a line may have nothing after it.
+fn is_key(word: &str, after: &str, first: bool) -> bool {
+    let Some(value) = after.trim_start().strip_prefix('=').map(str::trim_start) else { return false };
+    let begins = value.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '"' | '\'' | '[' | '{' | '-'));
+    let letters = word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    letters && !word.contains("whsec") && (begins || first)
 }
 
 #[cfg(test)]
@@ -225,6 +236,12 @@ mod tests {
         let secret = "options = { app_secret = \"hunter2\", page_token = 'hunter3', app = \"env:APP\" }";
         let text = render(&problem(1, 5), Some(secret), Paint::plain());
         assert!(!text.contains("hunter") && text.contains("\"*******\"") && text.contains("\"env:APP\""), "{text}");
+        for bare in
+            ["secrets = [whsec_hunter2==]", "bot_token = hunter2", "bot_token = 123456:hunter2=", "token = \"hunter2"]
+        {
+            let text = render(&problem(1, 5), Some(bare), Paint::plain());
+            assert!(!text.contains("hunter") && text.contains("to") | text.contains("secrets"), "{text}");
+        }
         assert!(!render(&problem(1, 8), Some("url = \"https://u:hunter2@x\""), Paint::plain()).contains("hunter"));
     }
 

@@ -180,7 +180,13 @@ impl HelpDesk {
             }
             every(written.iter().map(|field| WebhookSecret::read(field, on)))
         });
-        let events = section.get("events").map(|field| field.set(read_event));
+        let events = section.get("events").map(|field| {
+            let events = field.set(read_event);
+            if field.value().as_array().is_some_and(|written| written.is_empty()) {
+                field.error("at least one event type is needed");
+            }
+            events
+        });
         let channels = section.get("channels").map(|field| field.set(|field| read_channel(field, channels)));
         let time = Duration::from_secs(1)..=Duration::from_secs(120);
         let timeout = section.get("timeout").and_then(|field| field.duration(time));

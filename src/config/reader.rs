@@ -93,8 +93,12 @@ impl<'s> Section<'s> {
 
     /// The tables of the array `[[key]]`; none if it is absent.
     pub(super) fn tables(&self, key: &'static str) -> Vec<Section<'s>> {
-        let fields = self.get(key).map(|field| field.list()).unwrap_or_default();
-        fields.iter().filter_map(Field::table).collect()
+        let Some(field) = self.get(key) else { return Vec::new() };
+        if field.value.is_table() {
+            field.wrong_type(&format!("an array of tables: `[[{key}]]` with two brackets"));
+            return Vec::new();
+        }
+        field.list().iter().filter_map(Field::table).collect()
     }
 
     /// Every key with its value, for tables whose keys are names that the operator chose.
@@ -152,9 +156,14 @@ impl<'s> Section<'s> {
 impl<'s> Field<'s> {
     /// The text.
     pub(super) fn text(&self) -> Option<&'s str> {
+        self.text_for("a string")
+    }
+
+    /// The text; any other type is not what was `expected`.
+    fn text_for(&self, expected: &str) -> Option<&'s str> {
         let text = self.value.as_str();
         if text.is_none() {
-            self.wrong_type("a string");
+            self.wrong_type(expected);
         }
         text
     }
@@ -323,14 +332,6 @@ impl<'s> Field<'s> {
     pub(super) fn wrong_type(&self, expected: &str) {
         let article = if matches!(self.value, DeValue::Integer(_) | DeValue::Array(_)) { "an" } else { "a" };
         self.add(self.problem(format!("this is {article} {}", self.value.type_str())).expected(expected));
-    }
-
-    fn text_for(&self, expected: &str) -> Option<&'s str> {
-        let text = self.value.as_str();
-        if text.is_none() {
-            self.wrong_type(expected);
-        }
-        text
     }
 
     fn within<T: PartialOrd>(

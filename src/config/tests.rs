@@ -281,6 +281,18 @@ connector = "slack"
 }
 
 #[test]
+fn usual_slips_are_explained() {
+    assert_eq!(
+        bad("[listen]\naddress = \"127.0.0.1:80\""),
+        ["/p/segue.toml:1:1: this is a table; expected an array of tables: `[[listen]]` with two brackets"]
+    );
+    let desk =
+        format!("[[helpdesk]]\nname = \"d\"\nurl = \"https://d.example\"\nsecrets = [\"{SECRET}\"]\nevents = []");
+    assert_eq!(bad(&desk), ["/p/segue.toml:5:10: at least one event type is needed"]);
+    assert_eq!(bad("log = \"info\"\nlog = \"warn\""), ["/p/segue.toml:2:1: duplicate key"]);
+}
+
+#[test]
 fn plain_http_goes_to_listed_networks_only() {
     let desk = |url: &str, allow: &str| {
         format!(
