@@ -67,9 +67,8 @@ struct Decision;
 
 impl UserData for Decision {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_meta_method(MetaMethod::NewIndex, |lua, _, (key, _): (Value, Value)| -> mlua::Result<()> {
-            let key = key.as_string().map(|text| text.to_string_lossy()).unwrap_or_default();
-            Err(raise(lua, format!("a decision is written by calls: `d:{key}(...)`, not `d.{key} = ...`")))
+        methods.add_meta_method(MetaMethod::NewIndex, |lua, _, _: MultiValue| -> mlua::Result<()> {
+            Err(raise(lua, "a decision is written by calls such as d:queue(name); it has no fields"))
         });
     }
 
@@ -306,7 +305,7 @@ fn notify(lua: &Lua, host: &Host, args: MultiValue) -> mlua::Result<()> {
 
 fn need(lua: &Lua, host: &Host, mut args: MultiValue) -> mlua::Result<()> {
     let Some(Value::Table(levels)) = args.pop_front() else {
-        return Err(raise(lua, "expected skills with their least level: `d:need { billing = 3 }`"));
+        return Err(raise(lua, "expected skills with their least level, such as { billing = 3 }"));
     };
     let mut wanted = BTreeMap::new();
     levels.for_each::<Value, Value>(|skill, level| {

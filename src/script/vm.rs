@@ -233,13 +233,27 @@ impl Vm {
     }
 }
 
-/// Our own wording quotes names in backticks; one that the policy's files do not hold was built from data.
+/// Our own wording quotes names in backticks. A name that the policy's files do not hold was built from data, so it is
+/// not shown; what we suggest comes from the configuration and is.
 fn redact_ours(reason: &str, known: impl Fn(&str) -> bool) -> String {
-    let mut pieces = reason.splitn(3, '`');
-    match (pieces.next(), pieces.next(), pieces.next()) {
-        (Some(before), Some(name), Some(after)) if !known(name) => format!("{before}`...`{after}"),
-        _ => reason.to_owned(),
+    let (said, suggested) = reason.split_at(reason.find("; did you mean").unwrap_or(reason.len()));
+    let mut out = String::new();
+    for (index, piece) in said.split('`').enumerate() {
+        if index > 0 {
+            out.push('`');
+        }
+        out.push_str(if index % 2 == 0 || is_authors(piece, &known) { piece } else { "..." });
     }
+    out + suggested
+}
+
+/// Whether a quoted name is the author's: it stands in the files, with what we put around it (`d:x`, `x(...)`) or without.
+fn is_authors(piece: &str, known: impl Fn(&str) -> bool) -> bool {
+    const USAGE: &[&str] = &["(...)", "{...}", "(level)", "(type, trust)", "{within=}"];
+    let call = USAGE.iter().find_map(|usage| piece.strip_suffix(usage)).unwrap_or(piece);
+    let name = call.rsplit([':', '.']).next().unwrap_or(call);
+    let prefix = call.strip_suffix(name).unwrap_or_default();
+    known(piece) || (known(name) && ["", "e.", "d:", "e.ix:", "e.ix.author:", "e.customer:"].contains(&prefix))
 }
 
 /// A diagnostic from what Lua raised while a policy was built.
