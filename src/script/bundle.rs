@@ -131,6 +131,7 @@ impl Bundle {
     pub fn build(files: PolicyFiles, facts: PolicyFacts, budget: Budget) -> Result<Bundle, Vec<Diagnostic>> {
         let hash = files.hash(&facts);
         let (data, mut wrong) = data::read_all(&files, "data");
+        wrong.extend(data::read_all(&files, "fixtures").1);
         wrong.extend(lint::policy(&files, &facts));
         if !facts.queues.is_empty() && !facts.queues.contains(&facts.default_queue) {
             wrong.push(Diagnostic::at(

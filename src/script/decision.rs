@@ -362,7 +362,7 @@ fn reply(lua: &Lua, host: &Host, mut args: MultiValue) -> mlua::Result<()> {
         Some(Value::Table(options)) => options.for_each::<Value, Value>(|key, value| {
             match key.as_string().map(|text| text.to_string_lossy()).as_deref() {
                 Some("once_per") => once_per_seconds = Some(seconds(lua, &value)?),
-                _ => return Err(raise(lua, "the only option of a reply is `once_per`")),
+                _ => return Err(raise(lua, "the only option of a reply is once_per")),
             }
             Ok(())
         })?,

@@ -128,22 +128,18 @@ pub(super) fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// Takes out of Luau's own wording whatever could be data: quoted text stays only if `known` says that it stands in the
-/// source itself.
-pub(super) fn redact(reason: &str, known: impl Fn(&str) -> bool) -> String {
-    let mut out = String::new();
-    for (index, piece) in reason.split('\'').enumerate() {
-        if index > 0 {
-            out.push('\'');
+/// Takes out of a message whatever could be data: what stands between the first and the last `quote` stays only if
+/// `known` says that it is the author's own text. Everything between them is one piece, since data may hold quotes too.
+pub(super) fn redact(reason: &str, quote: char, known: impl Fn(&str) -> bool) -> String {
+    let shown = match (reason.find(quote), reason.rfind(quote)) {
+        (Some(first), Some(last)) if first < last => {
+            let (before, after) = (reason.get(..=first).unwrap_or_default(), reason.get(last..).unwrap_or_default());
+            let inside = reason.get(first + 1..last).unwrap_or_default();
+            format!("{before}{}{after}", if known(inside) { inside } else { "..." })
         }
-        let quoted = index % 2 == 1;
-        if quoted && !(piece.len() <= 64 && known(piece)) {
-            out.push_str("...");
-        } else {
-            out.push_str(piece);
-        }
-    }
-    out.chars().take(300).collect()
+        _ => reason.to_owned(),
+    };
+    shown.chars().take(300).collect()
 }
 
 #[cfg(test)]
@@ -163,7 +159,8 @@ mod tests {
     #[test]
     fn keeps_only_quotes_that_are_the_authors() {
         let known = |text: &str| text == "queue";
-        assert_eq!(redact("index nil with 'queue'", known), "index nil with 'queue'");
-        assert_eq!(redact("index nil with '+4917012345'", known), "index nil with '...'");
+        assert_eq!(redact("index nil with 'queue'", '\'', known), "index nil with 'queue'");
+        assert_eq!(redact("index nil with '+4917012345'", '\'', known), "index nil with '...'");
+        assert_eq!(redact("index nil with 'x'+49170'y'", '\'', known), "index nil with '...'");
     }
 }

@@ -161,7 +161,7 @@ impl Inner {
             (true, _) => fault.reason,
             (false, true) if known(&fault.reason) => fault.reason,
             (false, true) => "the map raised an error of its own (its words may be a customer's)".to_owned(),
-            (false, false) => redact(&fault.reason, known),
+            (false, false) => redact(&fault.reason, '\'', known),
         };
         Error::new(Kind::Script, format!("{}:{}: {reason}", self.name, fault.line))
     }
@@ -171,9 +171,9 @@ impl Inner {
 fn install(lua: &Lua, helpers: &[Helper]) -> mlua::Result<()> {
     let globals = lua.globals();
     let (text, time) = (lua.create_table()?, lua.create_table()?);
-    text.raw_set("trim", lua.create_function(|_, s: String| Ok(s.trim().to_owned()))?)?;
-    text.raw_set("lower", lua.create_function(|_, s: String| Ok(s.to_lowercase()))?)?;
-    text.raw_set("upper", lua.create_function(|_, s: String| Ok(s.to_uppercase()))?)?;
+    text.raw_set("trim", lua.create_function(|_, s: Option<String>| Ok(s.map(|s| s.trim().to_owned())))?)?;
+    text.raw_set("lower", lua.create_function(|_, s: Option<String>| Ok(s.map(|s| s.to_lowercase())))?)?;
+    text.raw_set("upper", lua.create_function(|_, s: Option<String>| Ok(s.map(|s| s.to_uppercase())))?)?;
     text.raw_set("starts_with", lua.create_function(|_, (s, part): (String, String)| Ok(s.starts_with(&part)))?)?;
     text.raw_set("ends_with", lua.create_function(|_, (s, part): (String, String)| Ok(s.ends_with(&part)))?)?;
     time.raw_set("unix", lua.create_function(|lua, n: Value| unix(lua, &n, 1000))?)?;

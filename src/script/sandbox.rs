@@ -118,12 +118,12 @@ impl Sandbox {
 
     /// Runs `call` within `budget`; says which budget was passed, even where the script swallowed it.
     pub(super) fn metered<R>(&self, budget: &Budget, call: impl FnOnce() -> R) -> (R, Option<Over>) {
-        let limited = self.lua.set_memory_limit(self.base.saturating_add(budget.memory)).is_ok();
-        if !limited {
-            self.meter.breach(Over::Memory);
-        }
         self.raised.store(false, Ordering::Relaxed);
         self.meter.start(budget);
+        if self.lua.set_memory_limit(self.base.saturating_add(budget.memory)).is_err() {
+            // A machine that cannot be limited may not run.
+            self.meter.breach(Over::Memory);
+        }
         let result = call();
         let over = self.meter.stop();
         // Without a limit every push from our side is a plain call; ours are bounded anyway.

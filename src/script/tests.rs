@@ -125,10 +125,7 @@ fn mistakes_are_told_with_place_and_suggestion() {
         "a.lua:2: `txet` is not a field of interaction; did you mean `text`?"
     );
     assert_eq!(breach("local x = d x:escalate {}"), "a.lua:2: `d:escalate` is not available in this version");
-    assert_eq!(
-        breach("local x = e.ix.author x.trust = 1"),
-        "a.lua:2: `e` is read-only; what a rule decides goes into `d`"
-    );
+    assert_eq!(breach("local x = e.ix.author x.trust = 1"), "a.lua:2: `e` is read-only; a rule writes to its decision");
     assert!(breach("d:priority(101)").starts_with("a.lua:2: a priority is a whole number"));
     assert!(breach("\nlocal x = nil + 1").starts_with("a.lua:3: attempt to perform arithmetic"));
     assert!(breach("counter = 1").contains("readonly"));
@@ -148,6 +145,8 @@ fn a_breach_never_quotes_the_customer() {
         "local x = d x[e.ix.text](d)",
         "d[e.ix.text] = 1",
         "error({ e.ix.text })",
+        "table(e.ix.text)",
+        "local t = nil local x = t[\"x'\" .. e.ix.text .. \"'y\"]",
         "local x = e.ix local y = x[e.ix.text]",
     ] {
         let message = breach(body);
@@ -209,6 +208,10 @@ fn a_broken_policy_is_refused_with_every_mistake() {
     );
     assert!(wrong("rule('x', { fallbak = true }, function() end)")[0].contains("did you mean `fallback`?"));
     assert!(wrong("local t = table('vipp')")[0].contains("no data file"));
+    let csv = [("a.lua", "local t = table('vip', 'fone')"), ("data/vip.csv", "phone\n+1"), ("fixtures/x.json", "{")];
+    assert!(build(&csv).err().unwrap().iter().any(|w| w.file == "fixtures/x.json"));
+    assert!(build(&csv[..2]).err().unwrap()[0].reason.contains("column"));
+    assert!(build(&[("tests/a.lua", "rule('x', function() end)")]).is_err());
     assert!(wrong("while true do end")[0].contains("budget"));
     assert!(wrong("\u{1b}Lua")[0].starts_with("a.lua:1"));
     let two = build(&[("a.lua", "x ="), ("b.lua", "y =")]).err().unwrap();

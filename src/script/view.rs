@@ -165,7 +165,7 @@ impl UserData for Event {
             }
         });
         methods.add_meta_method(MetaMethod::NewIndex, |lua, _, _: MultiValue| -> mlua::Result<()> {
-            Err(raise(lua, "`e` is read-only; what a rule decides goes into `d`"))
+            Err(raise(lua, "`e` is read-only; a rule writes to its decision"))
         });
     }
 }
@@ -196,7 +196,7 @@ impl UserData for View {
             this.show(lua, &key, field)
         });
         methods.add_meta_method(MetaMethod::NewIndex, |lua, _, _: MultiValue| -> mlua::Result<()> {
-            Err(raise(lua, "`e` is read-only; what a rule decides goes into `d`"))
+            Err(raise(lua, "`e` is read-only; a rule writes to its decision"))
         });
     }
 }

@@ -215,7 +215,7 @@ impl Vm {
                     (true, _) => redact_ours(&fault.reason, known),
                     (false, true) if known(&fault.reason) => fault.reason,
                     (false, true) => "the rule raised an error of its own (its words may be a customer's)".to_owned(),
-                    (false, false) => redact(&fault.reason, known),
+                    (false, false) => redact(&fault.reason, '\'', known),
                 };
                 let place = match (fault.file.is_empty(), rule) {
                     (true, Some(rule)) => format!("{}:{}", rule.file, rule.line),
@@ -237,14 +237,7 @@ impl Vm {
 /// not shown; what we suggest comes from the configuration and is.
 fn redact_ours(reason: &str, known: impl Fn(&str) -> bool) -> String {
     let (said, suggested) = reason.split_at(reason.find("; did you mean").unwrap_or(reason.len()));
-    let mut out = String::new();
-    for (index, piece) in said.split('`').enumerate() {
-        if index > 0 {
-            out.push('`');
-        }
-        out.push_str(if index % 2 == 0 || is_authors(piece, &known) { piece } else { "..." });
-    }
-    out + suggested
+    redact(said, '`', |piece| is_authors(piece, &known)) + suggested
 }
 
 /// Whether a quoted name is the author's: it stands in the files, with what we put around it (`d:x`, `x(...)`) or without.
@@ -301,7 +294,7 @@ fn host_table(
         lua.create_function(move |lua, name: Value| -> mlua::Result<()> {
             let name = name.as_string().map(|text| text.to_string_lossy()).unwrap_or_default();
             let hint = hint(nearest(&name, names.iter().map(String::as_str)));
-            Err(raise(lua, format!("there is no data file `{name}` (data/{name}.csv, .json or .toml){hint}")))
+            Err(raise(lua, format!("there is no data file `{name}` in data/ (.csv, .json or .toml){hint}")))
         })?,
     )?;
     let sink = declared.clone();
@@ -309,6 +302,9 @@ fn host_table(
         "declare",
         lua.create_function(move |lua, (name, options, body): (Value, Value, Value)| {
             let rule = declare_rule(lua, name, options, body)?;
+            if rule.file.starts_with("tests/") {
+                return Err(raise(lua, "a test file declares tests and no rules"));
+            }
             let mut declared = sink.lock();
             if declared.rules.iter().any(|known| known.file == rule.file && known.name == rule.name) {
                 return Err(raise(lua, format!("rule `{}` is declared twice in this file", rule.name)));
@@ -454,5 +450,33 @@ impl<T> Pool<T> {
         if idle.len() < self.limit {
             idle.push(machine);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_machine_leaves_nothing_behind() {
+        let files = [("a.lua".to_owned(), b"rule('r', function(e, d) d:tag(e.ix.channel.kind) end)".to_vec())];
+        let facts = Arc::new(PolicyFacts::default());
+        let program =
+            Program { files: PolicyFiles::from_memory(files), facts, data: Vec::new(), budget: Budget::default() };
+        let vm = Vm::load(&program, false).unwrap_or_else(|wrong| panic!("{}", wrong[0]));
+        let ix = crate::model::Interaction::blank(ChannelKind::Chat, "c", "a");
+        let input = PolicyInput {
+            now: crate::base::Timestamp::default(),
+            kind: "interaction.received",
+            interaction: Arc::new(ix),
+            conversation: None,
+            customer: None,
+        };
+        assert!(matches!(vm.decide(&program, &input).0, Verdict::Decided(_)));
+        let shared = Arc::downgrade(&vm.shared);
+        let meter = Arc::downgrade(&vm.sandbox.meter);
+        drop(vm);
+        assert!(shared.upgrade().is_none() && meter.upgrade().is_none());
+        assert_eq!(Arc::strong_count(&input.interaction), 1);
     }
 }
