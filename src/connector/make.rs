@@ -237,6 +237,7 @@ impl CallSpec {
             ivr_path: self.ivr.iter().filter_map(|expr| personal(Some(expr), env)).collect(),
             transfer_of: text(self.transfer_of.as_ref(), env),
             answer: None,
+            answered_by: None,
         }
     }
 }

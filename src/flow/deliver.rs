@@ -279,7 +279,8 @@ impl Dispatcher {
             self.parked.remove(&conversation);
             let full = page.len() == PAGE;
             // What lies beyond what was looked at comes by the tail.
-            for event in page.into_iter().filter(|event| event.no <= self.seen) {
+            let seen = self.seen;
+            for event in page.into_iter().filter(|event| event.no <= seen) {
                 self.line_up(event);
             }
             if full {

@@ -32,7 +32,7 @@ const STEPS: usize = 4;
 
 /// What came of trying to fetch a file.
 enum Fetched {
-    Here { blob: Blob, mediatype: Option<String> },
+    Here { blob: Box<Blob>, mediatype: Option<String> },
     Never(String),
     NotNow(String),
 }
@@ -84,7 +84,7 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
     };
     context.metrics.media.get_or_create(&By::new(&media.channel, label)).inc();
     let (blob, mediatype) = match outcome {
-        Fetched::Here { blob, mediatype } => (blob, mediatype),
+        Fetched::Here { blob, mediatype } => (*blob, mediatype),
         Fetched::Never(reason) => (failed(context, &media, reason).await, None),
         Fetched::NotNow(reason) if now.since(media.interaction_id.time()) > FETCH_WITHIN => {
             (failed(context, &media, reason).await, None)
@@ -179,7 +179,7 @@ async fn walk(
                 blob.sha512 = Some(saved.sha512);
                 blob.fetch = Some(FetchState::Fetched);
                 blob.fetch_error = None;
-                Ok(Fetched::Here { blob, mediatype: saved.content_type })
+                Ok(Fetched::Here { blob: Box::new(blob), mediatype: saved.content_type })
             }
             Ok(Downloaded::Answered(response)) => Ok(refused(response.status.as_u16())),
             Err(error) => Ok(unreachable(error.fault(), error.to_string())),

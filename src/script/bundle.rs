@@ -1,6 +1,5 @@
 //! A policy, checked and ready: what the decide stage asks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::budget::Budget;
@@ -10,9 +9,9 @@ use super::files::{PolicyFacts, PolicyFiles};
 use super::lint;
 use super::suite::{self, TestReport};
 use super::vm::{Pool, Program, Vm, kind_word};
-use crate::base::{Pii, Timestamp};
-use crate::model::decision::{CallAnswer, PolicyReply};
+use crate::base::Timestamp;
 use crate::model::{Channel, Conversation, Customer, Interaction};
+pub use crate::rules::destination::Opinion;
 
 /// What a rule is asked about.
 pub struct PolicyInput<'a> {
@@ -55,29 +54,6 @@ pub enum BreachKind {
     Memory,
     /// A rule raised an error.
     Error,
-}
-
-/// What the rules said. An absent queue means that no rule named one: the host guarantees a destination.
-#[derive(Clone, PartialEq, Default)]
-pub struct Opinion {
-    /// The queue that the first rule named.
-    pub queue: Option<String>,
-    /// 0 to 100, all changes applied; absent if no rule spoke of it.
-    pub priority: Option<i64>,
-    /// Labels in the order they were given.
-    pub tags: Vec<String>,
-    /// Skills with their least level.
-    pub needs: BTreeMap<String, i64>,
-    /// Answers to send.
-    pub replies: Vec<PolicyReply>,
-    /// Who is to be told.
-    pub notify: Vec<String>,
-    /// Why, in the policy's words.
-    pub because: Vec<Pii<String>>,
-    /// The rules that had an opinion, each `file:rule`.
-    pub rules: Vec<String>,
-    /// What a caller who waits is answered.
-    pub answer: Option<CallAnswer>,
 }
 
 /// One declared rule.
