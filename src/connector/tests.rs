@@ -17,7 +17,7 @@ fn now() -> Timestamp {
 }
 
 fn shipped(name: &str) -> Connector {
-    let folder = Folder::embedded().into_iter().find(|folder| folder.name == name).unwrap();
+    let folder = Folder::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors").join(name)).unwrap();
     Connector::load(Arc::new(folder), None).unwrap_or_else(|found| panic!("{}", lines(&found)))
 }
 
