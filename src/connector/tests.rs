@@ -289,3 +289,109 @@ fn a_script_gives_outcomes_that_are_completed() {
     assert_eq!(first.interaction.text.expose(), "hello");
     assert!(found(&manifest).iter().any(|line| line.contains("map.lua: there is no such file")));
 }
+
+/// The vectors of Twilio's and Slack's documentation and libraries; `twilio` signs URL and sorted form fields.
+#[test]
+fn published_twilio_vectors_hold() {
+    let connector = shipped("twilio-voice");
+    let account = |token: &str| {
+        let options = json!({ "auth_token": token });
+        connector.account("phone", options.as_object().unwrap(), None).unwrap_or_else(|w| panic!("{w:?}"))
+    };
+    let form = "application/x-www-form-urlencoded";
+    let check = |token: &str, url: &str, media: &str, body: &str, signature: &str| {
+        let headers = [("content-type", media), ("x-twilio-signature", signature)];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let body = Bytes::from(body.to_owned());
+        let request = Request { method: "POST".to_owned(), url: url.to_owned(), headers, body };
+        connector.verify(&request, &account(token), now()).is_ok()
+    };
+    let base = "https://mycompany.com/myapp.php?foo=1&bar=2";
+    let call = "Digits=1234&CallSid=CA1234567890ABCDE&From=%2B14158675309&To=%2B18005551212&Caller=%2B14158675309";
+    let t1 = "RSOYDt4T1cUTdK1PDd93/VVr8B8=";
+    assert!(check("12345", base, form, call, t1));
+    assert!(!check("12346", base, form, call, t1));
+    assert!(!check("12345", base, form, &call.replace("1234&", "1235&"), t1));
+    assert!(check("12345", base, form, call, "kvajT1Ptam85bY51eRf/AJRuM3w="), "signed with :443");
+    let port = "https://mycompany.com:1234/myapp.php?foo=1&bar=2";
+    assert!(check("12345", port, form, call, t1), "signed without its port");
+    let plain = base.replace("https", "http");
+    assert!(check("12345", &plain, form, call, "0ZXoZLH/DfblKGATFgpif+LLRf4="), "signed with :80");
+    let plain = plain.replace(".com/", ".com:1234/");
+    assert!(check("12345", &plain, form, call, "Zmvh+3yNM1Phv2jhDCwEM3q5ebU="), "signed with its port");
+    let repeats = "Sid=CA123&SidAccount=AC123&Digits=5678&Digits=1234&Digits=1234";
+    assert!(check("12345", base, form, repeats, "IK+Dwps556ElfBT0I3Rgjkr1wJU="));
+    let t6 = "AccountSid=AC123&CallSid=CA123&CallStatus=ringing&Called=%2B14155550199&Caller=%2B14155550100&\
+              From=%2B14155550100&To=%2B14155550199";
+    let url = "https://example.com/twilio/voice";
+    assert!(check("twilio-test-token", url, form, t6, "vTMYeb4FrYjNFHkuYMDv271CgVI="));
+    let hash = "0a1ff7634d9ab3b95db5c9a2dfe9416e41502b283a80c7cf19632632f96e6620";
+    let (url, body) = (format!("{base}&bodySHA256={hash}"), "{\"property\": \"value\", \"boolean\": true}");
+    let t7 = "a9nBmqA0ju/hNViExpshrM61xv4=";
+    assert!(check("12345", &url, "application/json", body, t7));
+    assert!(!check("12345", &url, "application/json", "{}", t7));
+}
+
+#[test]
+fn an_account_without_its_key_accepts_nothing() {
+    let connector = shipped("whatsapp");
+    let account = connector.reading_account("x", None);
+    let refusal = connector.verify(&json_request(b"{}"), &account, now()).err().unwrap();
+    assert_eq!(refusal.status, 401);
+}
+
+/// A reference from a payload must not carry our credentials to a host that the payload chose.
+#[test]
+fn media_is_fetched_from_the_hosts_that_the_manifest_names() {
+    let connector = shipped("whatsapp");
+    let account = sample_account(&connector);
+    let blob = Blob { provider_ref: Some("27548/../x".into()), ..Blob::default() };
+    let first = connector.media_call(&blob, &account, 0, None).unwrap().unwrap();
+    assert_eq!(first.call.url.expose(), "https://graph.facebook.com/v23.0/27548%2F..%2Fx");
+    assert!(!first.last);
+    let step = |url: &str| {
+        let previous = json!({ "url": url }).to_string();
+        connector.media_call(&blob, &account, 1, Some(previous.as_bytes()))
+    };
+    let second = step("https://lookaside.fbsbx.com/whatsapp_business/attachments/?mid=1").unwrap().unwrap();
+    assert!(second.last && second.call.headers.iter().any(|(name, _)| name == "authorization"));
+    for host in [
+        "https://evil.example/",
+        "http://lookaside.fbsbx.com/",
+        "https://lookaside.fbsbx.com.evil.example/",
+        "https://lookaside.fbsbx.com:8443/",
+        "https://evilfbsbx.com/",
+        "https://lookaside.fbsbx.com@evil.example/",
+    ] {
+        assert!(step(host).is_err(), "{host}");
+    }
+    assert!(connector.media_call(&blob, &account, 2, None).unwrap().is_none());
+
+    let voice = shipped("twilio-voice");
+    let blob = Blob { url: Some("https://api.twilio.com/x/RE1".into()), ..Blob::default() };
+    let call = voice.media_call(&blob, &sample_account(&voice), 0, None).unwrap().unwrap().call;
+    let (_, basic) = call.headers.iter().find(|(name, _)| name == "authorization").unwrap();
+    let pair = data_encoding::BASE64.decode(basic.expose().strip_prefix("Basic ").unwrap().as_bytes()).unwrap();
+    assert!(pair.starts_with(b"ACc0ffee00000000000000000000000000:sample-auth-token"));
+    let telegram = shipped("telegram");
+    let body = br#"{"ok":true,"result":{"file_path":"photos/file 1.jpg"}}"#;
+    let call = telegram.media_call(&blob, &sample_account(&telegram), 1, Some(body)).unwrap().unwrap().call;
+    assert!(call.url.expose().ends_with("/photos/file%201.jpg"));
+    let body = br#"{"ok":true,"result":{"file_path":"../../x"}}"#;
+    assert!(telegram.media_call(&blob, &sample_account(&telegram), 1, Some(body)).is_err());
+}
+
+/// Prints what mapping one message costs; `SEGUE_MEASURE=1` with `--nocapture`.
+#[test]
+fn mapping_a_message_is_cheap() {
+    let connector = shipped("whatsapp");
+    let account = sample_account(&connector);
+    let content = connector.folder().files.get("samples/text.http").unwrap();
+    let request = sample::parse_http(content).unwrap();
+    let rounds = if std::env::var_os("SEGUE_MEASURE").is_some() { 100_000 } else { 100 };
+    let start = std::time::Instant::now();
+    for _ in 0..rounds {
+        assert_eq!(std::hint::black_box(connector.normalize(&request, &account, now())).len(), 1);
+    }
+    println!("normalize: {:.2} us", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
+}
