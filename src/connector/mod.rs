@@ -236,6 +236,14 @@ impl Connector {
         options::read(&self.options, options).err().unwrap_or_default()
     }
 
+    /// An account for reading payloads only: options may be missing, and nothing can be verified or sent with it. What
+    /// `segue normalize` uses where no channel is configured.
+    pub fn reading_account(&self, channel: &str, default_country: Option<&str>) -> Account {
+        let (options, _) = options::fill(&self.options, &Map::new());
+        let default_country = default_country.map(str::to_owned);
+        Account { channel: channel.to_owned(), options, default_country, address: None }
+    }
+
     /// The answer to a provider's challenge, if the request is one. A challenge that fails its check is answered 403;
     /// a signed one that is not authentic is none, so that [`Connector::verify`] refuses it with its reason.
     pub fn challenge(&self, request: &Request, account: &Account, now: Timestamp) -> Option<Answer> {
