@@ -1,1 +1,3 @@
 //! The only wiring.
+
+pub mod setup;
