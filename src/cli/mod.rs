@@ -63,6 +63,8 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Write a small commented project to begin with
     Init(init::InitArgs),
+    /// Play the whole way of an interaction on one screen, with nothing but this binary
+    Demo(demo::DemoArgs),
     /// Print the JSON Schemas of the formats
     Schema(schema::SchemaArgs),
 }
@@ -122,6 +124,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Serve(args) => serve::run(&cli.global, &args),
         Command::Check(args) => check::run(&cli.global, &args),
         Command::Init(args) => init::run(&args),
+        Command::Demo(args) => demo::run(&cli.global, &args),
         Command::Schema(args) => schema::run(&args),
     }
 }

@@ -61,7 +61,7 @@ async fn serve(config: Config, loaded: setup::Loaded, start: Start) -> Outcome {
     exit
 }
 
-async fn told_to_stop() -> Result<()> {
+pub(super) async fn told_to_stop() -> Result<()> {
     let listen = |kind| signal(kind).map_err(|e| Error::io("failed to listen for signals", e));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tokio::select! {

@@ -1,0 +1,204 @@
+//! `segue demo`: the whole way of an interaction on one screen, with nothing but the binary.
+//!
+//! A temporary project, the gateway itself, a sample help desk and a stand-in for the providers run in this process and
+//! speak HTTP with each other over loopback. A story of signed provider requests is played ([`scene`]); what is shown is
+//! what the help desk received and verified, not what the gateway says of itself. Every step is held to what was expected.
+
+mod helpdesk;
+mod project;
+mod provider;
+mod scene;
+mod screen;
+mod story;
+mod stub;
+mod tell;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use ipnet::IpNet;
+
+use super::exit::{Exit, Outcome};
+use super::{Global, log, report, serve};
+use crate::app::{App, Start, setup};
+use crate::base::hash::sha256;
+use crate::base::id::TokenId;
+use crate::base::{Clock, Error, Result};
+use crate::config::{self, Problem};
+use crate::net::server::Server;
+use crate::net::{Client, client};
+use crate::store::TokenRow;
+use helpdesk::HelpDesk;
+use project::Project;
+use scene::{Player, Scene};
+use screen::Screen;
+use story::Story;
+use stub::Stub;
+
+const COMMANDS: &str = include_str!("data/commands.txt");
+
+/// How long a reader has for a step before the next one.
+const PACE: Duration = Duration::from_millis(500);
+/// How long the demo's own servers have to finish.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Arguments of `segue demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  segue demo\n  segue demo --exit\n  segue demo --listen 127.0.0.1:8080")]
+pub struct DemoArgs {
+    /// End with a summary instead of staying up; the exit code is 0 only if everything held
+    #[arg(long)]
+    pub exit: bool,
+    /// Where the demo's gateway listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Print one JSON object a step
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Plays the demo.
+///
+/// # Errors
+///
+/// If the project cannot be written or a port cannot be had. What did not hold is no error here but [`Exit::Software`].
+pub fn run(global: &Global, args: &DemoArgs) -> Outcome {
+    log::start(global.log.as_deref().unwrap_or("warn,segue::reload=info"), global.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("failed to start the runtime", e))?;
+    let outcome = runtime.block_on(demo(args));
+    runtime.shutdown_timeout(PATIENCE);
+    outcome
+}
+
+async fn demo(args: &DemoArgs) -> Outcome {
+    let story = story::read()?;
+    let mut project = Project::new(&story.secrets)?;
+    let (desk_server, desk) = HelpDesk::open(project.secret("helpdesk")).await?;
+    let (stub_server, stub) = Stub::open().await?;
+    project.write(args.listen, &address(&desk_server), &address(&stub_server))?;
+    let app = start(&project).await?;
+    let outcome =
+        play(args, &story, &mut project, &app, (address(&desk_server), desk), (address(&stub_server), stub)).await;
+    app.stop().await;
+    for server in [desk_server, stub_server] {
+        server.drain(PATIENCE).await;
+    }
+    match outcome {
+        Ok(Exit::Ok) => {}
+        _ => report::note(&format!("the project is left at {}", project.leave().display())),
+    }
+    outcome
+}
+
+async fn play(
+    args: &DemoArgs,
+    story: &Story,
+    project: &mut Project,
+    app: &App,
+    (desk_at, desk): (String, Arc<HelpDesk>),
+    (stub_at, stub): (String, Arc<Stub>),
+) -> Outcome {
+    let screen = Screen::new(args.json);
+    let gateway = reachable(app)?;
+    token(project, app).await?;
+    let scene = Scene { client: client_to(gateway)?, gateway: format!("http://{gateway}"), project, desk, stub, app };
+    screen.opening(&[
+        ("gateway", scene.gateway.clone()),
+        ("help desk", desk_at),
+        ("providers", stub_at),
+        ("project", scene.project.path().display().to_string()),
+    ])?;
+    let mut player = Player::new(&scene, story);
+    let mut checks = Vec::new();
+    for (number, step) in (1..).zip(&story.steps) {
+        let shown = player.play(step).await?;
+        screen.step(number, &shown)?;
+        checks.push(shown.check);
+        if !args.exit && !args.json {
+            tokio::time::sleep(PACE).await;
+        }
+    }
+    checks.extend(player.at_the_end().await?);
+    let held = screen.table(&checks)?;
+    if args.exit {
+        return Ok(if held { Exit::Ok } else { Exit::Software });
+    }
+    let commands = player.commands(COMMANDS)?;
+    screen.commands(&commands)?;
+    tokio::select! {
+        stopped = serve::told_to_stop() => stopped.map(|()| Exit::Ok),
+        () = app.broken() => Ok(Exit::Io),
+        shown = watch(screen, &scene) => shown.map(|()| Exit::Ok),
+    }
+}
+
+/// Shows what the help desk receives, for as long as the demo stays up.
+async fn watch(screen: Screen, scene: &Scene<'_>) -> Result<()> {
+    let mut mark = scene.desk.mark();
+    loop {
+        scene.desk.more(mark).await;
+        let events = scene.desk.after(mark);
+        mark = scene.desk.mark();
+        for received in events {
+            let brief = tell::brief(&received);
+            let [time, kind, channel, text] = &brief;
+            screen.event(&received.event, &[time, kind, channel, text])?;
+        }
+    }
+}
+
+/// Starts the gateway on the project, as `segue serve` does.
+async fn start(project: &Project) -> Result<App> {
+    let config = config::load(project.path()).map_err(|problems| broken(&problems))?;
+    let loaded = setup::load(&config).map_err(|problems| broken(&problems))?;
+    report::problems(&loaded.warnings);
+    let start = Start { clock: Clock::system(), ..Start::default() };
+    App::start(config, loaded, start).await
+}
+
+fn broken(problems: &[Problem]) -> Error {
+    report::problems(problems);
+    Error::internal("the demo's own project cannot be loaded")
+}
+
+/// Makes the API token of the help desk's agent.
+async fn token(project: &mut Project, app: &App) -> Result<()> {
+    let now = app.context.clock.now();
+    let id = TokenId::random(now).to_string();
+    let secret = data_encoding::HEXLOWER.encode(&project::random()?);
+    let row = TokenRow {
+        id: id.clone(),
+        name: "demo".to_owned(),
+        scopes: ["read", "write", "feed"].map(str::to_owned).to_vec(),
+        hash: sha256(secret.as_bytes()),
+        created_at: now,
+        revoked_at: None,
+    };
+    app.context.store.catalog.add_token(row).await?;
+    project.keep("api-token", format!("sg_{id}_{secret}"))
+}
+
+/// Where the gateway can be reached from this machine.
+fn reachable(app: &App) -> Result<SocketAddr> {
+    let listens = app.addresses();
+    let address = listens.first().and_then(|url| url.strip_prefix("http://")).and_then(|text| text.parse().ok());
+    let mut address: SocketAddr = address.ok_or_else(|| Error::internal("the gateway listens nowhere"))?;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    Ok(address)
+}
+
+/// A client that may go to the gateway and nowhere else on this network.
+fn client_to(gateway: SocketAddr) -> Result<Client> {
+    Client::new(client::Settings { allow: vec![IpNet::from(gateway.ip())], ..client::Settings::default() })
+}
+
+fn address(server: &Server) -> String {
+    format!("http://{}", server.address())
+}
