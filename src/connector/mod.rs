@@ -354,6 +354,11 @@ impl Connector {
         run(&self.mapping, &mut env, &common, self.script.as_deref())
     }
 
+    /// Whether messages can be sent by this connector at all.
+    pub fn can_send(&self) -> bool {
+        !self.sends.is_empty()
+    }
+
     /// The requests that send a message, in order: split and degraded to what the channel can carry.
     ///
     /// # Errors
