@@ -230,6 +230,9 @@ async fn apply_item(
         if let Some(call) = messages::fold_call(draft, item).await? {
             return Ok(if waits { decide::again(setup, draft, call) } else { None });
         }
+        if messages::keep_for_later(draft, item).await? {
+            return Ok(None);
+        }
     } else if draft.interaction_by_item(item.key).await?.is_some() {
         return Ok(None);
     }
