@@ -110,6 +110,9 @@ pub struct MessageState {
     /// What was told of a call before the call itself was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Call>,
+    /// Callbacks of a call that were counted, by a hash of their revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<u64>,
     /// The interaction itself, once it is known under another key than its item's (what we sent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interaction: Option<InteractionId>,
