@@ -215,6 +215,8 @@ pub struct DueEvent {
     pub body: bytes::Bytes,
     /// The `sequence` of the event before it in this conversation that this help desk was due; 0 if there was none.
     pub previous: i64,
+    /// Whether it was set aside before, and so has a row to be deleted when it is delivered.
+    pub aside: bool,
 }
 
 /// An event as the feed shows it.
