@@ -18,9 +18,9 @@ use tokio::net::TcpListener;
 use crate::Result;
 
 /// Items in one transaction.
-const GROUP: u64 = 64;
+const GROUP: usize = 64;
 /// Rows that are written again and again: as many as the load has senders.
-const HOT: u64 = crate::message::SENDERS;
+const HOT: i64 = crate::message::SENDERS.cast_signed();
 
 /// The empty server: reads a request whole and answers 200. A process of its own; its first line names the port.
 pub(crate) fn serve_empty() -> Result<()> {
@@ -67,7 +67,7 @@ pub(crate) fn sqlite(directory: &Path, length: Duration) -> Result<f64> {
     hot.commit()?;
     let (entry, interaction, event) = (vec![b'e'; 1024], vec![b'i'; 1024], vec![b'v'; 2048]);
     let start = Instant::now();
-    let mut no = 0;
+    let mut no: i64 = 0;
     while start.elapsed() < length {
         let group = database.transaction()?;
         for _ in 0..GROUP {
@@ -110,7 +110,8 @@ pub(crate) fn sqlite(directory: &Path, length: Duration) -> Result<f64> {
 }
 
 /// An id of 16 bytes that sorts by time, like a UUIDv7.
-fn id(no: u64, kind: u64) -> [u8; 16] {
+fn id(no: i64, kind: u64) -> [u8; 16] {
+    let no = no.unsigned_abs();
     let low = no.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ kind;
     (u128::from(no) << 64 | u128::from(low)).to_be_bytes()
 }
