@@ -211,6 +211,16 @@ impl Connector {
         self.verify.iter().any(|scheme| matches!(scheme, verify::Scheme::None))
     }
 
+    /// The names of the schemes, any of which makes a request authentic.
+    pub fn verification(&self) -> Vec<&'static str> {
+        self.verify.iter().map(verify::Scheme::name).collect()
+    }
+
+    /// How somebody who waits is answered, where the channel has such requests.
+    pub fn answers(&self) -> Option<&AnswerSpec> {
+        self.answer.as_ref()
+    }
+
     /// Checks the options of an account.
     ///
     /// # Errors
