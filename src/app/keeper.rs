@@ -8,6 +8,7 @@ use ring::hmac;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::base::Result;
 use crate::config::{Config, HelpDesk, Retention};
 use crate::flow::Context;
 use crate::flow::deliver::{self, Destination};
@@ -48,13 +49,17 @@ impl Keeper {
     }
 
     /// Makes what runs agree with the configuration. Deliveries that did not change go on untouched.
-    pub(super) fn follow(&mut self, config: &Config) {
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot take the subscriptions now.
+    pub(super) async fn follow(&mut self, config: &Config) -> Result<()> {
         let subscriptions = config.helpdesks.iter().map(|helpdesk| Subscription {
             helpdesk: helpdesk.name.clone(),
             types: helpdesk.events.iter().map(|kind| *kind as u8).collect(),
             channels: helpdesk.channels.clone(),
         });
-        self.context.store.outbox.subscribe(subscriptions.collect());
+        self.context.store.outbox.subscribe(subscriptions.collect()).await?;
         self.running.retain(|name, running| {
             let same = config.helpdesk(name) == Some(&running.helpdesk) && running.retry == config.retry;
             if !same {
@@ -73,6 +78,7 @@ impl Keeper {
             let running = Running { helpdesk: helpdesk.clone(), retry: config.retry.clone(), stop, task };
             self.running.insert(helpdesk.name.clone(), running);
         }
+        Ok(())
     }
 
     /// Ends all deliveries, after the attempts that are under way.

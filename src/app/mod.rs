@@ -79,7 +79,7 @@ impl App {
         let (stop, stopping) = watch::channel(false);
         let report = Arc::new(ArcSwap::from_pointee(Report::default()));
         let mut keeper = keeper::Keeper::new(context.clone(), client.clone());
-        keeper.follow(&config);
+        keeper.follow(&config).await?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = Workers::start(context.clone(), cores.clamp(1, 4))?;
         let most = config.limits.media;

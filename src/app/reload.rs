@@ -101,7 +101,7 @@ impl Reloader {
             Ok(Ok((config, loaded))) => {
                 report.in_force = true;
                 report.problems = loaded.warnings.iter().map(ToString::to_string).collect();
-                self.swap(config, loaded, &mut report);
+                self.swap(config, loaded, &mut report).await;
             }
             Ok(Err(problems)) => report.problems = problems.iter().map(ToString::to_string).collect(),
             Err(error) => report.problems = vec![format!("reloading ended early: {error}")],
@@ -122,7 +122,7 @@ impl Reloader {
         self.report.store(Arc::new(report));
     }
 
-    fn swap(&mut self, config: Config, loaded: setup::Loaded, report: &mut Report) {
+    async fn swap(&mut self, config: Config, loaded: setup::Loaded, report: &mut Report) {
         let changes = config::diff(&self.config, &config);
         let restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         report.needs_restart = restart.map(|change| format!("{}: {}", change.key, change.what)).collect();
@@ -131,7 +131,9 @@ impl Reloader {
         }
         self.registry = loaded.registry;
         self.context.setup.store(Arc::new(loaded.setup));
-        self.keeper.follow(&config);
+        if let Err(error) = self.keeper.follow(&config).await {
+            report.problems.push(format!("help desks: {}", error.full()));
+        }
         // What needs a restart stays as it is until then; the rest of the new configuration is the present one.
         self.config = config;
     }

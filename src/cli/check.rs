@@ -6,7 +6,9 @@ use serde_json::json;
 use super::Global;
 use super::exit::{Exit, Outcome};
 use super::report::{self, Paint, Style};
+use crate::app::setup::{self, Loaded};
 use crate::config::{self, Config, Problem};
+use crate::connector::Registry;
 
 /// Arguments of `segue check`.
 #[derive(Debug, Args)]
@@ -17,17 +19,14 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// Checks the configuration and prints what is wrong with it.
+/// Checks configuration, connectors, channels and policy, and prints everything that is wrong with them.
 ///
 /// # Errors
 ///
 /// If the output cannot be written. Problems are no error here but [`Exit::Config`], or [`Exit::NoInput`] where there is
 /// no file to check.
 pub fn run(global: &Global, args: &CheckArgs) -> Outcome {
-    let (summary, problems) = match config::load(&global.config) {
-        Ok(config) => (Some(summary(&config)), config.warnings),
-        Err(problems) => (None, problems),
-    };
+    let (summary, problems) = check(global);
     let exit = match summary {
         Some(_) => Exit::Ok,
         None if !global.exists() => Exit::NoInput,
@@ -52,12 +51,39 @@ pub fn run(global: &Global, args: &CheckArgs) -> Outcome {
     Ok(exit)
 }
 
-fn summary(config: &Config) -> String {
+/// What there is, unless something is wrong, and every problem.
+fn check(global: &Global) -> (Option<String>, Vec<Problem>) {
+    let config = match config::load(&global.config) {
+        Ok(config) => config,
+        Err(mut problems) => {
+            // Connectors depend on no setting, so their mistakes can be told all the same.
+            if global.exists() {
+                problems.extend(setup::connectors(&global.connectors_dir(), &Registry::default()).1);
+            }
+            return (None, problems);
+        }
+    };
+    let mut problems = config.warnings.clone();
+    match setup::load(&config) {
+        Ok(loaded) => {
+            problems.extend(loaded.warnings.iter().cloned());
+            (Some(summary(&config, &loaded, problems.len())), problems)
+        }
+        Err(found) => {
+            problems.extend(found);
+            (None, problems)
+        }
+    }
+}
+
+fn summary(config: &Config, loaded: &Loaded, warnings: usize) -> String {
     let parts = [
         count(config.listen.len(), "listener"),
         count(config.channels.len(), "channel"),
         count(config.helpdesks.len(), "help desk"),
-        count(config.warnings.len(), "warning"),
+        count(loaded.registry.iter().count(), "connector"),
+        count(loaded.setup.policy.rules().len(), "rule"),
+        count(warnings, "warning"),
     ];
     parts.join(", ")
 }

@@ -8,8 +8,10 @@ pub mod connector;
 pub mod deadletter;
 pub mod demo;
 pub mod exit;
+pub mod gateway;
 pub mod helpdesk;
 pub mod init;
+mod input;
 pub mod log;
 pub mod normalize;
 pub mod policy;
@@ -26,6 +28,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::base::{Error, Result};
 use crate::config::{self, Config};
+use crate::connector::Registry;
 use exit::{Exit, Outcome};
 
 /// Channel-connector gateway: many customer channels, one interaction format, one story, one signed feed.
@@ -65,8 +68,22 @@ pub enum Command {
     Init(init::InitArgs),
     /// Play the whole way of an interaction on one screen, with nothing but this binary
     Demo(demo::DemoArgs),
+    /// Turn payloads of a provider into interactions, one JSON object a line
+    Normalize(normalize::NormalizeArgs),
+    /// Look at connectors and run their samples
+    Connector(connector::ConnectorArgs),
+    /// Test the Lua policy, run it on an interaction, write stubs for editors
+    Policy(policy::PolicyArgs),
     /// Print the JSON Schemas of the formats
     Schema(schema::SchemaArgs),
+    /// Look at payloads that could not be understood, and try them again
+    Quarantine(quarantine::QuarantineArgs),
+    /// Look at events that a help desk did not take, and deliver them again
+    Deadletter(deadletter::DeadletterArgs),
+    /// Try out a help desk's door
+    Helpdesk(helpdesk::HelpdeskArgs),
+    /// Make, list and revoke the bearer tokens of the API
+    Token(token::TokenArgs),
 }
 
 impl Global {
@@ -87,6 +104,32 @@ impl Global {
                 Err(self.refused(&problems))
             }
         }
+    }
+
+    /// The folder of the project's own connectors, which may not exist. What else is wrong with the configuration does not
+    /// matter for it.
+    fn connectors_dir(&self) -> PathBuf {
+        match config::load(&self.config) {
+            Ok(config) => config.connectors,
+            Err(_) if self.config.is_dir() => self.config.join("connectors"),
+            Err(_) => self.config.parent().unwrap_or(&self.config).join("connectors"),
+        }
+    }
+
+    /// Says that there is no connector of this name, or what is wrong with it, and gives how to end.
+    fn no_connector(&self, name: &str, registry: &Registry, problems: &[config::Problem]) -> Exit {
+        let key = format!("connector.{name}");
+        let broken: Vec<config::Problem> = problems.iter().filter(|problem| problem.key == key).cloned().collect();
+        if !broken.is_empty() {
+            report::problems(&broken);
+            return Exit::Config;
+        }
+        let hint = match registry.nearest(name) {
+            Some(hint) => hint,
+            None => "`segue connector list` names them".to_owned(),
+        };
+        report::error(&Error::not_found(format!("there is no connector `{name}`; {hint}")));
+        Exit::Usage
     }
 
     /// Whether there is a configuration file at all.
@@ -125,8 +168,21 @@ fn run(cli: Cli) -> Outcome {
         Command::Check(args) => check::run(&cli.global, &args),
         Command::Init(args) => init::run(&args),
         Command::Demo(args) => demo::run(&cli.global, &args),
+        Command::Normalize(args) => normalize::run(&cli.global, &args),
+        Command::Connector(args) => connector::run(&cli.global, &args),
+        Command::Policy(args) => policy::run(&cli.global, &args),
         Command::Schema(args) => schema::run(&args),
+        Command::Quarantine(args) => quarantine::run(&cli.global, &args),
+        Command::Deadletter(args) => deadletter::run(&cli.global, &args),
+        Command::Helpdesk(args) => helpdesk::run(&cli.global, &args),
+        Command::Token(args) => token::run(&cli.global, &args),
     }
+}
+
+/// The text with every line moved to the right.
+fn indent(text: &str, by: usize) -> String {
+    let margin = " ".repeat(by);
+    text.lines().map(|line| format!("{margin}{line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn finish(outcome: Outcome) -> Exit {
@@ -136,5 +192,7 @@ fn finish(outcome: Outcome) -> Exit {
     })
 }
 
+#[cfg(test)]
+mod command_tests;
 #[cfg(test)]
 mod tests;

@@ -70,6 +70,10 @@ fn wanted() -> bool {
 ///
 /// [`Kind::Io`](crate::base::Kind) if the line cannot be written.
 pub fn line(text: &str) -> Result<()> {
+    #[cfg(test)]
+    if capture::take(text, true) {
+        return Ok(());
+    }
     let written = writeln!(std::io::stdout().lock(), "{text}");
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -96,6 +100,10 @@ pub fn error(error: &Error) {
 
 /// Prints a line to standard error; where even that fails there is nobody left to tell.
 pub fn note(text: &str) {
+    #[cfg(test)]
+    if capture::take(text, false) {
+        return;
+    }
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
@@ -207,6 +215,32 @@ fn is_key(word: &str, after: &str, first: bool) -> bool {
     let begins = value.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '"' | '\'' | '[' | '{' | '-'));
     let letters = word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     letters && !word.contains("whsec") && (begins || first)
+}
+
+/// What a command under test printed, instead of printing it.
+#[cfg(test)]
+pub(super) mod capture {
+    use std::cell::RefCell;
+
+    thread_local!(static PRINTED: RefCell<Option<(String, String)>> = const { RefCell::new(None) });
+
+    pub(super) fn take(text: &str, output: bool) -> bool {
+        PRINTED.with_borrow_mut(|printed| {
+            let Some((out, err)) = printed else { return false };
+            let to = if output { out } else { err };
+            to.push_str(text);
+            to.push('\n');
+            true
+        })
+    }
+
+    /// Runs `command` on this thread and gives what it printed to standard output and to standard error.
+    pub(in super::super) fn around<T>(command: impl FnOnce() -> T) -> (T, String, String) {
+        PRINTED.set(Some(Default::default()));
+        let result = command();
+        let (out, err) = PRINTED.take().unwrap_or_default();
+        (result, out, err)
+    }
 }
 
 #[cfg(test)]

@@ -211,6 +211,16 @@ impl Connector {
         self.verify.iter().any(|scheme| matches!(scheme, verify::Scheme::None))
     }
 
+    /// The names of the schemes, any of which makes a request authentic.
+    pub fn verification(&self) -> Vec<&'static str> {
+        self.verify.iter().map(verify::Scheme::name).collect()
+    }
+
+    /// How somebody who waits is answered, where the channel has such requests.
+    pub fn answers(&self) -> Option<&AnswerSpec> {
+        self.answer.as_ref()
+    }
+
     /// Checks the options of an account.
     ///
     /// # Errors
@@ -352,6 +362,11 @@ impl Connector {
         let mut env = opened.env(account, &self.tables, false);
         env.set(7, Some(Val::Time(received_at)));
         run(&self.mapping, &mut env, &common, self.script.as_deref())
+    }
+
+    /// Whether messages can be sent by this connector at all.
+    pub fn can_send(&self) -> bool {
+        !self.sends.is_empty()
     }
 
     /// The requests that send a message, in order: split and degraded to what the channel can carry.

@@ -121,6 +121,18 @@ impl Where {
 }
 
 impl Scheme {
+    /// The name, as [`VerifiedBy`] gives it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Scheme::Hmac { name, .. } => name,
+            Scheme::Twilio { .. } => "twilio-hmac-sha1",
+            Scheme::Token { .. } => "token",
+            Scheme::Basic { .. } => "basic",
+            Scheme::Ed25519 { .. } => "ed25519",
+            Scheme::None => "none",
+        }
+    }
+
     /// Reads one `[[verify]]` table.
     pub(super) fn read(mut table: Table, options: &[String], notes: &mut Notes<'_>) -> Option<Scheme> {
         const KINDS: [&str; 6] = ["hmac", "twilio", "token", "basic", "ed25519", "none"];

@@ -2,10 +2,13 @@
 //!
 //! Takes events that are due, gives outcomes. One dispatcher for each help desk: events of one conversation go strictly
 //! in order, all others side by side. The body is the event's own bytes; an attempt adds only timestamp and signature
-//! (Standard Webhooks 1.0.0). A conversation whose event failed waits with all that follows it, on the disk and not in
-//! memory; the others go on.
+//! (Standard Webhooks 1.0.0).
+//!
+//! What a help desk was sent is one number: up to where its events are settled. An event that fails is set aside on the
+//! disk with all that follows it in its conversation, so that the others go on and the number moves past them. A
+//! first-try success therefore writes nothing of its own.
 
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,8 +20,8 @@ use tokio::task::JoinSet;
 
 use super::Context;
 use super::lanes::{Key, Lanes, Ticket};
+use crate::base::Timestamp;
 use crate::base::telemetry::By;
-use crate::base::{Result, Timestamp};
 use crate::net::{Client, client};
 use crate::rules::retry::{Breaker, wait};
 use crate::store::DueEvent;
@@ -27,6 +30,8 @@ use crate::store::DueEvent;
 const HELD: usize = 2048;
 /// How many events of one conversation are taken up at once after a pause.
 const PAGE: usize = 256;
+/// How far events may be looked at beyond the settled ones. A crash repeats at most as many deliveries.
+const AHEAD: usize = 2 * HELD;
 
 /// One help desk, checked.
 #[derive(Clone)]
@@ -137,19 +142,27 @@ pub async fn run(
         lanes: Lanes::default(),
         attempts: JoinSet::new(),
         seen: 0,
+        settled: 0,
+        open: BTreeSet::new(),
+        aside: Vec::new(),
         parked: HashMap::new(),
-        due: BinaryHeap::new(),
+        wakes: BinaryHeap::new(),
         breaker: Breaker::default(),
         begun: Instant::now(),
         delivered: Vec::new(),
-        known: HashSet::new(),
     };
+    while !dispatcher.begin().await {
+        if stopped(&mut stop, Duration::from_secs(1)).await {
+            return;
+        }
+    }
     loop {
         dispatcher.unpark().await;
-        let behind = dispatcher.fill(&tail).await;
+        let more = dispatcher.fill(&tail).await;
+        dispatcher.put_aside().await;
         dispatcher.start();
-        dispatcher.tell_delivered();
-        let pause = dispatcher.pause();
+        dispatcher.mark();
+        let (pause, room) = (dispatcher.pause(), dispatcher.room() > 0);
         tokio::select! {
             biased;
             changed = stop.changed() => {
@@ -157,16 +170,28 @@ pub async fn run(
                     break;
                 }
             }
-            Some(ended) = dispatcher.attempts.join_next() => dispatcher.ended(ended).await,
-            () = tail.changed(), if dispatcher.lanes.len() < HELD => {}
+            Some(ended) = dispatcher.attempts.join_next() => {
+                dispatcher.ended(ended).await;
+                while let Some(ended) = dispatcher.attempts.try_join_next() {
+                    dispatcher.ended(ended).await;
+                }
+            }
+            () = tail.changed(), if room => {}
             () = tokio::time::sleep(pause) => {}
-            () = std::future::ready(()), if behind && dispatcher.lanes.len() < HELD => {}
+            () = std::future::ready(()), if more && room => {}
         }
     }
     while let Some(ended) = dispatcher.attempts.join_next().await {
         dispatcher.ended(ended).await;
     }
-    dispatcher.tell_delivered();
+    dispatcher.put_aside().await;
+    dispatcher.mark();
+}
+
+/// Waits, and tells whether the time to stop has come meanwhile.
+async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>, wait: Duration) -> bool {
+    let told = tokio::time::timeout(wait, stop.wait_for(|stop| *stop)).await;
+    told.is_ok()
 }
 
 type Ended = (Ticket, DueEvent, Attempt);
@@ -177,17 +202,22 @@ struct Dispatcher {
     destination: Arc<Destination>,
     lanes: Lanes<DueEvent>,
     attempts: JoinSet<Ended>,
-    /// The feed number up to which due events were looked at.
+    /// The feed number up to which events were looked at.
     seen: i64,
+    /// The number that was last marked as settled.
+    settled: i64,
+    /// Events that were looked at and are neither delivered nor set aside.
+    open: BTreeSet<i64>,
+    /// Events that wait behind a failed one of their conversation and are not yet on the disk as set aside.
+    aside: Vec<DueEvent>,
     /// Conversations that wait after a failure, with the time of the next attempt.
     parked: HashMap<i64, Timestamp>,
     /// The same by time, the earliest first.
-    due: BinaryHeap<std::cmp::Reverse<(Timestamp, i64)>>,
+    wakes: BinaryHeap<std::cmp::Reverse<(Timestamp, i64)>>,
     breaker: Breaker,
     begun: Instant,
+    /// Events that were set aside and are delivered now.
     delivered: Vec<i64>,
-    /// Feed numbers of the events in the lanes.
-    known: HashSet<i64>,
 }
 
 fn key(conversation: i64) -> Key {
@@ -201,9 +231,40 @@ impl Dispatcher {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Takes up due events. Gives whether there may be more on the disk.
+    /// How many events may be taken up.
+    fn room(&self) -> usize {
+        let held = HELD.saturating_sub(self.lanes.len());
+        let ahead = AHEAD.saturating_sub(usize::try_from(self.seen - self.settled_now()).unwrap_or(AHEAD));
+        held.min(ahead)
+    }
+
+    /// Finds where the deliveries stand. False if the store cannot tell now.
+    async fn begin(&mut self) -> bool {
+        let outbox = self.context.store.outbox.clone();
+        let name = self.destination.name.clone();
+        match (outbox.settled(name.clone()).await, outbox.set_aside_conversations(name).await) {
+            (Ok(settled), Ok(waiting)) => {
+                (self.seen, self.settled) = (settled, settled);
+                self.parked.clear();
+                self.wakes.clear();
+                for (conversation, at) in waiting {
+                    self.park(conversation, at);
+                }
+                true
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(target: "segue::deliver", helpdesk = %self.destination.name, error = %error.full(), "deliveries cannot begin yet");
+                false
+            }
+        }
+    }
+
+    /// Takes up new events. Gives whether there may be more on the disk.
     async fn fill(&mut self, tail: &crate::store::Tail<DueEvent>) -> bool {
-        let room = HELD.saturating_sub(self.lanes.len());
+        if tail.take_rewound() {
+            self.take_back().await;
+        }
+        let room = self.room();
         if room == 0 {
             return false;
         }
@@ -215,21 +276,39 @@ impl Dispatcher {
             return false;
         }
         tail.catch_up();
-        match self.context.store.outbox.due_events(self.destination.name.clone(), self.seen, room).await {
-            Ok(page) => {
+        match self.context.store.outbox.wanted_events(self.destination.name.clone(), self.seen, room).await {
+            Ok((page, read)) => {
                 let more = page.len() == room;
                 for event in page {
                     self.take_up(event);
                 }
+                self.seen = self.seen.max(read);
                 if more {
                     tail.fall_behind();
                 }
                 more
             }
             Err(error) => {
-                tracing::error!(target: "segue::deliver", helpdesk = %self.destination.name, error = %error.full(), "due events cannot be read");
+                tracing::error!(target: "segue::deliver", helpdesk = %self.destination.name, error = %error.full(), "events cannot be read");
                 tail.fall_behind();
                 false
+            }
+        }
+    }
+
+    /// Dead letters came back: they are set aside on the disk, and their conversations are to be looked at.
+    async fn take_back(&mut self) {
+        let outbox = self.context.store.outbox.clone();
+        match outbox.set_aside_conversations(self.destination.name.clone()).await {
+            Ok(waiting) => {
+                for (conversation, at) in waiting {
+                    if !self.parked.contains_key(&conversation) {
+                        self.park(conversation, at);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(target: "segue::deliver", error = %error.full(), "dead letters cannot be taken back yet");
             }
         }
     }
@@ -239,52 +318,65 @@ impl Dispatcher {
             return;
         }
         self.seen = event.no;
+        self.open.insert(event.no);
         if self.parked.contains_key(&event.conversation) {
-            return;
+            self.aside.push(event);
+        } else {
+            self.line_up(event);
         }
-        let now = self.context.clock.now();
-        if event.attempts > 0 && event.next_at > now {
-            self.park(event.conversation, event.next_at);
-            return;
-        }
-        self.line_up(event);
     }
 
     fn line_up(&mut self, event: DueEvent) {
-        if self.known.insert(event.no) {
-            let key = key(event.conversation);
-            self.lanes.push(event, vec![key], false);
-        }
+        let key = key(event.conversation);
+        self.lanes.push(event, vec![key], false);
     }
 
     fn park(&mut self, conversation: i64, until: Timestamp) {
         self.parked.insert(conversation, until);
-        self.due.push(std::cmp::Reverse((until, conversation)));
+        self.wakes.push(std::cmp::Reverse((until, conversation)));
+    }
+
+    /// Puts on the disk what waits behind failed events, so that the settled number can pass it.
+    async fn put_aside(&mut self) {
+        if self.aside.is_empty() {
+            return;
+        }
+        let events = std::mem::take(&mut self.aside);
+        let numbers: Vec<i64> = events.iter().map(|event| event.no).collect();
+        let outbox = self.context.store.outbox.clone();
+        match outbox.set_aside(self.destination.name.clone(), events.clone()).await {
+            Ok(()) => numbers.iter().for_each(|no| {
+                self.open.remove(no);
+            }),
+            Err(error) => {
+                tracing::error!(target: "segue::deliver", error = %error.full(), "events could not be set aside; will be tried again");
+                self.aside = events;
+            }
+        }
     }
 
     /// Takes conversations up again whose pause is over.
     async fn unpark(&mut self) {
         let now = self.context.clock.now();
-        while let Some(std::cmp::Reverse((at, conversation))) = self.due.peek().copied() {
+        while let Some(std::cmp::Reverse((at, conversation))) = self.wakes.peek().copied() {
             if at > now || self.lanes.len() >= HELD {
                 return;
             }
+            self.put_aside().await;
             let outbox = self.context.store.outbox.clone();
-            let page = outbox.due_of_conversation(self.destination.name.clone(), conversation, PAGE).await;
-            let Ok(page) = page else { return };
-            self.due.pop();
+            let page = outbox.set_aside_of(self.destination.name.clone(), conversation, PAGE).await;
+            let (Ok(page), true) = (page, self.aside.is_empty()) else { return };
+            self.wakes.pop();
             if self.parked.get(&conversation) != Some(&at) {
                 continue;
             }
             self.parked.remove(&conversation);
             let full = page.len() == PAGE;
-            // What lies beyond what was looked at comes by the tail.
-            let seen = self.seen;
-            for event in page.into_iter().filter(|event| event.no <= seen) {
+            for event in page {
                 self.line_up(event);
             }
             if full {
-                // More than one page waits: look again once this one is through.
+                // More than one page waits: it stays parked, and is looked at again once this page is through.
                 self.park(conversation, now.plus_millis(1000));
             }
         }
@@ -308,17 +400,18 @@ impl Dispatcher {
 
     async fn ended(&mut self, ended: std::result::Result<Ended, tokio::task::JoinError>) {
         let Ok((ticket, event, outcome)) = ended else { return };
-        let name = self.destination.name.clone();
         let result = match &outcome {
             Attempt::Delivered => "delivered",
             Attempt::Failed { .. } => "failed",
             Attempt::Gone => "gone",
         };
-        self.context.metrics.delivered.get_or_create(&By::new(&name, result)).inc();
+        self.context.metrics.delivered.get_or_create(&By::new(&self.destination.name, result)).inc();
         match outcome {
             Attempt::Delivered => {
                 self.breaker.succeeded();
-                self.delivered.push(event.no);
+                if event.aside {
+                    self.delivered.push(event.no);
+                }
                 self.finish(ticket, event.no);
             }
             Attempt::Failed { reason, retry_after } => {
@@ -331,14 +424,11 @@ impl Dispatcher {
                 self.give_up(ticket, event, reason).await;
             }
         }
-        if self.delivered.len() >= 64 {
-            self.tell_delivered();
-        }
     }
 
     fn finish(&mut self, ticket: Ticket, no: i64) {
         self.lanes.done(ticket);
-        self.known.remove(&no);
+        self.open.remove(&no);
     }
 
     async fn put_off(&mut self, ticket: Ticket, event: DueEvent, reason: String, retry_after: Option<u64>) {
@@ -351,38 +441,50 @@ impl Dispatcher {
         let next_at = self.context.clock.now().plus_millis(i64::try_from(next).unwrap_or(i64::MAX));
         tracing::info!(target: "segue::deliver", helpdesk = %destination.name, event = %event.id, attempt = event.attempts + 1, %reason, again = %next_at, "not delivered");
         let outbox = self.context.store.outbox.clone();
-        self.recorded(outbox.attempt_failed(destination.name.clone(), event.no, next_at, reason).await);
-        for waiting in self.lanes.drop_behind(ticket) {
-            self.known.remove(&waiting.no);
+        let (no, conversation) = (event.no, event.conversation);
+        if let Err(error) = outbox.attempt_failed(destination.name.clone(), event.clone(), next_at, reason).await {
+            tracing::error!(target: "segue::deliver", error = %error.full(), "a failed attempt could not be recorded; it is tried again at once");
+            self.lanes.put_back(ticket, event);
+            return;
         }
-        self.finish(ticket, event.no);
-        self.park(event.conversation, next_at);
+        // What was set aside before stays so; the rest joins it.
+        self.aside.extend(self.lanes.drop_behind(ticket).into_iter().filter(|waiting| !waiting.aside));
+        self.finish(ticket, no);
+        self.park(conversation, next_at);
     }
 
     async fn give_up(&mut self, ticket: Ticket, event: DueEvent, reason: String) {
         tracing::warn!(target: "segue::deliver", helpdesk = %self.destination.name, event = %event.id, %reason, "given up; a dead letter now");
         let outbox = self.context.store.outbox.clone();
-        self.recorded(outbox.dead_letter(self.destination.name.clone(), event.no, reason).await);
+        if let Err(error) = outbox.dead_letter(self.destination.name.clone(), event.clone(), reason).await {
+            tracing::error!(target: "segue::deliver", error = %error.full(), "a dead letter could not be recorded; the event is tried again");
+            self.lanes.put_back(ticket, event);
+            return;
+        }
         self.finish(ticket, event.no);
     }
 
-    fn recorded(&self, outcome: Result<()>) {
-        if let Err(error) = outcome {
-            tracing::error!(target: "segue::deliver", error = %error.full(), "an attempt could not be recorded");
-        }
+    /// Up to where everything is delivered or set aside.
+    fn settled_now(&self) -> i64 {
+        self.open.first().map_or(self.seen, |open| open - 1)
     }
 
-    fn tell_delivered(&mut self) {
+    fn mark(&mut self) {
+        let outbox = &self.context.store.outbox;
         if !self.delivered.is_empty() {
-            let events = std::mem::take(&mut self.delivered);
-            self.context.store.outbox.delivered(&self.destination.name, events);
+            outbox.delivered(&self.destination.name, std::mem::take(&mut self.delivered));
+        }
+        let settled = self.settled_now();
+        if settled > self.settled {
+            self.settled = settled;
+            outbox.settle_through(&self.destination.name, settled);
         }
     }
 
     /// How long there is nothing to do unless something happens.
     fn pause(&self) -> Duration {
         let now = self.context.clock.now();
-        let parked = self.due.peek().map(|std::cmp::Reverse((at, _))| at.since(now).max(1) as u64);
+        let parked = self.wakes.peek().map(|std::cmp::Reverse((at, _))| at.since(now).max(1) as u64);
         let open = self.breaker.open_until().map(|until| until.saturating_sub(self.clock()).max(1));
         let wait = parked.into_iter().chain(open.filter(|_| self.lanes.len() > 0)).min().unwrap_or(60_000);
         Duration::from_millis(wait.min(60_000))

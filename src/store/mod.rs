@@ -144,37 +144,45 @@ pub trait StateWrite: Send + Sync {
 
 /// What is still to be delivered, sent or fetched.
 pub trait Outbox: Send + Sync {
-    /// Tells the store which help desks exist and what they subscribe to, so that events become due for them.
-    fn subscribe(&self, helpdesks: Vec<Subscription>);
+    /// Tells the store which help desks exist and what they subscribe to. From when the future is ready, no event that
+    /// they want passes them by.
+    fn subscribe(&self, helpdesks: Vec<Subscription>) -> BoxFuture<'static, Result<()>>;
 
     /// Due events of a help desk in feed order, as they are committed; see [`Tail`].
     fn due_tail(&self, helpdesk: &str) -> Arc<Tail<DueEvent>>;
 
-    /// Due events of a help desk after a feed number, oldest first.
-    fn due_events(&self, helpdesk: String, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>>>;
+    /// Up to which feed number a help desk's events are settled. A help desk that is new begins at the end of the feed.
+    fn settled(&self, helpdesk: String) -> BoxFuture<'static, Result<i64>>;
 
-    /// Due events of one conversation, oldest first.
-    fn due_of_conversation(
-        &self,
-        helpdesk: String,
-        conversation: i64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<DueEvent>>>;
+    /// Moves that number. Grouped with other writes; losing it costs repeated deliveries, nothing else.
+    fn settle_through(&self, helpdesk: &str, event: i64);
 
-    /// Marks events delivered. Grouped with other writes; losing the mark costs a repeated delivery, nothing else.
+    /// Events after a feed number that a help desk wants, oldest first, with the number up to which the feed was read.
+    fn wanted_events(&self, helpdesk: String, after: i64, limit: usize) -> BoxFuture<'_, Result<(Vec<DueEvent>, i64)>>;
+
+    /// Conversations with events set aside, each with the time of its next attempt.
+    fn set_aside_conversations(&self, helpdesk: String) -> BoxFuture<'_, Result<Vec<(i64, Timestamp)>>>;
+
+    /// Events of one conversation that were set aside, oldest first.
+    fn set_aside_of(&self, helpdesk: String, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>>>;
+
+    /// Sets events aside, to be tried after those before them in their conversation.
+    fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>) -> BoxFuture<'static, Result<()>>;
+
+    /// Tells that events that were set aside are delivered.
     fn delivered(&self, helpdesk: &str, events: Vec<i64>);
 
-    /// Records a failed attempt and when to try again.
+    /// Records a failed attempt and when to try again; the event is set aside.
     fn attempt_failed(
         &self,
         helpdesk: String,
-        event: i64,
+        event: DueEvent,
         next_at: Timestamp,
         error: String,
     ) -> BoxFuture<'static, Result<()>>;
 
     /// Gives an event up: it becomes a dead letter.
-    fn dead_letter(&self, helpdesk: String, event: i64, error: String) -> BoxFuture<'static, Result<()>>;
+    fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String) -> BoxFuture<'static, Result<()>>;
 
     /// Makes dead letters due again; all of a help desk, or one event. Gives how many.
     fn revive(&self, helpdesk: Option<String>, event: Option<EventId>) -> BoxFuture<'static, Result<u64>>;
@@ -197,7 +205,7 @@ pub trait Outbox: Send + Sync {
     /// Puts the fetching of a file off.
     fn media_failed(&self, media: DueMedia, next_at: Timestamp) -> BoxFuture<'static, Result<()>>;
 
-    /// How many events are due over all help desks.
+    /// How many events are not yet delivered, over all help desks.
     fn due_count(&self) -> BoxFuture<'_, Result<u64>>;
 
     /// Wakes when sends or files may have become due.

@@ -199,27 +199,36 @@ async fn chains_lead_back(store: &Store) {
     assert_eq!(open.len(), 1);
 }
 
-async fn events_are_due_in_order_until_they_are_delivered(store: &Store) {
-    let due = store.outbox.due_events("desk".to_owned(), 0, 9).await.unwrap();
+async fn events_are_due_in_order_until_they_are_settled(store: &Store) {
+    let desk = || "desk".to_owned();
+    assert_eq!(store.outbox.settled(desk()).await.unwrap(), 0);
+    let (due, read) = store.outbox.wanted_events(desk(), 0, 9).await.unwrap();
     assert_eq!(due.iter().map(|e| e.previous).collect::<Vec<_>>(), [0, 1, 2]);
-    assert_eq!(&due[0].body[..], [1, 0, 255]);
+    assert_eq!((&due[0].body[..], read), (&[1, 0, 255][..], due[2].no));
     assert!(due.windows(2).all(|pair| pair[0].no < pair[1].no));
-    store.outbox.attempt_failed("desk".to_owned(), due[0].no, at(5), "answered 500".to_owned()).await.unwrap();
-    store.outbox.dead_letter("desk".to_owned(), due[1].no, "answered 500".to_owned()).await.unwrap();
+    assert_eq!(store.outbox.due_count().await.unwrap(), 3);
+    store.outbox.attempt_failed(desk(), due[0].clone(), at(5), "answered 500".to_owned()).await.unwrap();
+    store.outbox.set_aside(desk(), due[1..].to_vec()).await.unwrap();
+    store.outbox.settle_through("desk", due[2].no);
+    store.outbox.dead_letter(desk(), due[1].clone(), "answered 500".to_owned()).await.unwrap();
+    assert_eq!(store.outbox.settled(desk()).await.unwrap(), due[2].no);
     let conversation = due[0].conversation;
-    let left = store.outbox.due_of_conversation("desk".to_owned(), conversation, 9).await.unwrap();
+    assert_eq!(store.outbox.set_aside_conversations(desk()).await.unwrap(), [(conversation, at(5))]);
+    let left = store.outbox.set_aside_of(desk(), conversation, 9).await.unwrap();
     assert_eq!(left.iter().map(|e| (e.no, e.attempts)).collect::<Vec<_>>(), [(due[0].no, 1), (due[2].no, 0)]);
     assert_eq!(store.catalog.dead_letters(None, i64::MAX, 9).await.unwrap().len(), 1);
     assert_eq!(store.outbox.revive(Some("other".to_owned()), None).await.unwrap(), 0);
     assert_eq!(store.outbox.revive(None, Some(due[1].id)).await.unwrap(), 1);
+    assert_eq!(store.outbox.due_count().await.unwrap(), 3);
     let feed = store.catalog.feed(0, 9).await.unwrap();
     assert_eq!(feed.len(), 3);
     assert_eq!(*store.catalog.feed_end().borrow(), feed[2].no);
     assert_eq!(store.catalog.feed_position(due[2].id).await.unwrap(), Some(due[2].no));
     store.outbox.delivered("desk", due.iter().map(|e| e.no).collect());
-    // Marks go with the next group.
-    store.outbox.revive(None, None).await.unwrap();
+    store.outbox.settled(desk()).await.unwrap();
     assert_eq!(store.outbox.due_count().await.unwrap(), 0);
+    // A help desk that comes later begins at the end.
+    assert_eq!(store.outbox.settled("late".to_owned()).await.unwrap(), due[2].no);
 }
 
 async fn a_send_is_intended_once(store: &Store) {
@@ -325,17 +334,17 @@ async fn nothing_is_left_behind(store: &Store) {
 async fn suite(open: fn(&Path) -> Open) {
     let directory = tempfile::tempdir().unwrap();
     let opened = open(directory.path());
-    opened.store.outbox.subscribe(vec![everything("desk")]);
+    opened.store.outbox.subscribe(vec![everything("desk")]).await.unwrap();
     let position = a_repeat_is_appended_once(&opened.store).await;
     drop(opened);
     // What was reported is there after a restart.
     let Open { store, _guard } = open(directory.path());
-    store.outbox.subscribe(vec![everything("desk")]);
+    store.outbox.subscribe(vec![everything("desk")]).await.unwrap();
     assert_eq!(store.journal.pending(0, None, 9).await.unwrap()[0].position, position);
     an_entry_is_applied_once(&store, position).await;
     a_conflict_changes_nothing_and_spares_its_batch(&store).await;
     chains_lead_back(&store).await;
-    events_are_due_in_order_until_they_are_delivered(&store).await;
+    events_are_due_in_order_until_they_are_settled(&store).await;
     a_send_is_intended_once(&store).await;
     files_are_fetched_and_items_set_aside(&store).await;
     tokens_come_and_go(&store).await;

@@ -10,7 +10,9 @@ use super::open::failed;
 use super::writer::{Subscriber, Writer};
 use crate::base::Result;
 use crate::model::ConversationState;
-use crate::store::{Assert, Changeset, Committed, ConversationWrite, CustomerWrite, DueEvent, EventWrite, StateWrite};
+use crate::store::{
+    Assert, Changeset, Committed, ConversationWrite, CustomerWrite, DueEvent, EventWrite, StateWrite, Subscription,
+};
 
 /// The engine that applied: part of the applied record, so that replay knows whether equality can be demanded.
 const ENGINE: &str = concat!("segue ", env!("CARGO_PKG_VERSION"));
@@ -252,10 +254,7 @@ fn write_event(
         if !subscriber.subscription.wants(event.kind as u8, &event.channel) {
             continue;
         }
-        let previous = previous_due(connection, subscriber, before)?;
-        connection
-            .prepare_cached("INSERT INTO due (helpdesk, event, conversation, previous) VALUES (?1, ?2, ?3, ?4)")?
-            .execute((&subscriber.subscription.helpdesk, no, event.conversation, previous))?;
+        let previous = previous_wanted(connection, &subscriber.subscription, before)?;
         due.push(DueEvent {
             no,
             id: event.id,
@@ -264,13 +263,18 @@ fn write_event(
             next_at: event.at,
             body: event.body.clone(),
             previous,
+            aside: false,
         });
     }
     Ok(no)
 }
 
 /// The sequence of the event before it in the conversation that this help desk wants, going back by the chain.
-fn previous_due(connection: &Connection, subscriber: &Subscriber, mut before: i64) -> rusqlite::Result<i64> {
+pub(super) fn previous_wanted(
+    connection: &Connection,
+    subscription: &Subscription,
+    mut before: i64,
+) -> rusqlite::Result<i64> {
     const FAR_ENOUGH: usize = 1000;
     for _ in 0..FAR_ENOUGH {
         if before == 0 {
@@ -284,7 +288,7 @@ fn previous_due(connection: &Connection, subscriber: &Subscriber, mut before: i6
             .optional()?;
         match found {
             None => return Ok(0),
-            Some((kind, channel, sequence, _)) if subscriber.subscription.wants(kind, &channel) => return Ok(sequence),
+            Some((kind, channel, sequence, _)) if subscription.wants(kind, &channel) => return Ok(sequence),
             Some((_, _, _, further)) => before = further,
         }
     }

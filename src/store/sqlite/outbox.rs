@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, Row};
 
+use super::commit::previous_wanted;
 use super::read::Readers;
 use super::state::read_json;
 use super::writer::{Subscriber, Writer};
@@ -22,6 +23,10 @@ pub(super) struct SqliteOutbox {
     pub(super) readers: Arc<Readers>,
 }
 
+/// A help desk that is not known yet is settled up to the present end of the feed.
+const BEGIN_AT_THE_END: &str = "INSERT INTO settled (helpdesk, event)
+     SELECT ?1, coalesce(max(no), 0) FROM event WHERE true ON CONFLICT DO NOTHING";
+
 const DUE: &str = "d.event, e.id, d.conversation, d.attempts, d.next_at, e.body, d.previous";
 
 fn due_event(row: &Row<'_>) -> rusqlite::Result<DueEvent> {
@@ -33,6 +38,7 @@ fn due_event(row: &Row<'_>) -> rusqlite::Result<DueEvent> {
         next_at: Timestamp::from_millis(row.get(4)?),
         body: Bytes::from(row.get::<_, Vec<u8>>(5)?),
         previous: row.get(6)?,
+        aside: true,
     })
 }
 
@@ -63,8 +69,50 @@ fn collect<T>(
     connection.prepare_cached(sql)?.query_map(parameters, read)?.collect()
 }
 
+impl SqliteOutbox {
+    fn subscription(&self, helpdesk: &str) -> Option<Subscription> {
+        let subscribers = self.writer.subscribers.lock();
+        subscribers.iter().find(|s| s.subscription.helpdesk == helpdesk).map(|s| s.subscription.clone())
+    }
+}
+
+/// Reads the feed on from `after`: what the help desk wants of it, and how far it was read.
+fn wanted(
+    connection: &Connection,
+    subscription: &Subscription,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<(Vec<DueEvent>, i64)> {
+    let mut select = connection.prepare_cached(
+        "SELECT e.no, e.id, e.conversation, e.kind, e.channel, e.before, e.at, e.body FROM event e
+         WHERE e.no > ?1 ORDER BY e.no",
+    )?;
+    let (mut events, mut read) = (Vec::new(), after);
+    let mut rows = select.query([after])?;
+    while let Some(row) = rows.next()? {
+        read = row.get(0)?;
+        if !subscription.wants(row.get(3)?, row.get_ref(4)?.as_str()?) {
+            continue;
+        }
+        events.push(DueEvent {
+            no: read,
+            id: EventId::from_bytes(row.get(1)?),
+            conversation: row.get(2)?,
+            attempts: 0,
+            next_at: Timestamp::from_millis(row.get(6)?),
+            body: Bytes::from(row.get::<_, Vec<u8>>(7)?),
+            previous: previous_wanted(connection, subscription, row.get(5)?)?,
+            aside: false,
+        });
+        if events.len() >= limit {
+            break;
+        }
+    }
+    Ok((events, read))
+}
+
 impl Outbox for SqliteOutbox {
-    fn subscribe(&self, helpdesks: Vec<Subscription>) {
+    fn subscribe(&self, helpdesks: Vec<Subscription>) -> BoxFuture<'static, Result<()>> {
         let mut subscribers = self.writer.subscribers.lock();
         let next = helpdesks
             .into_iter()
@@ -75,6 +123,19 @@ impl Outbox for SqliteOutbox {
             })
             .collect();
         *subscribers = Arc::new(next);
+        let names: Vec<String> = subscribers.iter().map(|s| s.subscription.helpdesk.clone()).collect();
+        drop(subscribers);
+        self.writer.job(move |connection| {
+            // A help desk that is gone must not hold up the pruning of events; one that is new begins at the end.
+            let known = serde_json::to_string(&names).unwrap_or_default();
+            connection
+                .prepare_cached("DELETE FROM settled WHERE helpdesk NOT IN (SELECT value FROM json_each(?1))")?
+                .execute([&known])?;
+            for name in &names {
+                connection.prepare_cached(BEGIN_AT_THE_END)?.execute([name])?;
+            }
+            Ok(())
+        })
     }
 
     fn due_tail(&self, helpdesk: &str) -> Arc<Tail<DueEvent>> {
@@ -83,22 +144,35 @@ impl Outbox for SqliteOutbox {
         known.map_or_else(|| Arc::new(Tail::new(1)), |s| s.tail.clone())
     }
 
-    fn due_events(&self, helpdesk: String, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>>> {
-        self.readers.apart(move |connection| {
-            let sql = format!(
-                "SELECT {DUE} FROM due d JOIN event e ON e.no = d.event
-                 WHERE d.helpdesk = ?1 AND d.event > ?2 ORDER BY d.event LIMIT ?3"
-            );
-            collect(connection, &sql, (&helpdesk, after, limit as i64), due_event)
+    fn settled(&self, helpdesk: String) -> BoxFuture<'static, Result<i64>> {
+        self.writer.job(move |connection| {
+            connection.prepare_cached(BEGIN_AT_THE_END)?.execute([&helpdesk])?;
+            connection
+                .prepare_cached("SELECT event FROM settled WHERE helpdesk = ?1")?
+                .query_row([&helpdesk], |row| row.get(0))
         })
     }
 
-    fn due_of_conversation(
-        &self,
-        helpdesk: String,
-        conversation: i64,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<DueEvent>>> {
+    fn settle_through(&self, helpdesk: &str, event: i64) {
+        self.writer.mark(helpdesk, |marks| marks.through = marks.through.max(Some(event)));
+    }
+
+    fn wanted_events(&self, helpdesk: String, after: i64, limit: usize) -> BoxFuture<'_, Result<(Vec<DueEvent>, i64)>> {
+        let subscription = self.subscription(&helpdesk);
+        self.readers.apart(move |connection| match subscription {
+            Some(subscription) => wanted(connection, &subscription, after, limit),
+            None => Ok((Vec::new(), after)),
+        })
+    }
+
+    fn set_aside_conversations(&self, helpdesk: String) -> BoxFuture<'_, Result<Vec<(i64, Timestamp)>>> {
+        self.readers.apart(move |connection| {
+            let sql = "SELECT conversation, max(next_at) FROM due WHERE helpdesk = ?1 GROUP BY conversation";
+            collect(connection, sql, [&helpdesk], |row| Ok((row.get(0)?, Timestamp::from_millis(row.get(1)?))))
+        })
+    }
+
+    fn set_aside_of(&self, helpdesk: String, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>>> {
         self.readers.apart(move |connection| {
             let sql = format!(
                 "SELECT {DUE} FROM due d JOIN event e ON e.no = d.event
@@ -108,41 +182,62 @@ impl Outbox for SqliteOutbox {
         })
     }
 
+    fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>) -> BoxFuture<'static, Result<()>> {
+        self.writer.job(move |connection| {
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO due (helpdesk, event, conversation, previous) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO NOTHING",
+            )?;
+            for event in &events {
+                insert.execute((&helpdesk, event.no, event.conversation, event.previous))?;
+            }
+            Ok(())
+        })
+    }
+
     fn delivered(&self, helpdesk: &str, events: Vec<i64>) {
-        self.writer.delivered(helpdesk, events);
+        self.writer.mark(helpdesk, |marks| marks.delivered.extend(events));
     }
 
     fn attempt_failed(
         &self,
         helpdesk: String,
-        event: i64,
+        event: DueEvent,
         next_at: Timestamp,
         error: String,
     ) -> BoxFuture<'static, Result<()>> {
         self.writer.job(move |connection| {
             connection
                 .prepare_cached(
-                    "UPDATE due SET attempts = attempts + 1, next_at = ?3, error = ?4
-                     WHERE helpdesk = ?1 AND event = ?2",
+                    "INSERT INTO due (helpdesk, event, conversation, previous, attempts, next_at, error)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                     ON CONFLICT (helpdesk, event) DO UPDATE
+                        SET attempts = excluded.attempts, next_at = excluded.next_at, error = excluded.error",
                 )?
-                .execute((&helpdesk, event, next_at.millis(), &error))?;
+                .execute((
+                    &helpdesk,
+                    event.no,
+                    event.conversation,
+                    event.previous,
+                    event.attempts + 1,
+                    next_at.millis(),
+                    &error,
+                ))?;
             Ok(())
         })
     }
 
-    fn dead_letter(&self, helpdesk: String, event: i64, error: String) -> BoxFuture<'static, Result<()>> {
+    fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String) -> BoxFuture<'static, Result<()>> {
         self.writer.job(move |connection| {
             connection
                 .prepare_cached(
                     "INSERT INTO dead (event, helpdesk, conversation, previous, attempts, error, at)
-                     SELECT d.event, d.helpdesk, d.conversation, d.previous, d.attempts + 1, ?3, e.at
-                       FROM due d JOIN event e ON e.no = d.event WHERE d.helpdesk = ?1 AND d.event = ?2
-                     ON CONFLICT DO NOTHING",
+                     SELECT ?2, ?1, ?3, ?4, ?5, ?6, e.at FROM event e WHERE e.no = ?2 ON CONFLICT DO NOTHING",
                 )?
-                .execute((&helpdesk, event, &error))?;
+                .execute((&helpdesk, event.no, event.conversation, event.previous, event.attempts + 1, &error))?;
             connection
                 .prepare_cached("DELETE FROM due WHERE helpdesk = ?1 AND event = ?2")?
-                .execute((&helpdesk, event))?;
+                .execute((&helpdesk, event.no))?;
             Ok(())
         })
     }
@@ -172,8 +267,7 @@ impl Outbox for SqliteOutbox {
         async move {
             let count = revived.await?;
             if count > 0 {
-                // What came back lies before the ends of the tails: their readers must look at the disk again.
-                subscribers.lock().iter().for_each(|s| s.tail.fall_behind());
+                subscribers.lock().iter().for_each(|s| s.tail.rewind());
             }
             Ok(count)
         }
@@ -239,8 +333,20 @@ impl Outbox for SqliteOutbox {
     }
 
     fn due_count(&self) -> BoxFuture<'_, Result<u64>> {
-        self.readers.apart(|connection| {
-            let count: i64 = connection.prepare_cached("SELECT count(*) FROM due")?.query_row([], |row| row.get(0))?;
+        let subscribers = self.writer.subscribers.lock().clone();
+        self.readers.apart(move |connection| {
+            let mut count: i64 =
+                connection.prepare_cached("SELECT count(*) FROM due")?.query_row([], |row| row.get(0))?;
+            let sql = "SELECT kind, channel, count(*) FROM event
+                       WHERE no > (SELECT event FROM settled WHERE helpdesk = ?1) GROUP BY kind, channel";
+            for subscriber in subscribers.iter() {
+                let subscription = &subscriber.subscription;
+                let ahead = collect(connection, sql, [&subscription.helpdesk], |row| {
+                    Ok((row.get::<_, u8>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+                })?;
+                let wanted = ahead.iter().filter(|(kind, channel, _)| subscription.wants(*kind, channel));
+                count += wanted.map(|(_, _, count)| count).sum::<i64>();
+            }
             Ok(count.max(0) as u64)
         })
     }

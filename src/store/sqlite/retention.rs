@@ -25,6 +25,7 @@ impl Retention for SqliteRetention {
                             AND NOT EXISTS (SELECT 1 FROM due d WHERE d.event = e.no)
                             AND NOT EXISTS (SELECT 1 FROM dead d WHERE d.event = e.no)
                             AND e.no < (SELECT max(no) FROM event)
+                            AND e.no <= coalesce((SELECT min(event) FROM settled), e.no)
                          ORDER BY e.no LIMIT ?2)",
                 )?
                 .execute((before.events.millis(), batch as i64))?;

@@ -107,6 +107,13 @@ CREATE TABLE event (
     body         BLOB NOT NULL
 ) STRICT;
 
+-- Up to where a help desk's events are settled: delivered, or set aside in `due`.
+CREATE TABLE settled (
+    helpdesk TEXT PRIMARY KEY,
+    event    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Events set aside: those that failed, and those that wait behind them. A first-try success never has a row here.
 CREATE TABLE due (
     helpdesk     TEXT NOT NULL,
     event        INTEGER NOT NULL,

@@ -63,12 +63,21 @@ struct Queues {
     ready: Condvar,
 }
 
+/// What a help desk's deliveries came to since the last group.
+#[derive(Default)]
+pub(super) struct Marks {
+    /// Up to where events are settled.
+    pub(super) through: Option<i64>,
+    /// Events that were set aside and are delivered now.
+    pub(super) delivered: Vec<i64>,
+}
+
 #[derive(Default)]
 struct Waiting {
     appends: VecDeque<Append>,
     commits: VecDeque<(Vec<Changeset>, Reply<Vec<Committed>>)>,
     jobs: VecDeque<(Job, Reply<()>)>,
-    delivered: HashMap<String, Vec<i64>>,
+    marks: HashMap<String, Marks>,
     closing: bool,
     dead: bool,
 }
@@ -178,15 +187,16 @@ impl Writer {
         .boxed()
     }
 
-    pub(super) fn delivered(&self, helpdesk: &str, events: Vec<i64>) {
+    /// Adds to a help desk's marks. They do not wake the writer at once: they go with the next group, at the latest after
+    /// its pause.
+    pub(super) fn mark(&self, helpdesk: &str, change: impl FnOnce(&mut Marks)) {
         let mut waiting = self.queues.inner.lock();
-        match waiting.delivered.get_mut(helpdesk) {
-            Some(marks) => marks.extend(events),
-            None => {
-                waiting.delivered.insert(helpdesk.to_owned(), events);
-            }
+        match waiting.marks.get_mut(helpdesk) {
+            Some(marks) => change(marks),
+            None => change(waiting.marks.entry(helpdesk.to_owned()).or_default()),
         }
-        // Marks alone do not wake the writer at once: they go with the next group, at the latest after its pause.
+        drop(waiting);
+        self.queues.ready.notify_one();
     }
 }
 
@@ -250,25 +260,26 @@ impl Worker {
 
     /// Waits for work. False when there is none and the store is being closed.
     fn wait(&self) -> bool {
+        /// How long marks may wait for other work to go with.
+        const MARKS_WAIT: Duration = Duration::from_millis(20);
         let mut waiting = self.queues.inner.lock();
+        let mut marks_since: Option<Instant> = None;
         loop {
             if !waiting.appends.is_empty() || !waiting.commits.is_empty() || !waiting.jobs.is_empty() {
                 return true;
             }
-            if !waiting.delivered.is_empty() {
+            if waiting.marks.is_empty() {
                 if waiting.closing {
-                    return true;
+                    return false;
                 }
-                let timed_out = self.queues.ready.wait_for(&mut waiting, Duration::from_millis(20)).timed_out();
-                if timed_out {
-                    return true;
-                }
+                self.queues.ready.wait(&mut waiting);
                 continue;
             }
-            if waiting.closing {
-                return false;
+            let waited = marks_since.get_or_insert_with(Instant::now).elapsed();
+            if waiting.closing || waited >= MARKS_WAIT {
+                return true;
             }
-            self.queues.ready.wait(&mut waiting);
+            self.queues.ready.wait_for(&mut waiting, MARKS_WAIT.saturating_sub(waited));
         }
     }
 
@@ -280,23 +291,23 @@ impl Worker {
         self.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
         let mut count = 0;
         loop {
-            let (appends, commit, jobs, delivered) = {
+            let (appends, commit, jobs, marks) = {
                 let mut waiting = self.queues.inner.lock();
                 (
                     std::mem::take(&mut waiting.appends),
                     waiting.commits.pop_front(),
                     std::mem::take(&mut waiting.jobs),
-                    std::mem::take(&mut waiting.delivered),
+                    std::mem::take(&mut waiting.marks),
                 )
             };
-            if appends.is_empty() && commit.is_none() && jobs.is_empty() && delivered.is_empty() {
+            if appends.is_empty() && commit.is_none() && jobs.is_empty() && marks.is_empty() {
                 break;
             }
             for append in appends {
                 self.append(append, told)?;
             }
-            for (helpdesk, events) in delivered {
-                mark(&self.connection, &helpdesk, &events).map_err(failed)?;
+            for (helpdesk, marks) in marks {
+                write_marks(&self.connection, &helpdesk, &marks).map_err(failed)?;
             }
             for (job, reply) in jobs {
                 match job(&self.connection) {
@@ -409,10 +420,15 @@ impl Worker {
     }
 }
 
-fn mark(connection: &Connection, helpdesk: &str, events: &[i64]) -> rusqlite::Result<()> {
+fn write_marks(connection: &Connection, helpdesk: &str, marks: &Marks) -> rusqlite::Result<()> {
     let mut delete = connection.prepare_cached("DELETE FROM due WHERE helpdesk = ?1 AND event = ?2")?;
-    for event in events {
+    for event in &marks.delivered {
         delete.execute((helpdesk, event))?;
+    }
+    if let Some(through) = marks.through {
+        connection
+            .prepare_cached("UPDATE settled SET event = ?2 WHERE helpdesk = ?1 AND event < ?2")?
+            .execute((helpdesk, through))?;
     }
     Ok(())
 }
