@@ -82,8 +82,12 @@ async fn demo(args: &DemoArgs) -> Outcome {
     let (stub_server, stub) = Stub::open().await?;
     project.write(args.listen, &address(&desk_server), &address(&stub_server))?;
     let app = start(&project).await?;
-    let outcome =
-        play(args, &story, &mut project, &app, (address(&desk_server), desk), (address(&stub_server), stub)).await;
+    let places = (address(&desk_server), address(&stub_server));
+    let outcome = tokio::select! {
+        outcome = play(args, &story, &mut project, &app, desk, stub, places) => outcome,
+        // What was not played to its end has not held.
+        stopped = serve::told_to_stop() => stopped.map(|()| if args.exit { Exit::Software } else { Exit::Ok }),
+    };
     app.stop().await;
     for server in [desk_server, stub_server] {
         server.drain(PATIENCE).await;
@@ -100,8 +104,9 @@ async fn play(
     story: &Story,
     project: &mut Project,
     app: &App,
-    (desk_at, desk): (String, Arc<HelpDesk>),
-    (stub_at, stub): (String, Arc<Stub>),
+    desk: Arc<HelpDesk>,
+    stub: Arc<Stub>,
+    (desk_at, stub_at): (String, String),
 ) -> Outcome {
     let screen = Screen::new(args.json);
     let gateway = reachable(app)?;
@@ -131,7 +136,6 @@ async fn play(
     let commands = player.commands(COMMANDS)?;
     screen.commands(&commands)?;
     tokio::select! {
-        stopped = serve::told_to_stop() => stopped.map(|()| Exit::Ok),
         () = app.broken() => Ok(Exit::Io),
         shown = watch(screen, &scene) => shown.map(|()| Exit::Ok),
     }
@@ -201,4 +205,15 @@ fn client_to(gateway: SocketAddr) -> Result<Client> {
 
 fn address(server: &Server) -> String {
     format!("http://{}", server.address())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_story_holds_from_end_to_end() {
+        let args = DemoArgs { exit: true, listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), json: true };
+        assert_eq!(demo(&args).await.unwrap(), Exit::Ok);
+    }
 }

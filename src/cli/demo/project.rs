@@ -1,6 +1,7 @@
 //! The demo's project: a complete one in a folder of its own, with secrets that nobody else has.
 //!
-//! The rules are the shipped ones of `scripts/`; settings and channels lie beside this file in `data/`.
+//! The rules are the shipped ones of `scripts/`; settings, channels and the list of important customers, which are the
+//! operator's own, lie beside this file in `data/`.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -30,7 +31,7 @@ const FILES: [(&str, &str); 13] = [
     ("scripts/20_calls.lua", include_str!("../../../scripts/20_calls.lua")),
     ("scripts/30_vip.lua", include_str!("../../../scripts/30_vip.lua")),
     ("scripts/90_default.lua", include_str!("../../../scripts/90_default.lua")),
-    ("scripts/data/vip.csv", include_str!("../../../scripts/data/vip.csv")),
+    ("scripts/data/vip.csv", include_str!("data/vip.csv")),
     ("scripts/tests/routing.lua", include_str!("../../../scripts/tests/routing.lua")),
 ];
 

@@ -186,15 +186,16 @@ impl<'a> Player<'a> {
         let seen = if heard.body.contains(expected) { expected.clone() } else { cut(&heard.body, SHOWN_TEXT) };
         let mut lines = vec![heard.body.clone()];
         if let Some(call) = event.and_then(|event| event.text("/data/interaction/id")) {
-            // Who decided what was said is told when the answer itself is in the journal.
+            // What was really said is an entry of its own, and the call tells it.
             let told = |r: &Received| {
                 r.text("/data/interaction/id").as_ref() == Some(&call)
-                    && r.text("/data/interaction/call/answered_by").is_some()
+                    && r.text("/data/interaction/call/answer").as_ref() == Some(&heard.body)
             };
             let told = self.scene.desk.wait(mark, PATIENCE, told).await;
-            let by = told.and_then(|r| r.text("/data/interaction/call/answered_by")).unwrap_or_default();
+            let by = |call: &Received| call.text("/data/interaction/call/answered_by").unwrap_or("policy".to_owned());
+            let by = told.as_deref().map_or_else(|| "nobody".to_owned(), by);
             lines.push(format!("said by the {by}, {} after the call came in", millis(heard.took)));
-            shown.check.same("policy", by);
+            shown.check.same("by policy", format!("by {by}"));
         }
         shown.row("answered", lines, json!(heard.body));
         shown.check.same(expected.clone(), seen);
@@ -319,7 +320,7 @@ impl<'a> Player<'a> {
         let mut aside = Check::new("Nothing is set aside or given up");
         aside.same("0 in quarantine", format!("{} in quarantine", count("quarantine")));
         aside.same("0 dead letters", format!("{} dead letters", count("dead")));
-        let mut api = Check::new("The API tells Ana's story, the feed and what is measured");
+        let mut api = Check::new("The API gives the story, the feed and the measurements");
         let story = self.first_story();
         for path in [&format!("/v1/conversations/{story}/timeline"), "/v1/events?after=0&limit=5", "/metrics"] {
             let name = path.split('?').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();

@@ -72,7 +72,7 @@ fn identified(shown: &mut Shown, received: &Received, labels: &Labels) {
         Some(label) => format!("known as {label}"),
         None => "new customer".to_owned(),
     };
-    let who = name.unwrap_or_else(|| "no name".to_owned());
+    let who = name.unwrap_or_else(|| "somebody".to_owned());
     let author = |field: &str| text(received, &format!("/data/interaction/author/{field}"));
     let (kind, value, trust) = (author("identifier/type"), author("identifier/value"), author("trust"));
     let why: Vec<String> = list(received, "/data/interaction/author/evidence")
