@@ -47,7 +47,7 @@ use crate::model::entry::{Answered, Command, MediaOutcome, ReplyMessage, SendOut
 use crate::model::{EntryKind, Interaction, InteractionKind, Trust};
 use crate::rules::template;
 use crate::script::Bundle;
-use crate::store::{Changeset, Store};
+use crate::store::{Changeset, StateRead, Store};
 use draft::{ConversationAt, Draft};
 use journal::Journaled;
 use normalize::{Item, Normalized};
@@ -151,10 +151,10 @@ fn count(context: &Context, setup: &Setup, channel: &str, items: &[Normalized]) 
 
 /// Applies an entry: reads state, decides, and gives what is to be committed. Changes nothing itself, so that it can be
 /// done again after a conflict.
-pub(crate) async fn apply(context: &Context, prepared: &Prepared) -> Result<Applied> {
+pub(crate) async fn apply(context: &Context, state: &dyn StateRead, prepared: &Prepared) -> Result<Applied> {
     let entry = prepared.journaled.entry();
     let setup = &prepared.setup;
-    let mut draft = Draft::new(context.store.state.as_ref(), entry, &setup.source);
+    let mut draft = Draft::new(state, entry, &setup.source);
     let mut told = wait::Told::default();
     match entry.kind {
         EntryKind::Webhook => {

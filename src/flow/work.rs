@@ -209,11 +209,19 @@ impl Shared {
 
     fn work(self: Arc<Self>) {
         while let Some(batch) = self.next() {
+            let snapshot = match self.context.store.state.snapshot() {
+                Ok(snapshot) => snapshot,
+                Err(error) => {
+                    tracing::error!(target: "segue::commit", error = %error.full(), "the state cannot be read; will be tried again");
+                    batch.into_iter().for_each(|(ticket, prepared)| self.later(ticket, prepared));
+                    continue;
+                }
+            };
             let mut changesets = Vec::with_capacity(batch.len());
             let mut applied = Vec::with_capacity(batch.len());
             for (ticket, prepared) in batch {
                 // Applying only reads, so running the future to its end here keeps scripts off the runtime's threads.
-                match self.runtime.block_on(apply(&self.context, &prepared)) {
+                match self.runtime.block_on(apply(&self.context, snapshot.as_ref(), &prepared)) {
                     Ok(outcome) => {
                         changesets.push(outcome.changeset);
                         applied.push((ticket, prepared, outcome.told));
@@ -225,6 +233,7 @@ impl Shared {
                     }
                 }
             }
+            drop(snapshot);
             if !changesets.is_empty() {
                 let begun = Instant::now();
                 let commit = self.context.store.commits.commit(changesets);
