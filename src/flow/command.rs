@@ -14,7 +14,8 @@ use crate::base::id::{ConversationId, EntryId};
 use crate::base::{Error, Kind, Pii, Result};
 use crate::model::entry::Command;
 use crate::model::{
-    ChannelKind, ConversationState, Direction, EntryKind, EventType, Interaction, InteractionKind, Role, Trust, Visibility,
+    ChannelKind, ConversationState, Direction, EntryKind, EventType, Interaction, InteractionKind, Role, Trust,
+    Visibility,
 };
 use crate::store::Journal;
 
