@@ -10,7 +10,7 @@ use super::normalize::Item;
 use crate::base::id::InteractionId;
 use crate::base::{Error, Result, Timestamp};
 use crate::model::interaction::Delivery;
-use crate::model::{Direction, EventType, Flag, Interaction, InteractionKind, ItemKey, Receipt};
+use crate::model::{Direction, EventType, Flag, Interaction, InteractionKind, ItemKey, Receipt, Role};
 use crate::rules::{call, receipt as receipts};
 use crate::store::{InteractionRow, MessageKey, ThreadKey};
 
@@ -50,10 +50,15 @@ pub(crate) async fn complete(draft: &Draft<'_>, item: &mut Item) -> Result<()> {
             reply_to.interaction_id = found;
         }
     }
-    let Some(own) = interaction.channel.provider_id.clone().filter(|_| interaction.kind == InteractionKind::Message)
-    else {
+    let Some(own) = interaction.channel.provider_id.clone() else { return Ok(()) };
+    if interaction.kind == InteractionKind::Call
+        && let Some(told) = draft.message(call_key(interaction)).await?.call
+    {
+        call::fold(interaction.call.get_or_insert_default(), &told);
+    }
+    if interaction.kind != InteractionKind::Message {
         return Ok(());
-    };
+    }
     let known = draft.message(key_of(interaction, &own)).await?;
     if known.edited.is_some() {
         interaction.flags.insert(Flag::Edited);
@@ -117,6 +122,28 @@ pub(crate) async fn update(
         emit(draft, at, kind, &told);
     }
     Ok(Some(interaction))
+}
+
+/// The key of a call's state: by the provider's id alone, as its item key.
+fn call_key(interaction: &Interaction) -> MessageKey {
+    let id = interaction.channel.provider_id.as_deref().unwrap_or_default();
+    MessageKey::of(&interaction.channel.connector, "", id)
+}
+
+/// Keeps what a callback told of a call that is not known yet, where the callback says nothing of the caller. Gives
+/// whether this was one.
+pub(crate) async fn keep_for_later(draft: &mut Draft<'_>, item: &Item) -> Result<bool> {
+    let interaction = &item.interaction;
+    if interaction.author.role != Role::System || interaction.author.identifier.is_some() {
+        return Ok(false);
+    }
+    let key = call_key(interaction);
+    let mut state = draft.message(key).await?;
+    let told = interaction.call.clone().unwrap_or_default();
+    if call::fold(state.call.get_or_insert_default(), &told) {
+        draft.set_message(key, state);
+    }
+    Ok(true)
 }
 
 /// Adds a callback to the call it belongs to. Gives the call as it now stands, if it was known.

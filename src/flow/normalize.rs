@@ -76,9 +76,11 @@ impl Item {
     fn new(interaction: Interaction, revision: &str) -> Self {
         let channel = &interaction.channel;
         let provider_id = channel.provider_id.as_deref().unwrap_or_default();
-        // All states of a call are one item: they fold into one interaction.
-        let revision = if interaction.kind == InteractionKind::Call { "" } else { revision };
-        let key = ItemKey::of(&channel.connector, &channel.account, provider_id, interaction.kind, revision);
+        // All states of a call are one item: they fold into one interaction. Some callbacks do not name our number, so it
+        // takes no part in the key; a provider's id of a call is its own everywhere.
+        let call = interaction.kind == InteractionKind::Call;
+        let (account, revision) = if call { ("", "") } else { (channel.account.as_str(), revision) };
+        let key = ItemKey::of(&channel.connector, account, provider_id, interaction.kind, revision);
         let thread = thread_name(&interaction).map(|name| ThreadKey::of(&channel.connector, &channel.account, &name));
         Item { interaction, key, thread }
     }
