@@ -28,11 +28,8 @@ pub(super) struct Status {
     channels: Vec<ChannelStatus>,
     /// Configured help desks.
     helpdesks: Vec<String>,
-    /// When setup was loaded last, or tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    loaded_at: Option<Timestamp>,
-    /// What could not be loaded then, each with file and line; what was there before goes on.
-    reload_errors: Vec<String>,
+    /// How taking up changed files went the last time.
+    reload: ReloadStatus,
     /// What is still to be done.
     pending: Pending,
 }
@@ -59,6 +56,21 @@ struct ChannelStatus {
     paused: bool,
     /// Whether its requests go unchecked, which they should not outside of trials.
     unverified: bool,
+}
+
+/// How taking up changed files went.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ReloadStatus")]
+struct ReloadStatus {
+    /// When it was; absent if nothing changed since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    /// Whether what was read then is in force.
+    in_force: bool,
+    /// What is wrong, each with file, line and reason; what was there before goes on.
+    problems: Vec<String>,
+    /// Changes that only a restart takes up.
+    needs_restart: Vec<String>,
 }
 
 /// What is still to be done.
@@ -105,8 +117,12 @@ pub(super) async fn status(call: Call) -> Answer {
         connectors: connectors.into_iter().map(|(name, version)| ConnectorStatus { name, version }).collect(),
         channels,
         helpdesks: loaded.helpdesks.clone(),
-        loaded_at: loaded.at,
-        reload_errors: loaded.errors.clone(),
+        reload: ReloadStatus {
+            at: loaded.at,
+            in_force: loaded.in_force,
+            problems: loaded.problems.clone(),
+            needs_restart: loaded.needs_restart.clone(),
+        },
         pending,
     };
     json(StatusCode::OK, &status)

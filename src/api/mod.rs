@@ -71,17 +71,21 @@ pub struct ApiState {
     pub subscribers: usize,
 }
 
-/// What was loaded last.
+/// What was loaded last, and what could not be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReloadReport {
     /// When it was loaded, or tried.
     pub at: Option<Timestamp>,
-    /// Connectors in force: name and version.
+    /// Whether what was read then is in force.
+    pub in_force: bool,
+    /// What is wrong, each with file, line and reason; empty if all was well.
+    pub problems: Vec<String>,
+    /// Changes that only a restart takes up.
+    pub needs_restart: Vec<String>,
+    /// Connectors in force: name and version. Those of configured channels are shown in any case.
     pub connectors: Vec<(String, String)>,
     /// Help desks in force.
     pub helpdesks: Vec<String>,
-    /// What could not be loaded and why, each with `file:line`; empty if all was well.
-    pub errors: Vec<String>,
 }
 
 /// Times that tests make shorter.

@@ -12,7 +12,7 @@ use super::problem::Document;
 use super::route::{ROUTES, Route, Verb};
 use crate::model::{Conversation, Customer, Decision, Event, EventData, Interaction};
 
-/// A published format: its name with version, and its schema.
+/// A published format: its name, and its schema.
 struct Format {
     name: &'static str,
     schema: fn() -> Schema,
@@ -20,12 +20,12 @@ struct Format {
 
 /// The formats.
 const FORMATS: [Format; 6] = [
-    Format { name: "interaction.v1", schema: || schema_for!(Interaction) },
-    Format { name: "customer.v1", schema: || schema_for!(Customer) },
-    Format { name: "conversation.v1", schema: || schema_for!(Conversation) },
-    Format { name: "decision.v1", schema: || schema_for!(Decision) },
-    Format { name: "event.v1", schema: || schema_for!(Event) },
-    Format { name: "event-data.v1", schema: || schema_for!(EventData) },
+    Format { name: "interaction", schema: || schema_for!(Interaction) },
+    Format { name: "customer", schema: || schema_for!(Customer) },
+    Format { name: "conversation", schema: || schema_for!(Conversation) },
+    Format { name: "decision", schema: || schema_for!(Decision) },
+    Format { name: "event", schema: || schema_for!(Event) },
+    Format { name: "event-data", schema: || schema_for!(EventData) },
 ];
 
 /// The document as indented JSON with a line end. `server` is where the API is reached.
@@ -147,7 +147,8 @@ pub(super) async fn serve(call: Call) -> Answer {
 /// `GET /v1/schemas/{name}`
 pub(super) async fn schema(call: Call) -> Answer {
     let asked = call.param("name");
-    let name = asked.strip_suffix(".json");
+    // Events name the schema of their data with its version; people leave it out.
+    let name = asked.strip_suffix(".json").map(|name| name.strip_suffix(".v1").unwrap_or(name));
     let format = FORMATS.iter().find(|format| name == Some(format.name)).ok_or_else(|| {
         let names: Vec<String> = FORMATS.iter().map(|format| format!("{}.json", format.name)).collect();
         missing("schema of this name; known:", names.join(", "))

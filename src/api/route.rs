@@ -148,7 +148,7 @@ pub(super) static ROUTES: &[Route] = &[
     get!("/v1/status", "show_status", Some(Scope::Read), "Show version, connectors, channels, help desks, failed reloads and what is pending",
         [], json!(health::Status), health::status),
     get!("/v1/openapi.json", "show_openapi", None, "This document", [], &[("application/json", None)], openapi::serve),
-    get!("/v1/schemas/{name}", "show_schema", None, "A JSON Schema of a format, such as `interaction.v1.json`",
+    get!("/v1/schemas/{name}", "show_schema", None, "A JSON Schema of a format, such as `interaction.json`",
         [], &[("application/schema+json", None)], openapi::schema),
     get!("/healthz", "healthz", None, "200 as long as the process serves", [], &[("text/plain", None)], health::alive),
     get!("/readyz", "readyz", None, "200 if requests can be taken, else 503 with the reasons",
