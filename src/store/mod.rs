@@ -254,6 +254,9 @@ pub trait Catalog: Send + Sync {
     /// Quarantined items, the latest first.
     fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>>;
 
+    /// What of an entry is quarantined, in the order it was set aside; empty if nothing is.
+    fn quarantine_of(&self, entry: EntryId) -> BoxFuture<'_, Result<Vec<QuarantineRow>>>;
+
     /// Dead letters, the latest first.
     fn dead_letters(
         &self,
