@@ -83,7 +83,13 @@ fn json_request(body: &[u8]) -> Request {
 
 #[test]
 fn payloads_of_others_are_understood() {
-    for (name, provider) in [("whatsapp", "meta-whatsapp"), ("telegram", "telegram")] {
+    let providers = [
+        ("whatsapp", "meta-whatsapp"),
+        ("telegram", "telegram"),
+        ("meta-page", "meta-messenger"),
+        ("meta-page", "meta-instagram"),
+    ];
+    for (name, provider) in providers {
         let connector = shipped(name);
         let account = sample_account(&connector);
         for (path, body) in corpus(provider) {
@@ -235,6 +241,25 @@ fn every_element_has_an_outcome_whatever_it_is() {
         let outcomes = connector.normalize(&json_request(broken.as_bytes()), &account, now());
         assert!(matches!(outcomes.as_slice(), [Outcome::Quarantined { .. }]), "{broken}");
     }
+}
+
+#[test]
+fn an_author_without_identifier_has_the_trust_that_is_declared() {
+    let manifest = SMALL
+        .replace("in body.messages", "in body.messages ?? list(when(body.text, body))")
+        .replace("author = { identifiers", "author = { trust = \"observed\", identifiers");
+    let connector = Connector::load(folder(&manifest), None).unwrap_or_else(|found| panic!("{}", lines(&found)));
+    let account = demo().1;
+    let trust = |body: &str| match connector.normalize(&json_request(body.as_bytes()), &account, now()).as_slice() {
+        [Outcome::Interaction(one)] => Some(one.interaction.author.trust),
+        _ => None,
+    };
+    use crate::model::Trust;
+    assert_eq!(trust(r#"{"messages": [{"id": 1, "text": "a", "from": "x"}]}"#), Some(Trust::Verified));
+    assert_eq!(trust(r#"{"messages": [{"id": 1, "text": "a"}]}"#), Some(Trust::Observed));
+    // A message outside of its list.
+    assert_eq!(trust(r#"{"id": 1, "text": "a"}"#), Some(Trust::Observed));
+    assert_eq!(trust(r#"{"id": 1}"#), None);
 }
 
 #[test]
@@ -400,7 +425,7 @@ fn mapping_a_message_is_cheap() {
 #[test]
 fn damaged_payloads_give_outcomes() {
     use proptest::test_runner::{Config, TestRunner};
-    for name in ["whatsapp", "telegram", "twilio-voice"] {
+    for name in ["whatsapp", "telegram", "twilio-voice", "meta-page"] {
         let connector = shipped(name);
         let account = sample_account(&connector);
         let requests: Vec<Request> = connector
