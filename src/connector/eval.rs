@@ -81,6 +81,17 @@ impl<'v> Val<'v> {
         }
     }
 
+    /// The value with nothing borrowed.
+    fn made(self) -> Value<'static> {
+        match self {
+            Val::Node(value) => value.clone().into_owned(),
+            Val::Made(value) => value,
+            Val::Truth => Value::Bool(true),
+            Val::Text(text) => Value::String(Cow::Owned(text.into_owned())),
+            Val::Time(time) => Value::String(Cow::Owned(time.to_string())),
+        }
+    }
+
     /// Whether a condition takes this as "yes".
     pub(super) fn holds(&self) -> bool {
         match self {
@@ -263,6 +274,10 @@ fn call<'v>(function: Function, arguments: &'v [Expr], env: &Env<'v>) -> Option<
         Function::Numbered => numbered(&first.eval(env)?, &second_text()?),
         Function::OtherKey => {
             other_key(&first.eval(env)?, &arguments.iter().skip(1).filter_map(|e| e.text(env)).collect::<Vec<_>>())
+        }
+        Function::List => {
+            let items: Vec<Value<'static>> = arguments.iter().filter_map(|part| Some(part.eval(env)?.made())).collect();
+            (!items.is_empty()).then_some(Val::Made(Value::Array(items)))
         }
         Function::Count => match first.eval(env)? {
             Val::Node(Value::Array(items)) => owned(items.len().to_string()),

@@ -89,6 +89,7 @@ functions! {
     "get" Get 2..=2 "The member of an object whose name is computed.",
     "numbered" Numbered 2..=2 "The members NAME0, NAME1 ... of an object, as a list.",
     "other_key" OtherKey 2..=64 "The first member of an object that is none of the names given.",
+    "list" List 1..=12 "Its present arguments, as a list.",
     "count" Count 1..=1 "How many elements a list or object has.",
     "number" Number 1..=1 "A number, for JSON bodies.",
     "json" Json 1..=1 "The JSON value that a text holds.",
