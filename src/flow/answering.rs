@@ -2,17 +2,15 @@
 //!
 //! Used by the policy's replies and by agents' answers alike, so that both leave by the same way.
 
+use super::Setup;
 use super::commit::{place, raw, write};
 use super::draft::{ConversationAt, Draft};
 use super::event::{Told, emit};
 use super::messages::read;
-use super::Setup;
 use crate::base::{Error, Kind, Pii, Result};
 use crate::model::entry::{PlannedSend, ReplyMessage};
 use crate::model::interaction::{Delivery, Recipient, RecipientRole, ReplyTo};
-use crate::model::{
-    DeliveryState, Direction, EventType, Flag, Interaction, Outbound, Part, Role, Trust, Visibility,
-};
+use crate::model::{DeliveryState, Direction, EventType, Flag, Interaction, Outbound, Part, Role, Trust, Visibility};
 use crate::store::{InteractionRow, SendWrite};
 
 /// Who speaks.
@@ -127,11 +125,8 @@ fn shown(outbound: &Outbound, to: &Interaction, speaker: Speaker, draft: &Draft<
         }
     }
     shown.recipients.push(Recipient { role: RecipientRole::To, identifier: outbound.to.clone() });
-    shown.reply_to = Some(ReplyTo {
-        interaction_id: to.id,
-        provider_id: to.channel.provider_id.clone(),
-        message_ids: Vec::new(),
-    });
+    shown.reply_to =
+        Some(ReplyTo { interaction_id: to.id, provider_id: to.channel.provider_id.clone(), message_ids: Vec::new() });
     shown.text = outbound.text.clone().unwrap_or_else(|| Pii::new(describe(outbound)));
     shown.parts = outbound.text.iter().map(|text| Part::text(text.expose().clone())).collect();
     shown.parts.extend(outbound.parts.iter().map(|part| {

@@ -47,7 +47,15 @@ pub(crate) fn step(draft: &mut Draft<'_>, decided: Decided) -> Result<Decided> {
         delivery: None,
     };
     emit(draft, *conversation, kind, &told);
-    write(draft, identified.customer, *conversation, Some(identified.item.key), interaction, &body, decision.as_deref());
+    write(
+        draft,
+        identified.customer,
+        *conversation,
+        Some(identified.item.key),
+        interaction,
+        &body,
+        decision.as_deref(),
+    );
     Ok(decided)
 }
 

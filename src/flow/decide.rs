@@ -63,11 +63,12 @@ fn ask(
     let (decision, by) = match setup.policy.decide(&input) {
         Verdict::Decided(opinion) => {
             let by = if opinion.queue.is_some() { "policy" } else { "default" };
-            (destination::guarantee(opinion, channel_queue, &setup.default_queue, hash), by)
+            (destination::guarantee(*opinion, channel_queue, &setup.default_queue, hash), by)
         }
-        Verdict::Breach(breach) => {
-            tracing::warn!(target: "segue::decide", entry = %draft.entry.id, breach = %breach, "the policy failed; the fallback was taken");
-            (destination::fallback(&setup.default_queue, hash, breach.to_string()), "breach")
+        Verdict::Breach { what, rule, message } => {
+            let rule = rule.unwrap_or_default();
+            tracing::warn!(target: "segue::decide", entry = %draft.entry.id, ?what, %rule, breach = %message, "the policy failed; the fallback was taken");
+            (destination::fallback(&setup.default_queue, hash, message), "breach")
         }
     };
     context.metrics.decided.get_or_create(&By::new(&decision.queue, by)).inc();

@@ -12,8 +12,8 @@ use crate::model::{
     Conversation, ConversationState, Customer, Entry, Identifier, ItemKey, Link, LinkKind, OpenIssue, Recent,
 };
 use crate::store::{
-    Assert, Changeset, ConversationRow, ConversationWrite, CustomerProfile, CustomerRow, CustomerWrite, IdentifierKey, InteractionRow,
-    InteractionUpdate, MessageKey, MessageState, MessageStateWrite, Numbers, StateRead, ThreadKey,
+    Assert, Changeset, ConversationRow, ConversationWrite, CustomerProfile, CustomerRow, CustomerWrite, IdentifierKey,
+    InteractionRow, InteractionUpdate, MessageKey, MessageState, MessageStateWrite, Numbers, StateRead, ThreadKey,
 };
 
 /// A customer in the draft, by its place.
@@ -295,7 +295,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Changes a conversation. Its time never runs backwards.
-    pub(crate) fn change<T>(&mut self, at: ConversationAt, change: impl FnOnce(&mut ConversationRow) -> T) -> Option<T> {
+    pub(crate) fn change<T>(
+        &mut self,
+        at: ConversationAt,
+        change: impl FnOnce(&mut ConversationRow) -> T,
+    ) -> Option<T> {
         let now = self.now();
         let conversation = self.conversations.get_mut(at.0)?;
         conversation.changed = true;
@@ -419,9 +423,7 @@ impl<'a> Draft<'a> {
                 self.set.asserts.push(Assert::Conversation(conversation.row.no, read));
             }
             conversation.row.version += 1;
-            self.set
-                .conversations
-                .push(ConversationWrite { new: conversation.read.is_none(), row: conversation.row });
+            self.set.conversations.push(ConversationWrite { new: conversation.read.is_none(), row: conversation.row });
         }
         self.set
     }

@@ -115,12 +115,7 @@ pub(crate) fn emit(draft: &mut Draft<'_>, at: ConversationAt, kind: EventType, t
 }
 
 fn copy<'a>(told: &Told<'a>) -> Told<'a> {
-    Told {
-        interaction: told.interaction,
-        customer: told.customer,
-        decision: told.decision,
-        delivery: told.delivery,
-    }
+    Told { interaction: told.interaction, customer: told.customer, decision: told.decision, delivery: told.delivery }
 }
 
 /// The interaction without its bulk.

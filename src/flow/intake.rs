@@ -109,11 +109,8 @@ impl Intake {
             let id = EntryId::random(verified.at);
             let ack = channel.connector.ack();
             journal::step(self.context.store.journal.as_ref(), id, verified).await.map(|appended| {
-                let said = Answer {
-                    status: ack.status,
-                    content_type: ack.content_type.clone(),
-                    body: ack.body.clone(),
-                };
+                let said =
+                    Answer { status: ack.status, content_type: ack.content_type.clone(), body: ack.body.clone() };
                 (if appended.repeat { "repeated" } else { "accepted" }, respond(&said))
             })
         };
@@ -148,7 +145,11 @@ impl Intake {
         let said = if appended.repeat {
             None
         } else {
-            tokio::time::timeout_at(deadline, &mut place.told).await.ok().and_then(|told| told.ok()).and_then(|t| t.answer)
+            tokio::time::timeout_at(deadline, &mut place.told)
+                .await
+                .ok()
+                .and_then(|told| told.ok())
+                .and_then(|t| t.answer)
         };
         drop(place);
         let (answer, source) = render(channel, spec, said.as_ref(), &request);
@@ -229,7 +230,8 @@ fn respond(answer: &Answer) -> net::Response {
 
 /// The connector's own way of saying "later".
 fn overloaded(channel: &ChannelSetup, seconds: u64) -> net::Response {
-    let status = StatusCode::from_u16(channel.connector.ack().overload_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let status =
+        StatusCode::from_u16(channel.connector.ack().overload_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let mut response = problem(status, "not now; try again later");
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     response
@@ -238,7 +240,8 @@ fn overloaded(channel: &ChannelSetup, seconds: u64) -> net::Response {
 /// A problem document (RFC 9457).
 pub(crate) fn problem(status: StatusCode, detail: &str) -> net::Response {
     let title = status.canonical_reason().unwrap_or("error");
-    let body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    let body =
+        serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
     let mut response = net::Response::new(net::Body::from(body.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

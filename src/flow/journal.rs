@@ -38,10 +38,7 @@ pub(crate) async fn step(journal: &dyn Journal, id: EntryId, verified: Verified)
         at: verified.at,
         interactive: verified.waits,
         key: Some(verified.delivery_key),
-        body: EntryBody {
-            head: serde_json::to_vec(&head).unwrap_or_default().into(),
-            raw: verified.request.body,
-        },
+        body: EntryBody { head: serde_json::to_vec(&head).unwrap_or_default().into(), raw: verified.request.body },
     };
     journal.append(entry).await
 }

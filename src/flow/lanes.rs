@@ -54,11 +54,6 @@ impl<T> Lanes<T> {
         self.taken
     }
 
-    /// Whether something waits or runs under this key.
-    pub(crate) fn busy(&self, key: &Key) -> bool {
-        self.lines.contains_key(key)
-    }
-
     /// Adds an item at the end of its lines.
     pub(crate) fn push(&mut self, item: T, mut keys: Vec<Key>, interactive: bool) {
         keys.sort_unstable();
@@ -183,7 +178,7 @@ mod tests {
         assert_eq!(lanes.drop_behind(first), vec![1, 2, 3]);
         assert_eq!(lanes.len(), 2);
         lanes.done(first);
-        assert!(!lanes.busy(&key(7)));
+        assert!(!lanes.lines.contains_key(&key(7)));
         assert_eq!(lanes.take().unwrap().1, 9);
     }
 

@@ -10,9 +10,7 @@ use super::normalize::Item;
 use crate::base::id::InteractionId;
 use crate::base::{Error, Result, Timestamp};
 use crate::model::interaction::Delivery;
-use crate::model::{
-    Direction, EventType, Flag, Interaction, InteractionKind, ItemKey, Receipt,
-};
+use crate::model::{Direction, EventType, Flag, Interaction, InteractionKind, ItemKey, Receipt};
 use crate::rules::{call, receipt as receipts};
 use crate::store::{InteractionRow, MessageKey, ThreadKey};
 

@@ -202,7 +202,9 @@ async fn apply_items(
                 answer = answer.or(own);
             }
             Normalized::Receipt(receipt) => messages::receipt(draft, receipt).await?,
-            Normalized::Ignored(_) => {}
+            Normalized::Ignored(reason) => {
+                tracing::debug!(target: "segue::normalize", entry = %draft.entry.id, %reason, "ignored");
+            }
             Normalized::Quarantined(reason) => {
                 tracing::warn!(target: "segue::normalize", entry = %draft.entry.id, channel = %draft.entry.channel, %reason, "quarantined");
                 draft.set.quarantined.push(reason.clone());
@@ -233,6 +235,10 @@ async fn apply_item(
     let begun = Instant::now();
     let identified = identify::step(draft, item).await?;
     context.stage_seconds("identify", begun);
+    if identified.conflict {
+        draft.set.facts = Some(r#"{"identity_conflict":true}"#.to_owned());
+        tracing::info!(target: "segue::identify", entry = %draft.entry.id, "identifiers of one sender belong to several customers");
+    }
     let begun = Instant::now();
     let attached = attach::step(draft, identified).await?;
     context.stage_seconds("attach", begun);

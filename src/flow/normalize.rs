@@ -9,9 +9,7 @@ use super::lanes::Key;
 use crate::base::hash::key16;
 use crate::connector::Request;
 use crate::model::entry::RequestHead;
-use crate::model::{
-    Direction, Identifier, Interaction, InteractionKind, ItemKey, Outcome, Receipt, Trust,
-};
+use crate::model::{Direction, Identifier, Interaction, InteractionKind, ItemKey, Outcome, Receipt, Trust};
 use crate::store::ThreadKey;
 
 /// An interaction with the keys of its item and thread.
@@ -142,7 +140,12 @@ pub(crate) fn lanes(outcomes: &[Normalized], journaled: &Journaled) -> Vec<Key> 
             }
             Normalized::Receipt(receipt) => {
                 let id = receipt.provider_id.as_deref().unwrap_or_default();
-                keys.push(key16(&[b"receipt", receipt.connector.as_bytes(), receipt.account.as_bytes(), id.as_bytes()]));
+                keys.push(key16(&[
+                    b"receipt",
+                    receipt.connector.as_bytes(),
+                    receipt.account.as_bytes(),
+                    id.as_bytes(),
+                ]));
             }
             Normalized::Ignored(_) | Normalized::Quarantined(_) => {}
         }

@@ -20,7 +20,9 @@ pub(crate) async fn sent(draft: &mut Draft<'_>, outcome: &SendOutcome) -> Result
     draft.set.sends_done.push(outcome.send);
     let Some(row) = draft.state.interaction_by_id(send.planned.interaction).await? else { return Ok(()) };
     match &outcome.result {
-        SendResult::Accepted { provider_ids } => accepted(draft, &row, &send.planned.message.account, provider_ids).await,
+        SendResult::Accepted { provider_ids } => {
+            accepted(draft, &row, &send.planned.message.account, provider_ids).await
+        }
         SendResult::Refused { code, title } => {
             let error = DeliveryError { code: code.clone(), title: title.clone(), permanent: true };
             end(draft, &row, DeliveryState::Failed, Some(error)).await

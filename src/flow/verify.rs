@@ -28,9 +28,8 @@ pub(crate) fn step(channel: &ChannelSetup, received: Received) -> Result<Verifie
     let Received { channel: name, request, at } = received;
     let verified = channel.connector.verify(&request, &channel.account, at)?;
     let key = channel.connector.delivery_key(&request, &channel.account);
-    let kept = |header: &(String, String)| {
-        header.0 == "content-type" || channel.connector.keep_headers().iter().any(|kept| *kept == header.0)
-    };
+    let kept =
+        |header: &(String, String)| header.0 == "content-type" || channel.connector.keep_headers().contains(&header.0);
     let kept_headers = request.headers.iter().filter(|header| kept(header)).cloned().collect();
     let waits = channel.connector.waits(&request, &channel.account).is_some();
     Ok(Verified {

@@ -255,11 +255,7 @@ impl Shared {
         }
     }
 
-    fn settle(
-        self: &Arc<Self>,
-        applied: Vec<(Ticket, Arc<Prepared>, wait::Told)>,
-        outcome: Result<Vec<Committed>>,
-    ) {
+    fn settle(self: &Arc<Self>, applied: Vec<(Ticket, Arc<Prepared>, wait::Told)>, outcome: Result<Vec<Committed>>) {
         match outcome {
             Ok(outcomes) => {
                 for ((ticket, prepared, told), outcome) in applied.into_iter().zip(outcomes) {

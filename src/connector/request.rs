@@ -1,0 +1,222 @@
+//! A provider's request as a connector sees it, and the reading of its body.
+//!
+//! Signatures are checked over `body` as it came. Everything else reads the one [`Value`] that JSON, form and multipart
+//! bodies alike are turned into.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+
+use super::eval::{Env, Tables, Val};
+use super::options::Account;
+use crate::base::json::{MAX_NODES, Value};
+use crate::base::{Error, Kind, Result};
+
+/// A provider's request.
+#[derive(Clone, Default)]
+pub struct Request {
+    /// The method in upper case.
+    pub method: String,
+    /// The public URL as the provider called it, with its query.
+    pub url: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, byte for byte.
+    pub body: Bytes,
+}
+
+/// What a provider is answered.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type of the body.
+    pub content_type: String,
+    /// The body.
+    pub body: String,
+}
+
+impl Request {
+    /// The first header of this lower-case name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The URL's query, raw, without its question mark.
+    pub(super) fn query(&self) -> &str {
+        let url = self.url.split('#').next().unwrap_or_default();
+        url.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// The media type of the body in lower case, without parameters.
+    pub(super) fn media_type(&self) -> String {
+        let value = self.header("content-type").unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    }
+}
+
+/// Reads form-encoded text into an object; a repeated name becomes a list.
+pub(super) fn read_form(text: &[u8]) -> Result<Value<'_>> {
+    fields(url::form_urlencoded::parse(text))
+}
+
+fn fields<'a>(pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>) -> Result<Value<'a>> {
+    let mut members: Vec<(Cow<'a, str>, Value<'a>)> = Vec::new();
+    // Forms of providers have some thirty fields; the bound keeps the search below from becoming quadratic in earnest.
+    const MOST_NAMES: usize = 1000;
+    for (count, (name, value)) in pairs.enumerate() {
+        if members.len() > MOST_NAMES || count > MAX_NODES {
+            return Err(Error::new(Kind::Limit, format!("form holds more than {MOST_NAMES} names")));
+        }
+        let value = Value::String(value);
+        match members.iter_mut().find(|(known, _)| *known == name) {
+            None => members.push((name, value)),
+            Some((_, Value::Array(items))) => items.push(value),
+            Some((_, single)) => {
+                let first = std::mem::replace(single, Value::Null);
+                *single = Value::Array(vec![first, value]);
+            }
+        }
+    }
+    Ok(Value::Object(members))
+}
+
+/// Reads a multipart form; a file becomes an object of `filename`, `content_type` and `size`.
+fn read_multipart<'a>(body: &Bytes, content_type: &str) -> Result<Value<'a>> {
+    let broken = |error: multer::Error| Error::invalid("body is not the multipart form it says it is").because(error);
+    let boundary = multer::parse_boundary(content_type).map_err(broken)?;
+    let whole = body.clone();
+    let stream = futures_util::stream::once(async move { Ok::<_, std::convert::Infallible>(whole) });
+    let mut form = multer::Multipart::new(stream, boundary);
+    let read = async {
+        let mut members = Vec::new();
+        while let Some(field) = form.next_field().await? {
+            let name = field.name().unwrap_or_default().to_owned();
+            let file = field.file_name().map(str::to_owned);
+            let media = field.content_type().map(ToString::to_string).unwrap_or_default();
+            let content = field.bytes().await?;
+            let value = match file {
+                None => Value::String(Cow::Owned(String::from_utf8_lossy(&content).into_owned())),
+                Some(file) => Value::Object(vec![
+                    (Cow::Borrowed("filename"), Value::String(Cow::Owned(file))),
+                    (Cow::Borrowed("content_type"), Value::String(Cow::Owned(media))),
+                    (Cow::Borrowed("size"), Value::Number(Cow::Owned(content.len().to_string()))),
+                ]),
+            };
+            members.push((Cow::Owned(name), value));
+            if members.len() > 1000 {
+                break;
+            }
+        }
+        Ok(Value::Object(members))
+    };
+    // The whole body is in memory, so the reader never has to wait.
+    read.now_or_never().unwrap_or_else(|| Ok(Value::Null)).map_err(broken)
+}
+
+/// Reads the body by its content type; `json_in` names the form field that holds JSON, if there is one.
+pub(super) fn read_body<'r>(request: &'r Request, json_in: Option<&str>) -> Result<Value<'r>> {
+    let media_type = request.media_type();
+    let form = match media_type.as_str() {
+        "application/x-www-form-urlencoded" => read_form(&request.body)?,
+        "multipart/form-data" => read_multipart(&request.body, request.header("content-type").unwrap_or_default())?,
+        // Anything else is read as JSON: providers send it as text/plain, application/octet-stream or nothing at all.
+        _ if request.body.is_empty() && request.method == "GET" => return Ok(Value::Null),
+        _ => return Value::parse(&request.body),
+    };
+    if let Some(inner) = json_in.and_then(|name| form.get(name)) {
+        let text = inner.as_str().ok_or_else(|| Error::invalid("form field with JSON is repeated"))?;
+        return Value::parse(text.as_bytes()).map(Value::into_owned);
+    }
+    Ok(form)
+}
+
+/// The slots that every expression about a request can name, in this order.
+pub(super) const REQUEST_SCOPES: [&str; 8] =
+    ["body", "query", "headers", "method", "option", "account", "channel", "received_at"];
+
+/// A request with everything expressions may ask of it read out.
+pub(super) struct Opened<'r> {
+    pub(super) body: Value<'r>,
+    query: Value<'r>,
+    headers: Value<'r>,
+    method: Value<'r>,
+}
+
+impl<'r> Opened<'r> {
+    /// Reads query and headers, and takes the body as read.
+    pub(super) fn with_body(request: &'r Request, body: Value<'r>) -> Opened<'r> {
+        let header = |(name, value): &'r (String, String)| {
+            (Cow::Borrowed(name.as_str()), Value::String(Cow::Borrowed(value.as_str())))
+        };
+        Opened {
+            body,
+            query: read_form(request.query().as_bytes()).unwrap_or(Value::Null),
+            headers: Value::Object(request.headers.iter().map(header).collect()),
+            method: Value::String(Cow::Borrowed(&request.method)),
+        }
+    }
+
+    /// Reads all of it; a body that cannot be read is `null`.
+    pub(super) fn leniently(request: &'r Request, json_in: Option<&str>) -> Opened<'r> {
+        Opened::with_body(request, read_body(request, json_in).unwrap_or(Value::Null))
+    }
+
+    /// The scopes of [`REQUEST_SCOPES`] over this request.
+    pub(super) fn env<'v>(&'v self, account: &'v Account, tables: &'v Tables, secrets: bool) -> Env<'v> {
+        let mut env = Env::new(tables, account.default_country.as_deref());
+        let scopes = [&self.body, &self.query, &self.headers, &self.method, account.options.scope(secrets)];
+        for (at, value) in scopes.into_iter().enumerate() {
+            env.set(at, Some(Val::Node(value)));
+        }
+        env.set(5, account.address.as_deref().map(|address| Val::Text(Cow::Borrowed(address))));
+        env.set(6, Some(Val::Text(Cow::Borrowed(&account.channel))));
+        env
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(content_type: &str, body: &str) -> Request {
+        Request {
+            method: "POST".to_owned(),
+            url: "https://gate.example/in/x?a=1&a=2&b=%20c".to_owned(),
+            headers: vec![("content-type".to_owned(), content_type.to_owned())],
+            body: Bytes::from(body.to_owned()),
+        }
+    }
+
+    #[test]
+    fn forms_repeat_names_as_lists() {
+        let form = request("application/x-www-form-urlencoded; charset=UTF-8", "From=%2B1415&Digits=1&Digits=2");
+        let value = read_body(&form, None).unwrap();
+        assert_eq!(value.get("From").unwrap().as_str(), Some("+1415"));
+        assert_eq!(value.get("Digits").unwrap().index(1).unwrap().as_str(), Some("2"));
+    }
+
+    #[test]
+    fn json_inside_a_form_is_the_body() {
+        let form = request("application/x-www-form-urlencoded", "payload=%7B%22id%22%3A12345678901234567890%7D");
+        let value = read_body(&form, Some("payload")).unwrap();
+        assert_eq!(value.get("id").unwrap().scalar(), Some("12345678901234567890"));
+    }
+
+    #[test]
+    fn multipart_fields_and_files() {
+        let body = "--b\r\nContent-Disposition: form-data; name=\"From\"\r\n\r\n+1415\r\n--b\r\nContent-Disposition: \
+                    form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/plain\r\n\r\nhi\r\n--b--\r\n";
+        let value = read_body(&request("multipart/form-data; boundary=b", body), None).map(Value::into_owned).unwrap();
+        assert_eq!(value.get("From").unwrap().as_str(), Some("+1415"));
+        assert_eq!(value.get("f").unwrap().get("size").unwrap().scalar(), Some("2"));
+        assert!(read_body(&request("multipart/form-data", body), None).is_err());
+    }
+
+    #[test]
+    fn anything_else_is_json() {
+        assert!(read_body(&request("text/plain", "{\"a\":1}"), None).is_ok());
+        assert!(read_body(&request("application/json", "{\"a\":1,\"a\":2}"), None).is_err());
+    }
+}

@@ -1,0 +1,232 @@
+//! Stage 9, the other way: answers to customers, by their own channel.
+//!
+//! Every send commits its intent before the wire and its outcome after it. A send whose outcome nobody knows, because the
+//! connection broke or this process died, is shown as uncertain and never silently repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::outcome::head;
+use super::{ChannelSetup, Context};
+use crate::base::hash::key16;
+use crate::base::id::{EntryId, SendId};
+use crate::base::telemetry::By;
+use crate::base::{Error, Result, Timestamp};
+use crate::connector::{HttpCall, SendReading};
+use crate::model::entry::{SendOutcome, SendResult};
+use crate::model::{EntryBody, EntryKind};
+use crate::net::{Client, Phase, client};
+use crate::store::{DueSend, NewEntry};
+
+/// How many sends run side by side.
+const CONCURRENCY: usize = 16;
+/// How long a send is tried while it is certain that nothing was sent, in milliseconds: 1 hour.
+const TRY_WITHIN: i64 = 3_600_000;
+/// How much of a provider's words is kept.
+const TITLE: usize = 200;
+
+/// How one try ended.
+enum Tried {
+    /// For good.
+    Ended(SendResult),
+    /// Certainly nothing was sent.
+    NotSent { reason: String, after_ms: Option<u64> },
+}
+
+/// Sends what is due until `stop` is true; then waits for the sends that are under way.
+pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::watch::Receiver<bool>) {
+    settle_unresolved(&context).await;
+    let wake = context.store.outbox.wake();
+    let mut running: JoinSet<()> = JoinSet::new();
+    let mut started: std::collections::HashSet<SendId> = std::collections::HashSet::new();
+    loop {
+        let notified = wake.notified();
+        let due = context.store.outbox.due_sends(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default();
+        if running.is_empty() {
+            started.clear();
+        }
+        for send in due {
+            if running.len() < CONCURRENCY && started.insert(send.id) {
+                let (context, client) = (context.clone(), client.clone());
+                running.spawn(async move { one(&context, &client, send).await });
+            }
+        }
+        tokio::select! {
+            changed = stop.changed() => {
+                if changed.is_err() || *stop.borrow() {
+                    break;
+                }
+            }
+            Some(_) = running.join_next() => {}
+            () = notified => {}
+            () = tokio::time::sleep(Duration::from_millis(1000)) => {}
+        }
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// Sends whose intent is on disk and whose outcome is not: this process' predecessor died over them.
+async fn settle_unresolved(context: &Arc<Context>) {
+    let unresolved = match context.store.outbox.unresolved_sends().await {
+        Ok(unresolved) => unresolved,
+        Err(error) => {
+            tracing::error!(target: "segue::deliver", error = %error.full(), "unresolved sends cannot be read");
+            return;
+        }
+    };
+    for send in unresolved {
+        let title = "the gateway stopped while it was being sent".to_owned();
+        record(context, &send, SendResult::Uncertain { title }).await;
+    }
+}
+
+async fn one(context: &Arc<Context>, client: &Client, send: DueSend) {
+    let setup = context.setup.load_full();
+    let name = &send.planned.message.channel;
+    let Some(channel) = setup.channels.get(name) else {
+        let title = format!("channel `{name}` is not configured any more");
+        return record(context, &send, SendResult::Refused { code: None, title }).await;
+    };
+    let calls = match channel.connector.render(&send.planned.message, &channel.account) {
+        Ok(calls) => calls,
+        Err(error) => {
+            let title = error.message().to_owned();
+            return record(context, &send, SendResult::Refused { code: None, title }).await;
+        }
+    };
+    match context.store.outbox.intend(send.id).await {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(error) => {
+            tracing::error!(target: "segue::deliver", send = %send.id, error = %error.full(), "an intent was not written");
+            return;
+        }
+    }
+    match try_all(client, channel, calls, context.clock.now()).await {
+        Tried::Ended(result) => record(context, &send, result).await,
+        Tried::NotSent { reason, after_ms } => put_off(context, &send, reason, after_ms).await,
+    }
+}
+
+/// Makes the requests of one message in order. Once one of them was taken, the message is out.
+async fn try_all(client: &Client, channel: &ChannelSetup, calls: Vec<HttpCall>, now: Timestamp) -> Tried {
+    let mut ids = Vec::new();
+    let total = calls.len();
+    for (done, call) in calls.into_iter().enumerate() {
+        let begun = done > 0;
+        let part = |title: String| if total > 1 { format!("part {} of {total}: {title}", done + 1) } else { title };
+        match try_one(client, channel, call, now).await {
+            Tried::Ended(SendResult::Accepted { provider_ids }) => ids.extend(provider_ids),
+            Tried::Ended(SendResult::Refused { code, title }) => {
+                return Tried::Ended(SendResult::Refused { code, title: part(title) });
+            }
+            Tried::Ended(SendResult::Uncertain { title }) => {
+                return Tried::Ended(SendResult::Uncertain { title: part(title) });
+            }
+            Tried::NotSent { reason, .. } if begun => {
+                return Tried::Ended(SendResult::Uncertain { title: part(reason) });
+            }
+            not_sent @ Tried::NotSent { .. } => return not_sent,
+        }
+    }
+    Tried::Ended(SendResult::Accepted { provider_ids: ids })
+}
+
+async fn try_one(client: &Client, channel: &ChannelSetup, call: HttpCall, now: Timestamp) -> Tried {
+    let request = match to_request(&call) {
+        Ok(request) => request,
+        Err(error) => {
+            return Tried::Ended(SendResult::Refused { code: None, title: error.message().to_owned() });
+        }
+    };
+    let response = match client.send(request).await {
+        Ok(response) => response,
+        Err(error) if error.phase() == Phase::BeforeSend => {
+            return Tried::NotSent { reason: error.to_string(), after_ms: None };
+        }
+        Err(error) => return Tried::Ended(SendResult::Uncertain { title: error.to_string() }),
+    };
+    let headers: Vec<(String, String)> = response
+        .headers
+        .iter()
+        .filter_map(|(name, value)| value.to_str().ok().map(|value| (name.as_str().to_owned(), value.to_owned())))
+        .collect();
+    match channel.connector.read_response(response.status.as_u16(), &headers, &response.body) {
+        SendReading::Accepted { ids } => Tried::Ended(SendResult::Accepted { provider_ids: ids }),
+        SendReading::Refused { code, mut title } => {
+            super::event::shorten(&mut title, TITLE);
+            Tried::Ended(SendResult::Refused { code, title })
+        }
+        SendReading::RetryLater { after_ms } => Tried::NotSent {
+            reason: format!("the provider answered {}", response.status.as_u16()),
+            after_ms: after_ms.or_else(|| super::deliver::retry_after(&response.headers, now)),
+        },
+        SendReading::Uncertain { mut title } => {
+            super::event::shorten(&mut title, TITLE);
+            Tried::Ended(SendResult::Uncertain { title })
+        }
+    }
+}
+
+/// The client's request of a connector's.
+pub(super) fn to_request(call: &HttpCall) -> Result<client::Request> {
+    let method = call.method.parse().map_err(|_| Error::internal("a connector rendered no HTTP method"))?;
+    let mut request = client::Request::new(method, call.url.expose()).body(call.body.clone());
+    for (name, value) in &call.headers {
+        let name =
+            http::HeaderName::try_from(name.as_str()).map_err(|_| Error::internal("a header name is malformed"))?;
+        let mut value =
+            http::HeaderValue::from_str(value.expose()).map_err(|_| Error::internal("a header value is malformed"))?;
+        value.set_sensitive(true);
+        request = request.header(name, value);
+    }
+    Ok(request)
+}
+
+async fn put_off(context: &Arc<Context>, send: &DueSend, reason: String, after_ms: Option<u64>) {
+    let now = context.clock.now();
+    if now.since(send.created_at) > TRY_WITHIN {
+        let title = format!("not sent within an hour: {reason}");
+        return record(context, send, SendResult::Refused { code: None, title }).await;
+    }
+    let backoff = 1000u64.saturating_mul(1 << send.attempts.min(8));
+    let wait = after_ms.unwrap_or(backoff).clamp(500, 300_000);
+    context.metrics.sent.get_or_create(&By::new(&send.planned.message.channel, "put_off")).inc();
+    let next_at = now.plus_millis(i64::try_from(wait).unwrap_or(i64::MAX));
+    if let Err(error) = context.store.outbox.withdraw(send.id, next_at, reason).await {
+        tracing::error!(target: "segue::deliver", send = %send.id, error = %error.full(), "a send was not put off; it will show as uncertain");
+    }
+}
+
+/// Journals the outcome. Until that is on disk the send counts as unresolved, so it is never tried again by mistake.
+async fn record(context: &Arc<Context>, send: &DueSend, result: SendResult) {
+    let label = match &result {
+        SendResult::Accepted { .. } => "accepted",
+        SendResult::Refused { .. } => "refused",
+        SendResult::Uncertain { .. } => "uncertain",
+    };
+    context.metrics.sent.get_or_create(&By::new(&send.planned.message.channel, label)).inc();
+    let outcome = SendOutcome { send: send.id, result };
+    let Ok(head) = head(&outcome) else { return };
+    loop {
+        let at = context.clock.now();
+        let entry = NewEntry {
+            id: EntryId::random(at),
+            kind: EntryKind::SendOutcome,
+            channel: send.planned.message.channel.clone(),
+            at,
+            interactive: false,
+            key: Some(key16(&[b"sent", send.id.as_bytes()])),
+            body: EntryBody { head: head.clone(), raw: bytes::Bytes::new() },
+        };
+        match context.store.journal.append(entry).await {
+            Ok(_) => return,
+            Err(error) => {
+                tracing::error!(target: "segue::journal", send = %send.id, error = %error.full(), "an outcome was not journaled; will be tried again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
