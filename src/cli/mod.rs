@@ -57,6 +57,8 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the gateway
+    Serve(serve::ServeArgs),
     /// Check the configuration and say everything that is wrong with it
     Check(check::CheckArgs),
     /// Write a small commented project to begin with
@@ -117,6 +119,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Outcome {
     match cli.command {
+        Command::Serve(args) => serve::run(&cli.global, &args),
         Command::Check(args) => check::run(&cli.global, &args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => schema::run(&args),

@@ -52,7 +52,7 @@ pub(super) fn duration_millis(text: &str) -> Option<i64> {
 
 /// A telephone number in E.164 with its plus sign. A number without country code is read as one of `country`
 /// (ISO 3166-1 alpha-2). Short codes, names and whatever else is no number give nothing.
-pub(super) fn e164(text: &str, country: Option<&str>) -> Option<String> {
+pub fn e164(text: &str, country: Option<&str>) -> Option<String> {
     let text = text.trim();
     let text = text.strip_prefix("tel:").unwrap_or(text);
     // Providers nearly always give E.164 already, and the full parser costs more than the rest of an interaction.

@@ -41,11 +41,12 @@ use serde_json::{Map, Value as Json};
 
 pub use answer::AnswerSpec;
 pub use capabilities::{Capabilities, MediaLimit, TextUnit};
+pub use convert::e164;
 pub use diagnostic::Diagnostic;
 pub use folder::Folder;
 pub use http_call::HttpCall;
 pub use media::MediaCall;
-pub use options::{Account, OptionSpec, Options, Pattern};
+pub use options::{Account, OptionFault, OptionSpec, Options, Pattern};
 pub use registry::Registry;
 pub use request::{Answer, Request};
 pub use send::SendReading;
@@ -228,6 +229,11 @@ impl Connector {
         drop(env);
         let default_country = default_country.map(str::to_owned);
         Ok(Account { channel: channel.to_owned(), options, default_country, address })
+    }
+
+    /// What is wrong with the options of an account, mistake by mistake: for whoever can point to the line of each.
+    pub fn option_faults(&self, options: &Map<String, Json>) -> Vec<OptionFault> {
+        options::read(&self.options, options).err().unwrap_or_default()
     }
 
     /// The answer to a provider's challenge, if the request is one. A challenge that fails its check is answered 403;

@@ -144,12 +144,27 @@ pub struct Account {
     pub address: Option<String>,
 }
 
+/// A mistake in the options of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionFault {
+    /// The option's name, as the operator wrote it or as the manifest declares it.
+    pub option: String,
+    /// What is wrong, with the nearest valid name. Never holds a value.
+    pub reason: String,
+}
+
 /// Checks what an operator wrote; every mistake is named, with the nearest valid name.
 pub(super) fn check(specs: &[OptionSpec], given: &Map<String, Json>) -> Result<Options, Vec<String>> {
+    read(specs, given).map_err(|faults| faults.into_iter().map(|fault| fault.reason).collect())
+}
+
+/// As [`check`], with the option that each mistake is about.
+pub(super) fn read(specs: &[OptionSpec], given: &Map<String, Json>) -> Result<Options, Vec<OptionFault>> {
     let mut wrong = Vec::new();
     for name in given.keys().filter(|name| !specs.iter().any(|spec| spec.name == **name)) {
         let hint = nearest(name, specs.iter().map(|spec| spec.name.as_str()));
-        wrong.push(format!("unknown option `{name}`{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default()));
+        let reason = format!("unknown option `{name}`{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default());
+        wrong.push(OptionFault { option: name.clone(), reason });
     }
     let mut options = Options { secrets: Vec::new(), public: Value::Null, all: Value::Null };
     let (mut public, mut all) = (Vec::new(), Vec::new());
@@ -157,7 +172,7 @@ pub(super) fn check(specs: &[OptionSpec], given: &Map<String, Json>) -> Result<O
         let values = match values_of(spec, given.get(&spec.name)) {
             Ok(values) => values,
             Err(reason) => {
-                wrong.push(reason);
+                wrong.push(OptionFault { option: spec.name.clone(), reason });
                 continue;
             }
         };

@@ -9,6 +9,8 @@
 mod changeset;
 mod rows;
 pub mod sqlite;
+#[cfg(test)]
+mod suite;
 mod tail;
 
 pub use changeset::{

@@ -11,8 +11,6 @@ mod outbox;
 mod read;
 mod retention;
 mod state;
-#[cfg(test)]
-mod tests;
 mod writer;
 
 use std::path::Path;

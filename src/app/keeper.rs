@@ -1,0 +1,123 @@
+//! What is kept running beside the stages: one delivery for each help desk, and pruning.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::hmac;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, HelpDesk, Retention};
+use crate::flow::Context;
+use crate::flow::deliver::{self, Destination};
+use crate::net::Client;
+use crate::net::rate::RateLimits;
+use crate::store::{Cutoffs, Subscription};
+
+/// Runs the deliveries that a configuration names.
+pub(super) struct Keeper {
+    context: Arc<Context>,
+    client: Client,
+    running: HashMap<String, Running>,
+}
+
+struct Running {
+    helpdesk: HelpDesk,
+    retry: crate::config::Retry,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// A help desk as the deliver stage takes it.
+pub(crate) fn destination(helpdesk: &HelpDesk, retry: &crate::config::Retry) -> Destination {
+    Destination {
+        name: helpdesk.name.clone(),
+        url: helpdesk.url.as_str().to_owned(),
+        keys: helpdesk.secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.key())).collect(),
+        timeout: helpdesk.timeout,
+        concurrency: usize::try_from(helpdesk.concurrency).unwrap_or(1).max(1),
+        schedule: retry.schedule.iter().map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)).collect(),
+        jitter: retry.jitter,
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(context: Arc<Context>, client: Client) -> Self {
+        Keeper { context, client, running: HashMap::new() }
+    }
+
+    /// Makes what runs agree with the configuration. Deliveries that did not change go on untouched.
+    pub(super) fn follow(&mut self, config: &Config) {
+        let subscriptions = config.helpdesks.iter().map(|helpdesk| Subscription {
+            helpdesk: helpdesk.name.clone(),
+            types: helpdesk.events.iter().map(|kind| *kind as u8).collect(),
+            channels: helpdesk.channels.clone(),
+        });
+        self.context.store.outbox.subscribe(subscriptions.collect());
+        self.running.retain(|name, running| {
+            let same = config.helpdesk(name) == Some(&running.helpdesk) && running.retry == config.retry;
+            if !same {
+                running.stop.send_replace(true);
+            }
+            same
+        });
+        for helpdesk in &config.helpdesks {
+            if self.running.contains_key(&helpdesk.name) {
+                continue;
+            }
+            let (stop, stopping) = watch::channel(false);
+            self.context.store.outbox.due_tail(&helpdesk.name).fall_behind();
+            let destination = destination(helpdesk, &config.retry);
+            let task = tokio::spawn(deliver::run(self.context.clone(), self.client.clone(), destination, stopping));
+            let running = Running { helpdesk: helpdesk.clone(), retry: config.retry.clone(), stop, task };
+            self.running.insert(helpdesk.name.clone(), running);
+        }
+    }
+
+    /// Ends all deliveries, after the attempts that are under way.
+    pub(super) async fn stop(self) {
+        for running in self.running.values() {
+            running.stop.send_replace(true);
+        }
+        for running in self.running.into_values() {
+            let _ = running.task.await;
+        }
+    }
+}
+
+/// Takes out what is older than its class allows, a batch at a time, so that pruning never holds up the writer.
+pub(super) async fn prune(
+    context: Arc<Context>,
+    retention: Retention,
+    rates: Arc<RateLimits>,
+    mut stop: watch::Receiver<bool>,
+) {
+    const BATCH: usize = 200;
+    let millis = |kept: Duration| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX).saturating_neg();
+    loop {
+        rates.prune();
+        let now = context.clock.now();
+        let cutoffs = Cutoffs {
+            raw: now.plus_millis(millis(retention.raw)),
+            dedupe: now.plus_millis(millis(retention.dedupe)),
+            events: now.plus_millis(millis(retention.events)),
+        };
+        let pause = match context.store.retention.prune(cutoffs, BATCH).await {
+            Ok(0) => Duration::from_secs(60),
+            Ok(_) => Duration::from_millis(100),
+            Err(error) => {
+                tracing::error!(target: "segue::journal", error = %error.full(), "pruning failed");
+                Duration::from_secs(60)
+            }
+        };
+        tokio::select! {
+            changed = stop.changed() => {
+                if changed.is_err() || *stop.borrow() {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

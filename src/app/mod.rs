@@ -1,0 +1,192 @@
+//! Floor 7: the only wiring. Configuration becomes store, scripts, connectors, flow and API; start and stop have an order.
+//!
+//! Start: store, setup, workers, deliveries, then the doors. Stop: the doors first, with what is in flight drained, then
+//! deliveries, workers and at last the store, so that nothing is taken that could not be kept.
+
+mod front;
+mod keeper;
+mod reload;
+pub mod setup;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::base::telemetry::Metrics;
+use crate::base::{Clock, Error, Result};
+use crate::config::{Config, Listen};
+use crate::flow::{Context, intake::Intake, media, send, wait::Waiting, work::Workers};
+use crate::net::rate::{Rate, RateLimits};
+use crate::net::server::{Server, Settings};
+use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
+use crate::store::sqlite;
+
+pub use reload::Report;
+
+/// How long requests in flight are waited for when the gateway stops.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a start may be told beside its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// Listen here instead.
+    pub listen: Vec<SocketAddr>,
+    /// Where the present comes from.
+    pub clock: Clock,
+    /// Report entries before they are on disk. Exists only so that the crash test can show that it would notice.
+    pub acknowledge_before_commit: bool,
+}
+
+/// A running gateway.
+pub struct App {
+    servers: Vec<Server>,
+    certificates: Vec<Arc<ServerTls>>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    workers: Workers,
+    store: sqlite::Opened,
+    /// What all stages share.
+    pub context: Arc<Context>,
+    /// What the last reload said.
+    pub report: Arc<ArcSwap<Report>>,
+}
+
+impl App {
+    /// Starts everything. When this returns the doors are open.
+    ///
+    /// # Errors
+    ///
+    /// `Config` for what the operator must mend, `Io` if a port or the disk refused.
+    pub async fn start(config: Config, loaded: setup::Loaded, start: Start) -> Result<App> {
+        let options = sqlite::Options {
+            acknowledge_before_commit: start.acknowledge_before_commit,
+            ..sqlite::Options::default()
+        };
+        let store = sqlite::open(&config.data, options)?;
+        let client = client_of(&config)?;
+        let context = Arc::new(Context {
+            store: store.store.clone(),
+            setup: ArcSwap::from_pointee(loaded.setup),
+            clock: start.clock,
+            metrics: Metrics::new(),
+            waiting: Waiting::default(),
+            files: config.data.join("files"),
+        });
+        let (stop, stopping) = watch::channel(false);
+        let report = Arc::new(ArcSwap::from_pointee(Report::default()));
+        let mut keeper = keeper::Keeper::new(context.clone(), client.clone());
+        keeper.follow(&config);
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let workers = Workers::start(context.clone(), cores.clamp(1, 4))?;
+        let most = config.limits.media;
+        let rates = rates_of(&config);
+        let mut tasks = vec![
+            tokio::spawn(send::run(context.clone(), client.clone(), stopping.clone())),
+            tokio::spawn(media::run(context.clone(), client, most, stopping.clone())),
+            tokio::spawn(keeper::prune(context.clone(), config.retention, rates.clone(), stopping.clone())),
+        ];
+        let intake = Arc::new(Intake {
+            context: context.clone(),
+            rates,
+            body_bytes: usize::try_from(config.limits.body).unwrap_or(usize::MAX),
+        });
+        let front = Arc::new(front::Front::new(intake, context.clone(), report.clone(), &config, stopping.clone()));
+        let (mut servers, mut certificates) = (Vec::new(), Vec::new());
+        for listen in doors(&config, &start.listen) {
+            let tls = match &listen.tls {
+                Some(files) => Some(Arc::new(ServerTls::load(&files.cert, &files.key)?)),
+                None => None,
+            };
+            certificates.extend(tls.clone());
+            servers.push(Server::start(settings(&config, &listen, tls)?, front.clone()).await?);
+        }
+        let reloader = reload::Reloader {
+            config,
+            registry: loaded.registry,
+            context: context.clone(),
+            keeper,
+            certificates: certificates.clone(),
+            report: report.clone(),
+        };
+        tasks.push(tokio::spawn(reloader.run(stopping)));
+        Ok(App { servers, certificates, stop, tasks, workers, store, context, report })
+    }
+
+    /// Where the gateway listens, each with its scheme.
+    pub fn addresses(&self) -> Vec<String> {
+        let secure = |at: usize| self.certificates.len() == self.servers.len() || at < self.certificates.len();
+        let scheme = |at: usize| if !self.certificates.is_empty() && secure(at) { "https" } else { "http" };
+        self.servers.iter().enumerate().map(|(at, s)| format!("{}://{}", scheme(at), s.address())).collect()
+    }
+
+    /// Ready once the disk refused in a way that only a restart mends.
+    pub async fn broken(&self) {
+        let mut broken = self.store.broken.clone();
+        if broken.wait_for(|broken| *broken).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Stops everything in order.
+    pub async fn stop(self) {
+        let drains = self.servers.into_iter().map(|server| server.drain(PATIENCE));
+        futures_util::future::join_all(drains).await;
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            let _ = tokio::time::timeout(PATIENCE, task).await;
+        }
+        self.workers.stop().await;
+        drop(self.context);
+        // The last handle of the writer waits for what is queued to be written.
+        let _ = tokio::task::spawn_blocking(move || drop(self.store)).await;
+    }
+}
+
+fn doors(config: &Config, instead: &[SocketAddr]) -> Vec<Listen> {
+    if instead.is_empty() {
+        return config.listen.clone();
+    }
+    let plain =
+        |address: &SocketAddr| Listen { address: *address, tls: None, public_url: None, trusted_proxies: Vec::new() };
+    instead.iter().map(plain).collect()
+}
+
+fn settings(config: &Config, listen: &Listen, tls: Option<Arc<ServerTls>>) -> Result<Settings> {
+    let public = listen.public_url.as_ref().or(config.public_url.as_ref());
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let limits = Limits {
+        header_bytes: size(config.limits.headers),
+        body_bytes: size(config.limits.body),
+        connections: size(config.limits.connections.into()),
+        requests: size(config.limits.in_flight.into()),
+        header_timeout: config.limits.header_timeout,
+        body_timeout: config.limits.body_timeout,
+        idle_timeout: config.limits.idle_timeout,
+        ..Limits::default()
+    };
+    Ok(Settings {
+        public_url: public.map(|url| PublicUrl::parse(url)).transpose()?,
+        proxies: TrustedProxies::new(listen.trusted_proxies.clone(), ProxyHeaders::XForwarded),
+        tls,
+        limits,
+        ..Settings::new(listen.address)
+    })
+}
+
+fn client_of(config: &Config) -> Result<Client> {
+    Client::new(client::Settings {
+        allow: config.outbound.allow.clone(),
+        extra_roots: config.outbound.roots.clone(),
+        ..client::Settings::default()
+    })
+    .map_err(|error: Error| error.context("outbound"))
+}
+
+fn rates_of(config: &Config) -> Arc<RateLimits> {
+    let rate = |per_second: u32| (per_second > 0).then(|| Rate::new(per_second, per_second));
+    Arc::new(RateLimits::new(rate(config.limits.per_peer_per_second), rate(config.limits.per_channel_per_second)))
+}

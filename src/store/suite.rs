@@ -1,0 +1,382 @@
+//! The suite that every backend must pass, ending in "nothing left behind".
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::base::Pii;
+use crate::base::id::{ConversationId, CustomerId, EventId, SendId};
+use crate::model::entry::PlannedSend;
+use crate::model::{ConversationState, EntryBody, EntryKind, EventType, Identifier, ItemKey, Outbound};
+
+/// A store that is open for a test, with whatever keeps it open.
+struct Open {
+    store: Store,
+    _guard: Box<dyn std::any::Any>,
+}
+
+fn sqlite(directory: &Path) -> Open {
+    let opened = sqlite::open(directory, sqlite::Options::default()).unwrap();
+    Open { store: opened.store, _guard: Box::new(opened.guard) }
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(1_700_000_000_000 + millis)
+}
+
+fn webhook(key: Option<u8>, raw: &'static [u8]) -> NewEntry {
+    NewEntry {
+        id: EntryId::random(at(0)),
+        kind: EntryKind::Webhook,
+        channel: "wa".to_owned(),
+        at: at(0),
+        interactive: false,
+        key: key.map(|k| [k; 16]),
+        body: EntryBody { head: bytes::Bytes::from_static(b"{}"), raw: bytes::Bytes::from_static(raw) },
+    }
+}
+
+/// A changeset that opens a story of a new customer with one interaction and one event.
+fn first_contact(store: &Store, position: i64, seed: u8) -> Changeset {
+    let numbers = store.state.numbers();
+    let (customer, conversation, interaction) = (numbers.customer(), numbers.conversation(), numbers.interaction());
+    let mut set = Changeset { position, bundle: "b1".to_owned(), ..Changeset::default() };
+    let key = IdentifierKey::of(&Identifier::new("tel", format!("+49{seed}")));
+    set.asserts.push(Assert::IdentifierFree(key));
+    set.identifiers.push((key, customer));
+    set.customers.push(CustomerWrite {
+        row: CustomerRow {
+            no: customer,
+            id: CustomerId::from_bytes([seed; 16]),
+            version: 1,
+            created_at: at(0),
+            latest: interaction,
+            profile: CustomerProfile::default(),
+        },
+        new: true,
+        profile_changed: true,
+    });
+    set.conversations.push(ConversationWrite {
+        row: ConversationRow {
+            no: conversation,
+            id: ConversationId::from_bytes([seed; 16]),
+            version: 1,
+            customer,
+            state: ConversationState::Open,
+            public: false,
+            seq: 1,
+            event_seq: 1,
+            opened_at: at(0),
+            updated_at: at(0),
+            latest: interaction,
+            queue: Some("general".to_owned()),
+            owner: None,
+            links: Vec::new(),
+        },
+        new: true,
+    });
+    set.threads.push((ThreadKey([seed; 16]), conversation));
+    add_interaction(&mut set, interaction, conversation, customer, seed, 1, (0, 0));
+    set
+}
+
+fn add_interaction(
+    set: &mut Changeset,
+    no: i64,
+    conversation: i64,
+    customer: i64,
+    seed: u8,
+    seq: i64,
+    before: (i64, i64),
+) {
+    let item = ItemKey([seed; 16]);
+    set.asserts.push(Assert::ItemFree(item));
+    set.interactions.push(InteractionWrite {
+        no,
+        id: InteractionId::from_bytes([seed; 16]),
+        item: Some(item),
+        conversation,
+        seq,
+        before_in_conversation: before.0,
+        customer,
+        before_of_customer: before.1,
+        outbound: false,
+        brief: format!("\"brief {seed}\""),
+        body: format!("{{\"n\":{seed},\"nul\":\"\\u0000\"}}"),
+        decision: None,
+    });
+    set.events.push(EventWrite {
+        id: EventId::from_bytes([seed; 16]),
+        kind: EventType::InteractionReceived,
+        conversation,
+        channel: "wa".to_owned(),
+        at: at(0),
+        body: bytes::Bytes::from(vec![seed, 0, 255]),
+    });
+}
+
+/// A second interaction in the story of `first_contact(.., seed 1)`.
+async fn second(store: &Store, position: i64, seed: u8, customer_version: i64) -> Changeset {
+    let story = store.state.conversation_by_thread(ThreadKey([1; 16])).await.unwrap().unwrap();
+    let customer = store.state.customer(story.customer).await.unwrap().unwrap();
+    let mut set = Changeset { position, bundle: "b1".to_owned(), ..Changeset::default() };
+    set.asserts.push(Assert::Customer(customer.no, customer_version));
+    set.asserts.push(Assert::Conversation(story.no, story.version));
+    let no = store.state.numbers().interaction();
+    let before = (story.latest, customer.latest);
+    let (conversation_no, customer_no, seq) = (story.no, customer.no, story.seq + 1);
+    let row = CustomerRow { version: customer.version + 1, latest: no, ..customer };
+    set.customers.push(CustomerWrite { row, new: false, profile_changed: false });
+    let row = ConversationRow { version: story.version + 1, seq, event_seq: story.event_seq + 1, latest: no, ..story };
+    set.conversations.push(ConversationWrite { row, new: false });
+    add_interaction(&mut set, no, conversation_no, customer_no, seed, seq, before);
+    set
+}
+
+async fn commit(store: &Store, set: Changeset) -> Committed {
+    store.commits.commit(vec![set]).await.unwrap()[0]
+}
+
+fn everything(helpdesk: &str) -> Subscription {
+    Subscription {
+        helpdesk: helpdesk.to_owned(),
+        types: vec![EventType::InteractionReceived as u8],
+        channels: Vec::new(),
+    }
+}
+
+async fn a_repeat_is_appended_once(store: &Store) -> i64 {
+    let first = store.journal.append(webhook(Some(1), b"one")).await.unwrap();
+    let again = store.journal.append(webhook(Some(1), b"two")).await.unwrap();
+    assert!(!first.repeat && again.repeat);
+    assert_eq!((first.position, first.id), (again.position, again.id));
+    let (entry, applied) = store.journal.entry(first.id).await.unwrap().unwrap();
+    assert_eq!(&entry.body.raw[..], b"one");
+    assert!(applied.is_none());
+    assert_eq!(store.journal.pending(0, None, 9).await.unwrap().len(), 1);
+    assert_eq!(store.journal.pending(0, Some("other".to_owned()), 9).await.unwrap().len(), 0);
+    first.position
+}
+
+async fn an_entry_is_applied_once(store: &Store, position: i64) {
+    assert!(matches!(commit(store, first_contact(store, position, 1)).await, Committed::Done(_)));
+    assert_eq!(commit(store, first_contact(store, position, 1)).await, Committed::AlreadyApplied);
+    assert_eq!(store.journal.pending_count().await.unwrap(), 0);
+    let (_, applied) = store.journal.entry_by_key([1; 16]).await.unwrap().unwrap();
+    assert_eq!(applied.unwrap().bundle, "b1");
+}
+
+async fn a_conflict_changes_nothing_and_spares_its_batch(store: &Store) {
+    let stale = store.journal.append(webhook(None, b"")).await.unwrap().position;
+    let good = store.journal.append(webhook(None, b"")).await.unwrap().position;
+    let before = store.catalog.counts().await.unwrap();
+    let batch = vec![second(store, stale, 2, 99).await, second(store, good, 3, 1).await];
+    let outcome = store.commits.commit(batch).await.unwrap();
+    assert_eq!(outcome[0], Committed::Conflict);
+    assert!(matches!(outcome[1], Committed::Done(_)));
+    let after = store.catalog.counts().await.unwrap();
+    assert_eq!(after["interaction"], before["interaction"] + 1);
+    assert_eq!(after["pending"], 1);
+    // A key that nobody asserted takes its changeset back as well.
+    let mut same_identifier = first_contact(store, stale, 4);
+    same_identifier.identifiers = vec![(IdentifierKey::of(&Identifier::new("tel", "+491")), 7)];
+    same_identifier.asserts.clear();
+    assert_eq!(commit(store, same_identifier).await, Committed::Conflict);
+    assert_eq!(store.catalog.counts().await.unwrap()["customer"], after["customer"]);
+    assert!(matches!(commit(store, second(store, stale, 5, 2).await).await, Committed::Done(_)));
+}
+
+async fn chains_lead_back(store: &Store) {
+    let story = store.state.conversation_by_thread(ThreadKey([1; 16])).await.unwrap().unwrap();
+    let seqs = |rows: Vec<InteractionRow>| rows.iter().map(|row| row.seq).collect::<Vec<_>>();
+    assert_eq!(seqs(store.state.timeline(story.no, i64::MAX, 9).await.unwrap()), [3, 2, 1]);
+    assert_eq!(seqs(store.state.timeline(story.no, 3, 1).await.unwrap()), [2]);
+    let customer = store.state.customer(story.customer).await.unwrap().unwrap();
+    assert_eq!(store.state.recent(customer.latest, 2).await.unwrap(), ["\"brief 5\"", "\"brief 3\""]);
+    let found = store.state.interaction_by_item(ItemKey([3; 16])).await.unwrap().unwrap();
+    assert_eq!(found.body, "{\"n\":3,\"nul\":\"\\u0000\"}");
+    let open = store.state.open_conversations(customer.no, 5).await.unwrap();
+    assert_eq!(open.len(), 1);
+}
+
+async fn events_are_due_in_order_until_they_are_delivered(store: &Store) {
+    let due = store.outbox.due_events("desk".to_owned(), 0, 9).await.unwrap();
+    assert_eq!(due.iter().map(|e| e.previous).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(&due[0].body[..], [1, 0, 255]);
+    assert!(due.windows(2).all(|pair| pair[0].no < pair[1].no));
+    store.outbox.attempt_failed("desk".to_owned(), due[0].no, at(5), "answered 500".to_owned()).await.unwrap();
+    store.outbox.dead_letter("desk".to_owned(), due[1].no, "answered 500".to_owned()).await.unwrap();
+    let conversation = due[0].conversation;
+    let left = store.outbox.due_of_conversation("desk".to_owned(), conversation, 9).await.unwrap();
+    assert_eq!(left.iter().map(|e| (e.no, e.attempts)).collect::<Vec<_>>(), [(due[0].no, 1), (due[2].no, 0)]);
+    assert_eq!(store.catalog.dead_letters(None, i64::MAX, 9).await.unwrap().len(), 1);
+    assert_eq!(store.outbox.revive(Some("other".to_owned()), None).await.unwrap(), 0);
+    assert_eq!(store.outbox.revive(None, Some(due[1].id)).await.unwrap(), 1);
+    let feed = store.catalog.feed(0, 9).await.unwrap();
+    assert_eq!(feed.len(), 3);
+    assert_eq!(*store.catalog.feed_end().borrow(), feed[2].no);
+    assert_eq!(store.catalog.feed_position(due[2].id).await.unwrap(), Some(due[2].no));
+    store.outbox.delivered("desk", due.iter().map(|e| e.no).collect());
+    // Marks go with the next group.
+    store.outbox.revive(None, None).await.unwrap();
+    assert_eq!(store.outbox.due_count().await.unwrap(), 0);
+}
+
+async fn a_send_is_intended_once(store: &Store) {
+    let id = SendId::from_bytes([9; 16]);
+    let position = store.journal.append(webhook(None, b"")).await.unwrap().position;
+    let mut set = Changeset { position, bundle: "b1".to_owned(), ..Changeset::default() };
+    let message = Outbound {
+        id,
+        channel: "wa".to_owned(),
+        account: "1".to_owned(),
+        to: Identifier::new("tel", "+49"),
+        thread_id: None,
+        reply_to: None,
+        public: false,
+        text: Some(Pii::new("hello".to_owned())),
+        parts: Vec::new(),
+    };
+    let interaction = InteractionId::from_bytes([3; 16]);
+    set.sends.push(SendWrite { planned: PlannedSend { message, interaction }, conversation: 1, at: at(0) });
+    assert!(matches!(commit(store, set).await, Committed::Done(_)));
+    assert_eq!(store.outbox.due_sends(at(-1), 9).await.unwrap().len(), 0);
+    assert_eq!(store.outbox.due_sends(at(0), 9).await.unwrap().len(), 1);
+    assert!(store.outbox.intend(id).await.unwrap());
+    assert!(!store.outbox.intend(id).await.unwrap());
+    assert_eq!(store.outbox.unresolved_sends().await.unwrap().len(), 1);
+    store.outbox.withdraw(id, at(50), "refused".to_owned()).await.unwrap();
+    assert_eq!(store.outbox.due_sends(at(49), 9).await.unwrap().len(), 0);
+    assert!(store.outbox.intend(id).await.unwrap());
+    let position = store.journal.append(webhook(None, b"")).await.unwrap().position;
+    let done = Changeset { position, sends_done: vec![id], bundle: "b2".to_owned(), ..Changeset::default() };
+    assert!(matches!(commit(store, done).await, Committed::Done(_)));
+    assert_eq!(store.outbox.unresolved_sends().await.unwrap().len(), 0);
+    assert_eq!(store.state.send(id).await.unwrap().unwrap().state, "done");
+}
+
+async fn files_are_fetched_and_items_set_aside(store: &Store) {
+    let position = store.journal.append(webhook(None, b"odd")).await.unwrap().position;
+    let mut set = Changeset { position, bundle: "b1".to_owned(), ..Changeset::default() };
+    set.quarantined.push("not JSON".to_owned());
+    set.sides.push(([1; 16], at(7)));
+    set.media.push(MediaWrite {
+        interaction: 1,
+        interaction_id: InteractionId::from_bytes([1; 16]),
+        part: 2,
+        channel: "wa".to_owned(),
+        at: at(0),
+    });
+    set.messages.push(MessageStateWrite { key: MessageKey([1; 16]), state: MessageState::default() });
+    assert!(matches!(commit(store, set).await, Committed::Done(_)));
+    assert_eq!(store.catalog.quarantine(i64::MAX, 9).await.unwrap()[0].reason, "not JSON");
+    assert_eq!(store.state.side([1; 16]).await.unwrap().unwrap().at, at(7));
+    assert!(store.state.message_state(MessageKey([1; 16])).await.unwrap().is_some());
+    let due = store.outbox.due_media(at(0), 9).await.unwrap();
+    assert_eq!((due.len(), due[0].part), (1, 2));
+    store.outbox.media_failed(due[0].clone(), at(90)).await.unwrap();
+    assert_eq!(store.outbox.due_media(at(89), 9).await.unwrap().len(), 0);
+    let next = store.journal.append(webhook(None, b"")).await.unwrap().position;
+    let done = Changeset {
+        position: next,
+        media_done: vec![(1, 2)],
+        released: vec![position],
+        bundle: "b1".to_owned(),
+        ..Changeset::default()
+    };
+    assert!(matches!(commit(store, done).await, Committed::Done(_)));
+}
+
+async fn tokens_come_and_go(store: &Store) {
+    let token = TokenRow {
+        id: "t1".to_owned(),
+        name: "desk".to_owned(),
+        scopes: vec!["read".to_owned(), "write".to_owned()],
+        hash: [7; 32],
+        created_at: at(0),
+        revoked_at: None,
+    };
+    store.catalog.add_token(token.clone()).await.unwrap();
+    assert!(store.catalog.tokens().await.unwrap() == [token]);
+    assert!(store.catalog.revoke_token("t1".to_owned()).await.unwrap());
+    assert!(!store.catalog.revoke_token("t1".to_owned()).await.unwrap());
+}
+
+async fn what_is_old_goes_in_batches(store: &Store) {
+    let cutoffs = Cutoffs { raw: at(1), dedupe: at(1), events: at(1) };
+    while store.retention.prune(cutoffs, 2).await.unwrap() > 0 {}
+    let (entry, _) =
+        store.journal.entry(store.journal.append(webhook(Some(8), b"new")).await.unwrap().id).await.unwrap().unwrap();
+    assert_eq!(&entry.body.raw[..], b"new");
+    assert!(store.journal.entry_by_key([1; 16]).await.unwrap().is_none());
+    assert_eq!(store.catalog.feed(0, 9).await.unwrap().len(), 1);
+    let left = Changeset { position: entry.position, bundle: "b1".to_owned(), ..Changeset::default() };
+    assert!(matches!(commit(store, left).await, Committed::Done(_)));
+}
+
+async fn nothing_is_left_behind(store: &Store) {
+    let counts = store.catalog.counts().await.unwrap();
+    for table in ["pending", "due", "dead", "media", "quarantine"] {
+        assert_eq!(counts[table], 0, "{table}");
+    }
+    assert_eq!(counts["entry"], counts["applied"]);
+}
+
+async fn suite(open: fn(&Path) -> Open) {
+    let directory = tempfile::tempdir().unwrap();
+    let opened = open(directory.path());
+    opened.store.outbox.subscribe(vec![everything("desk")]);
+    let position = a_repeat_is_appended_once(&opened.store).await;
+    drop(opened);
+    // What was reported is there after a restart.
+    let Open { store, _guard } = open(directory.path());
+    store.outbox.subscribe(vec![everything("desk")]);
+    assert_eq!(store.journal.pending(0, None, 9).await.unwrap()[0].position, position);
+    an_entry_is_applied_once(&store, position).await;
+    a_conflict_changes_nothing_and_spares_its_batch(&store).await;
+    chains_lead_back(&store).await;
+    events_are_due_in_order_until_they_are_delivered(&store).await;
+    a_send_is_intended_once(&store).await;
+    files_are_fetched_and_items_set_aside(&store).await;
+    tokens_come_and_go(&store).await;
+    what_is_old_goes_in_batches(&store).await;
+    nothing_is_left_behind(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_passes_the_suite() {
+    suite(sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let _held = sqlite(directory.path());
+    let second = sqlite::open(directory.path(), sqlite::Options::default());
+    assert_eq!(second.err().unwrap().kind(), crate::base::Kind::Config);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_appends_at_once_are_all_there_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let Open { store, _guard } = sqlite(directory.path());
+    let tail = store.journal.tail();
+    tail.catch_up();
+    let journal: Arc<dyn Journal> = store.journal.clone();
+    let tasks: Vec<_> = (0..500)
+        .map(|_| {
+            let journal = journal.clone();
+            tokio::spawn(async move { journal.append(webhook(None, b"x")).await.unwrap().position })
+        })
+        .collect();
+    let mut positions = Vec::new();
+    for task in tasks {
+        positions.push(task.await.unwrap());
+    }
+    positions.sort_unstable();
+    positions.dedup();
+    assert_eq!(positions.len(), 500);
+    let (seen, behind) = tail.take(1000);
+    assert!(!behind);
+    assert_eq!(seen.iter().map(|e| e.position).collect::<Vec<_>>(), positions);
+}
