@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::compile::Compiler;
 use super::eval::{Env, Tables, Val};
-use super::expr::{Expr, Piece};
+use super::expr::{Expr, Function, Piece};
 use super::options::Account;
 use super::request::{Answer, Opened, REQUEST_SCOPES};
 use super::tree::Table;
@@ -188,23 +188,32 @@ impl AnswerSpec {
         Ok(Answer { status: 200, content_type: self.content_type.clone(), body })
     }
 
-    /// Renders a template, every placeholder escaped and no literal.
+    /// Renders a template: what the manifest wrote stays as it is, what came from elsewhere is escaped. That holds for
+    /// texts within placeholders too, so `{when(var.text, '<Say>{var.text}</Say>')?}` is an element that may be absent.
     fn escaped<'v>(&self, body: &'v Expr, env: &Env<'v>) -> Option<String> {
-        let pieces = match body {
-            Expr::Template(pieces) => pieces.as_slice(),
-            Expr::Text(text) => return Some(text.clone()),
-            _ => return None,
-        };
-        let mut text = String::new();
-        for Piece { expr, optional } in pieces {
-            match (expr, expr.text(env)) {
-                (Expr::Text(literal), _) => text.push_str(literal),
-                (_, Some(value)) => text.push_str(&if self.xml { escape_xml(&value) } else { escape_json(&value) }),
-                (_, None) if *optional => {}
-                (_, None) => return None,
+        match body {
+            Expr::Text(text) => Some(text.clone()),
+            Expr::Template(pieces) => {
+                let mut text = String::new();
+                for Piece { expr, optional } in pieces {
+                    match self.escaped(expr, env) {
+                        Some(value) => text.push_str(&value),
+                        None if *optional => {}
+                        None => return None,
+                    }
+                }
+                Some(text)
+            }
+            Expr::First(all) => all.iter().find_map(|expr| self.escaped(expr, env).filter(|text| !text.is_empty())),
+            Expr::Call(Function::When, parts) => match parts.as_slice() {
+                [condition, then] if condition.holds(env) => self.escaped(then, env),
+                _ => None,
+            },
+            other => {
+                let value = other.text(env)?;
+                Some(if self.xml { escape_xml(&value) } else { escape_json(&value) })
             }
         }
-        Some(text)
     }
 }
 

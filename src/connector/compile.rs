@@ -95,7 +95,7 @@ impl Compiler<'_, '_> {
     pub(super) fn expr_of_node(&mut self, node: &Node, at: usize) -> Option<Expr> {
         match &node.value {
             Raw::Text(source) => self.expr_of(source, node.at),
-            Raw::Truth(true) => Some(Expr::Text("true".to_owned())),
+            Raw::Truth(true) => Some(Expr::Not(Box::new(Expr::Text(String::new())))),
             Raw::Truth(false) => Some(Expr::Text(String::new())),
             _ => {
                 self.notes.wrong(at, format!("expected an expression in a string, not {}", node.kind()));

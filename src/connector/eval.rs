@@ -276,7 +276,7 @@ fn call<'v>(function: Function, arguments: &'v [Expr], env: &Env<'v>) -> Option<
             matches!(value, Value::Number(_)).then_some(Val::Made(value))
         }
         Function::Json => Value::parse(first.text(env)?.as_bytes()).ok().map(|value| Val::Made(value.into_owned())),
-        Function::Text => first.text(env).map(Val::Text),
+        Function::Text | Function::Path => first.text(env).map(Val::Text),
     }
 }
 

@@ -93,6 +93,7 @@ functions! {
     "number" Number 1..=1 "A number, for JSON bodies.",
     "json" Json 1..=1 "The JSON value that a text holds.",
     "text" Text 1..=1 "A number or boolean as text.",
+    "path" Path 1..=1 "A path for a URL, whose slashes stay.",
 }
 
 /// A name that an expression may start with.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::compile::Compiler;
 use super::eval::{Env, Val};
-use super::expr::{Expr, Piece};
+use super::expr::{Expr, Function, Piece};
 use super::tree::{Node, Raw, Table};
 use crate::base::{Error, Result, Secret};
 
@@ -64,8 +64,10 @@ enum JsonSpec {
     Each { slot: usize, source: Expr, value: Box<JsonSpec> },
 }
 
-/// What stays as it is within one component of a URL (RFC 3986, unreserved).
-const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// What stays as it is within one component of a URL: RFC 3986's unreserved, and the colon, which a path may hold.
+const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+/// What stays as it is within `path()`: the slashes too.
+const PATH: &AsciiSet = &COMPONENT.remove(b'/');
 
 impl CallSpec {
     /// Reads `method`, `url`, `headers`, `json` or `form`, and `basic`.
@@ -151,6 +153,11 @@ impl CallSpec {
             match (expr, expr.text(env)) {
                 (Expr::Text(literal), _) => url.push_str(literal),
                 (_, Some(value)) if at == 0 => url.push_str(&value),
+                // A step up would lead out of the place that the manifest names.
+                (Expr::Call(Function::Path, _), Some(value)) if value.split('/').any(|step| step == "..") => {
+                    return None;
+                }
+                (Expr::Call(Function::Path, _), Some(value)) => url.extend(utf8_percent_encode(&value, PATH)),
                 (_, Some(value)) => url.extend(utf8_percent_encode(&value, COMPONENT)),
                 (_, None) if *optional => {}
                 (_, None) => return None,
@@ -212,7 +219,7 @@ impl JsonSpec {
         Some(JsonSpec::Each { slot, source, value: Box::new(value?) })
     }
 
-    /// The JSON; a member whose template lacks a value is left out, and so is an object of which nothing is left.
+    /// The JSON; a member whose template lacks a value is left out, and so is an object all of whose templates do.
     fn render<'v>(&'v self, env: &mut Env<'v>) -> Option<Json> {
         match self {
             JsonSpec::Fixed(json) => Some(json.clone()),
@@ -230,7 +237,10 @@ impl JsonSpec {
             JsonSpec::Object(members) => {
                 let rendered: Map<String, Json> =
                     members.iter().filter_map(|(name, spec)| Some((name.clone(), spec.render(env)?))).collect();
-                let lost = rendered.is_empty() && !members.is_empty();
+                let hoped = |(_, spec): &&(String, JsonSpec)| matches!(spec, JsonSpec::Template(_));
+                let mut hopes = members.iter().filter(hoped).peekable();
+                let lost = rendered.is_empty() && !members.is_empty()
+                    || hopes.peek().is_some() && hopes.all(|(name, _)| !rendered.contains_key(name));
                 (!lost).then_some(Json::Object(rendered))
             }
             JsonSpec::Each { slot, source, value } => {

@@ -236,6 +236,14 @@ impl Connector {
         options::read(&self.options, options).err().unwrap_or_default()
     }
 
+    /// An account for reading payloads only: options may be missing, and nothing can be verified or sent with it. What
+    /// `segue normalize` uses where no channel is configured.
+    pub fn reading_account(&self, channel: &str, default_country: Option<&str>) -> Account {
+        let (options, _) = options::fill(&self.options, &Map::new());
+        let default_country = default_country.map(str::to_owned);
+        Account { channel: channel.to_owned(), options, default_country, address: None }
+    }
+
     /// The answer to a provider's challenge, if the request is one. A challenge that fails its check is answered 403;
     /// a signed one that is not authentic is none, so that [`Connector::verify`] refuses it with its reason.
     pub fn challenge(&self, request: &Request, account: &Account, now: Timestamp) -> Option<Answer> {
@@ -344,6 +352,11 @@ impl Connector {
         let mut env = opened.env(account, &self.tables, false);
         env.set(7, Some(Val::Time(received_at)));
         run(&self.mapping, &mut env, &common, self.script.as_deref())
+    }
+
+    /// Whether messages can be sent by this connector at all.
+    pub fn can_send(&self) -> bool {
+        !self.sends.is_empty()
     }
 
     /// The requests that send a message, in order: split and degraded to what the channel can carry.

@@ -160,6 +160,12 @@ pub(super) fn check(specs: &[OptionSpec], given: &Map<String, Json>) -> Result<O
 
 /// As [`check`], with the option that each mistake is about.
 pub(super) fn read(specs: &[OptionSpec], given: &Map<String, Json>) -> Result<Options, Vec<OptionFault>> {
+    let (options, wrong) = fill(specs, given);
+    if wrong.is_empty() { Ok(options) } else { Err(wrong) }
+}
+
+/// The options as far as they are right, and what is wrong with the rest.
+pub(super) fn fill(specs: &[OptionSpec], given: &Map<String, Json>) -> (Options, Vec<OptionFault>) {
     let mut wrong = Vec::new();
     for name in given.keys().filter(|name| !specs.iter().any(|spec| spec.name == **name)) {
         let hint = nearest(name, specs.iter().map(|spec| spec.name.as_str()));
@@ -187,7 +193,7 @@ pub(super) fn read(specs: &[OptionSpec], given: &Map<String, Json>) -> Result<Op
     }
     options.public = Value::Object(public);
     options.all = Value::Object(all);
-    if wrong.is_empty() { Ok(options) } else { Err(wrong) }
+    (options, wrong)
 }
 
 fn values_of(spec: &OptionSpec, given: Option<&Json>) -> Result<Vec<String>, String> {

@@ -24,9 +24,11 @@ pub(crate) enum Speaker {
 /// How far back the customer's latest message is looked for.
 const LOOK_BACK: usize = 50;
 
-/// The customer's interaction that an answer goes to: the one named, else the latest.
+/// The customer's interaction that an answer goes to: the one named, else the latest on a channel that can be answered
+/// (a call cannot).
 pub(crate) async fn target(
     draft: &Draft<'_>,
+    setup: &Setup,
     conversation: ConversationAt,
     message: &ReplyMessage,
 ) -> Result<(InteractionRow, Interaction)> {
@@ -42,11 +44,13 @@ pub(crate) async fn target(
     }
     for row in draft.state.timeline(no, i64::MAX, LOOK_BACK).await? {
         let interaction = read(&row)?;
-        if interaction.direction == Direction::Inbound && interaction.author.identifier.is_some() {
+        let name = interaction.channel.name.as_deref().unwrap_or_default();
+        let answerable = setup.channels.get(name).is_some_and(|channel| channel.connector.can_send());
+        if interaction.direction == Direction::Inbound && interaction.author.identifier.is_some() && answerable {
             return Ok((row, interaction));
         }
     }
-    Err(refused("the customer has not said anything that could be answered"))
+    Err(refused("the customer has said nothing lately on a channel that can be answered"))
 }
 
 fn refused(reason: &'static str) -> Error {

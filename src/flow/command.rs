@@ -112,7 +112,7 @@ async fn reply(
     agent: Option<String>,
     message: &crate::model::entry::ReplyMessage,
 ) -> Result<CommandResult> {
-    let (_, to) = target(draft, at, message).await?;
+    let (_, to) = target(draft, setup, at, message).await?;
     let interaction = plan(draft, setup, at, &to, message, Speaker::Agent(agent)).await?;
     made(&interaction)
 }

@@ -127,14 +127,14 @@ pub(crate) fn write(
         decision: decision.map(|d| d.get().to_owned()),
     };
     draft.set.interactions.push(write);
-    fetch_later(draft, no, interaction);
+    fetch_later(draft, no, interaction, 0);
 }
 
-/// Plans the fetching of files that lie at the provider.
-fn fetch_later(draft: &mut Draft<'_>, no: i64, interaction: &Interaction) {
+/// Plans the fetching of files that lie at the provider, of the parts after the first `from`.
+pub(crate) fn fetch_later(draft: &mut Draft<'_>, no: i64, interaction: &Interaction, from: usize) {
     let (Some(interaction_id), at) = (interaction.id, draft.now()) else { return };
     let channel = draft.entry.channel.clone();
-    for (part, content) in interaction.parts.iter().enumerate() {
+    for (part, content) in interaction.parts.iter().enumerate().skip(from) {
         let wanted = content.blob.as_ref().is_some_and(|blob| blob.fetch == Some(FetchState::Pending));
         if wanted {
             draft.set.media.push(MediaWrite { interaction: no, interaction_id, part, channel: channel.clone(), at });
@@ -150,6 +150,7 @@ pub(crate) fn mark_files(interaction: &mut Interaction) {
     for part in &mut interaction.parts {
         if let Some(blob) = &mut part.blob
             && blob.id.is_none()
+            && blob.fetch.is_none()
             && (blob.provider_ref.is_some() || blob.url.is_some())
         {
             blob.fetch = Some(FetchState::Pending);

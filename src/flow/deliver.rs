@@ -207,6 +207,12 @@ impl Dispatcher {
         if room == 0 {
             return false;
         }
+        if tail.take_rewound() {
+            // Dead letters came back: look at everything that is due, once what was delivered is no longer among it.
+            self.tell_delivered();
+            self.recorded(self.context.store.outbox.settle().await);
+            self.seen = 0;
+        }
         let (events, behind) = tail.take(room);
         for event in events {
             self.take_up(event);

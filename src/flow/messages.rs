@@ -3,14 +3,14 @@
 //! A provider's message has a small state of its own beside the interaction, kept under its provider id, because facts
 //! about a message may come before the message itself.
 
-use super::commit::raw;
+use super::commit::{fetch_later, mark_files, raw};
 use super::draft::Draft;
 use super::event::{Told, emit};
 use super::normalize::Item;
 use crate::base::id::InteractionId;
 use crate::base::{Error, Result, Timestamp};
 use crate::model::interaction::Delivery;
-use crate::model::{Direction, EventType, Flag, Interaction, InteractionKind, ItemKey, Receipt};
+use crate::model::{Direction, EventType, Flag, Interaction, InteractionKind, ItemKey, Part, Receipt, Role};
 use crate::rules::{call, receipt as receipts};
 use crate::store::{InteractionRow, MessageKey, ThreadKey};
 
@@ -50,10 +50,15 @@ pub(crate) async fn complete(draft: &Draft<'_>, item: &mut Item) -> Result<()> {
             reply_to.interaction_id = found;
         }
     }
-    let Some(own) = interaction.channel.provider_id.clone().filter(|_| interaction.kind == InteractionKind::Message)
-    else {
+    let Some(own) = interaction.channel.provider_id.clone() else { return Ok(()) };
+    if interaction.kind == InteractionKind::Call
+        && let Some(told) = draft.message(call_key(interaction)).await?.call
+    {
+        call::fold(interaction.call.get_or_insert_default(), &told);
+    }
+    if interaction.kind != InteractionKind::Message {
         return Ok(());
-    };
+    }
     let known = draft.message(key_of(interaction, &own)).await?;
     if known.edited.is_some() {
         interaction.flags.insert(Flag::Edited);
@@ -119,29 +124,76 @@ pub(crate) async fn update(
     Ok(Some(interaction))
 }
 
+/// The key of a call's state: by the provider's id alone, as its item key.
+fn call_key(interaction: &Interaction) -> MessageKey {
+    let id = interaction.channel.provider_id.as_deref().unwrap_or_default();
+    MessageKey::of(&interaction.channel.connector, "", id)
+}
+
+/// Keeps what a callback told of a call that is not known yet, where the callback says nothing of the caller. Gives
+/// whether this was one.
+pub(crate) async fn keep_for_later(draft: &mut Draft<'_>, item: &Item) -> Result<bool> {
+    let interaction = &item.interaction;
+    if interaction.author.role != Role::System || interaction.author.identifier.is_some() {
+        return Ok(false);
+    }
+    let key = call_key(interaction);
+    let mut state = draft.message(key).await?;
+    let told = interaction.call.clone().unwrap_or_default();
+    if call::fold(state.call.get_or_insert_default(), &told) {
+        draft.set_message(key, state);
+    }
+    Ok(true)
+}
+
 /// Adds a callback to the call it belongs to. Gives the call as it now stands, if it was known.
 pub(crate) async fn fold_call(draft: &mut Draft<'_>, item: &Item) -> Result<Option<Interaction>> {
     let Some(row) = draft.interaction_by_item(item.key).await? else { return Ok(None) };
     let known = read(&row)?;
+    let first_time = count(draft, item).await?;
     let told = item.interaction.call.clone().unwrap_or_default();
-    let parts = item.interaction.parts.clone();
-    let changed = update(
-        draft,
-        &row,
-        |interaction| {
-            let mut changed = call::fold(interaction.call.get_or_insert_default(), &told);
-            for part in parts {
-                if !interaction.parts.contains(&part) {
-                    interaction.parts.push(part);
-                    changed = true;
-                }
-            }
-            changed
-        },
-        EventType::InteractionUpdated,
-    )
-    .await?;
+    let mut new_parts = item.interaction.parts.clone();
+    new_parts.retain(|part| !known.parts.iter().any(|known| same(known, part)));
+    let from = known.parts.len();
+    let fold = |interaction: &mut Interaction| {
+        let call = interaction.call.get_or_insert_default();
+        let mut changed = call::fold(call, &told);
+        if first_time && !told.ivr_path.is_empty() {
+            call.ivr_path.extend(told.ivr_path);
+            changed = true;
+        }
+        changed |= !new_parts.is_empty();
+        interaction.parts.extend(new_parts);
+        mark_files(interaction);
+        changed
+    };
+    let changed = update(draft, &row, fold, EventType::InteractionUpdated).await?;
+    if let Some(interaction) = &changed {
+        fetch_later(draft, row.no, interaction, from);
+    }
     Ok(Some(changed.unwrap_or(known)))
+}
+
+/// Remembers that a callback was counted. Gives whether it was not before.
+async fn count(draft: &mut Draft<'_>, item: &Item) -> Result<bool> {
+    const MOST: usize = 200;
+    if item.interaction.call.as_ref().is_none_or(|call| call.ivr_path.is_empty()) {
+        return Ok(false);
+    }
+    let key = call_key(&item.interaction);
+    let mut state = draft.message(key).await?;
+    if state.counted.contains(&item.revision) || state.counted.len() >= MOST {
+        return Ok(false);
+    }
+    state.counted.push(item.revision);
+    draft.set_message(key, state);
+    Ok(true)
+}
+
+/// Whether two parts are one told twice, whatever became of its file meanwhile.
+fn same(known: &Part, told: &Part) -> bool {
+    let file = |part: &Part| part.blob.as_ref().map(|blob| (blob.provider_ref.clone(), blob.url.clone()));
+    known.kind == told.kind && file(known) == file(told) && known.text == told.text && known.data == told.data
 }
 
 /// Applies a receipt: to one message, or to everything sent up to a time.

@@ -158,7 +158,11 @@ pub(crate) async fn apply(context: &Context, prepared: &Prepared) -> Result<Appl
     let mut told = wait::Told::default();
     match entry.kind {
         EntryKind::Webhook => {
-            told.answer = apply_items(context, setup, &mut draft, &prepared.items, entry.interactive).await?;
+            // A caller who was already given the safe default does not hear what is decided now.
+            let key = intake::answer_key(entry.id);
+            let heard = entry.interactive && context.store.journal.entry_by_key(key).await?.is_some();
+            let waits = entry.interactive && !heard;
+            told.answer = apply_items(context, setup, &mut draft, &prepared.items, waits).await?;
         }
         EntryKind::Command => {
             let command: Command = head(prepared)?;
@@ -226,6 +230,9 @@ async fn apply_item(
         if let Some(call) = messages::fold_call(draft, item).await? {
             return Ok(if waits { decide::again(setup, draft, call) } else { None });
         }
+        if messages::keep_for_later(draft, item).await? {
+            return Ok(None);
+        }
     } else if draft.interaction_by_item(item.key).await?.is_some() {
         return Ok(None);
     }
@@ -244,7 +251,11 @@ async fn apply_item(
     context.stage_seconds("attach", begun);
     let mut interaction = attached.interaction().clone();
     commit::place(draft, attached.customer(), attached.conversation, &mut interaction);
-    let decided = decide::step(context, setup, draft, attached, interaction).await?;
+    let mut decided = decide::step(context, setup, draft, attached, interaction).await?;
+    if let Some(decision) = decided.decision.as_mut().filter(|d| d.answer.is_some() && !waits) {
+        decision.answer = None;
+        decision.because.push(Pii::new("nobody was waiting for an answer any more".to_owned()));
+    }
     let decided = commit::step(draft, decided)?;
     messages::mark_target(draft, &decided.interaction).await?;
     let Some(decision) = decided.decision else { return Ok(None) };

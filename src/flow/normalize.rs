@@ -19,6 +19,8 @@ pub(crate) struct Item {
     pub(crate) key: ItemKey,
     /// The provider's thread, if it has one.
     pub(crate) thread: Option<ThreadKey>,
+    /// Which state of the provider's thing it tells, as a hash.
+    pub(crate) revision: u64,
 }
 
 /// What became of one item of an entry.
@@ -76,16 +78,20 @@ impl Item {
     fn new(interaction: Interaction, revision: &str) -> Self {
         let channel = &interaction.channel;
         let provider_id = channel.provider_id.as_deref().unwrap_or_default();
-        // All states of a call are one item: they fold into one interaction.
-        let revision = if interaction.kind == InteractionKind::Call { "" } else { revision };
-        let key = ItemKey::of(&channel.connector, &channel.account, provider_id, interaction.kind, revision);
+        let [a, b, c, d, e, f, g, h, ..] = key16(&[revision.as_bytes()]);
+        let told = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        // All states of a call are one item: they fold into one interaction. Some callbacks do not name our number, so it
+        // takes no part in the key; a provider's id of a call is its own everywhere.
+        let call = interaction.kind == InteractionKind::Call;
+        let (account, revision) = if call { ("", "") } else { (channel.account.as_str(), revision) };
+        let key = ItemKey::of(&channel.connector, account, provider_id, interaction.kind, revision);
         let thread = thread_name(&interaction).map(|name| ThreadKey::of(&channel.connector, &channel.account, &name));
-        Item { interaction, key, thread }
+        Item { interaction, key, thread, revision: told }
     }
 
     /// The same item for another try: applying may have to be done again after a conflict.
     pub(crate) fn copy(&self) -> Item {
-        Item { interaction: self.interaction.clone(), key: self.key, thread: self.thread }
+        Item { interaction: self.interaction.clone(), key: self.key, thread: self.thread, revision: self.revision }
     }
 
     /// The trust of whoever is on the customer's side.

@@ -119,8 +119,8 @@ async fn feed(shared: Arc<Shared>) {
         }
         let (entries, behind) = tail.take(BATCH * 4);
         if !entries.is_empty() {
-            for entry in entries {
-                last = last.max(entry.position);
+            for entry in entries.into_iter().filter(|entry| entry.position > last).collect::<Vec<_>>() {
+                last = entry.position;
                 shared.add(entry);
             }
             continue;

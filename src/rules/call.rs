@@ -8,6 +8,9 @@ use crate::model::Call;
 use crate::model::interaction::CallLeg;
 
 /// Adds what one callback told to what is known of the call. Gives whether it changed anything.
+///
+/// The menu path is left alone: the same key may be pressed twice, so only who knows which callbacks were counted already
+/// can add to it.
 pub fn fold(known: &mut Call, told: &Call) -> bool {
     let before = known.clone();
     further_state(&mut known.state, &told.state);
@@ -32,9 +35,6 @@ pub fn fold(known: &mut Call, told: &Call) -> bool {
     }
     for leg in &told.legs {
         fold_leg(&mut known.legs, leg);
-    }
-    if told.ivr_path.len() > known.ivr_path.len() {
-        known.ivr_path.clone_from(&told.ivr_path);
     }
     *known != before
 }

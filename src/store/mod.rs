@@ -164,6 +164,9 @@ pub trait Outbox: Send + Sync {
     /// Marks events delivered. Grouped with other writes; losing the mark costs a repeated delivery, nothing else.
     fn delivered(&self, helpdesk: &str, events: Vec<i64>);
 
+    /// Waits until the marks given so far are on disk.
+    fn settle(&self) -> BoxFuture<'static, Result<()>>;
+
     /// Records a failed attempt and when to try again.
     fn attempt_failed(
         &self,

@@ -7,7 +7,7 @@ use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionI
 use crate::base::{Pii, Timestamp};
 use crate::model::entry::PlannedSend;
 use crate::model::interaction::Delivery;
-use crate::model::{ConversationState, CustomerIdentifier, Entry, EntryBody, EntryKind, Identifier, Link};
+use crate::model::{Call, ConversationState, CustomerIdentifier, Entry, EntryBody, EntryKind, Identifier, Link};
 
 /// An entry that is to be appended.
 pub struct NewEntry {
@@ -107,6 +107,12 @@ pub struct MessageState {
     /// The deletion: its time and the interaction that tells of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<(Timestamp, InteractionId)>,
+    /// What was told of a call before the call itself was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Call>,
+    /// Callbacks of a call that were counted, by a hash of their revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<u64>,
     /// The interaction itself, once it is known under another key than its item's (what we sent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interaction: Option<InteractionId>,

@@ -18,12 +18,17 @@ pub struct Tail<T> {
 struct Inner<T> {
     items: VecDeque<T>,
     behind: bool,
+    rewound: bool,
 }
 
 impl<T> Tail<T> {
     /// A tail that holds at most `capacity` items. It starts out behind: whatever is on disk comes first.
     pub fn new(capacity: usize) -> Self {
-        Tail { inner: Mutex::new(Inner { items: VecDeque::new(), behind: true }), notify: Notify::new(), capacity }
+        Tail {
+            inner: Mutex::new(Inner { items: VecDeque::new(), behind: true, rewound: false }),
+            notify: Notify::new(),
+            capacity,
+        }
     }
 
     /// Adds what was committed, in order. Past the capacity it is left to the disk.
@@ -66,6 +71,17 @@ impl<T> Tail<T> {
         inner.items.clear();
         drop(inner);
         self.notify.notify_one();
+    }
+
+    /// Says that something came back that lies before what the reader has seen: go by the disk, from its beginning.
+    pub fn rewind(&self) {
+        self.inner.lock().rewound = true;
+        self.fall_behind();
+    }
+
+    /// Whether the tail was rewound since this was last asked.
+    pub fn take_rewound(&self) -> bool {
+        std::mem::take(&mut self.inner.lock().rewound)
     }
 
     /// Waits until something was pushed since the last wait.

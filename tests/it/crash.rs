@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::support::gateway::{Gateway, Project, Start};
 use crate::support::helpdesk::{Delivery, HelpDesk};
@@ -64,11 +65,15 @@ struct Traffic {
 impl Traffic {
     /// Sends a request until it is acknowledged, as providers do.
     async fn until_acknowledged(&self, client: &Client, call: &Call) {
-        wait::until_true("an acknowledgement", Duration::from_secs(120), async || {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
             let base = self.base.borrow().clone();
-            client.send(&base, call).await.is_ok_and(|answer| answer.status == 200)
-        })
-        .await;
+            if client.send(&base, call).await.is_ok_and(|answer| answer.status == 200) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "a request is not acknowledged");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -251,10 +256,13 @@ fn answered_once(outcome: &Outcome, faults: &mut Vec<String>) {
         faults.push(format!("repeated: `{text}` was sent {count} times"));
     }
     let planned = outcome.project.number("SELECT count(*) FROM send");
-    let uncertain = outcome.project.number("SELECT count(*) FROM message WHERE instr(CAST(state AS TEXT), 'uncertain') > 0");
+    let uncertain =
+        outcome.project.number("SELECT count(*) FROM message WHERE instr(CAST(state AS TEXT), 'uncertain') > 0");
     let missing = planned - sends.len() as i64;
     if missing > uncertain {
-        faults.push(format!("silent: {missing} of {planned} answers were not sent, and {uncertain} are shown as uncertain"));
+        faults.push(format!(
+            "silent: {missing} of {planned} answers were not sent, and {uncertain} are shown as uncertain"
+        ));
     }
 }
 
@@ -287,7 +295,10 @@ async fn acknowledging_before_the_commit_is_found_out() {
     let plan = Plan { seed, connections: 6, messages, first: early.clone(), again: early, kills };
     let outcome = run(plan).await;
     let faults = faults(&outcome);
-    assert!(faults.iter().any(|fault| fault.starts_with("lost: ")), "seed {seed}: the oracle finds no loss: {faults:?}");
+    assert!(
+        faults.iter().any(|fault| fault.starts_with("lost: ")),
+        "seed {seed}: the oracle finds no loss: {faults:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,13 +19,21 @@ async fn gateway(project: Project, desk: &HelpDesk, events: &[&str]) -> (Gateway
 
 async fn say(gateway: &Gateway, from: usize, number: usize) {
     let id = format!("wamid.{from}.{number}");
-    gateway.accept(&provider::whatsapp_text("whatsapp", &format!("1555000{from:04}"), &id, &format!("no. {number}"))).await;
+    gateway
+        .accept(&provider::whatsapp_text("whatsapp", &format!("1555000{from:04}"), &id, &format!("no. {number}")))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_delivery_is_tried_again_unchanged() {
     let desk = HelpDesk::start().await;
-    let mut left = vec![Reply::Close, Reply::CloseInBody, Reply::status(500), Reply::status(301).with("location", "/x"), Reply::Hang];
+    let mut left = vec![
+        Reply::Close,
+        Reply::CloseInBody,
+        Reply::status(500),
+        Reply::status(301).with("location", "/x"),
+        Reply::Hang,
+    ];
     desk.behave(move |_| left.pop().unwrap_or_else(|| Reply::status(200)));
     let (gateway, project) = gateway(Project::new(), &desk, &["interaction.received"]).await;
     say(&gateway, 1, 1).await;
@@ -150,7 +158,8 @@ async fn a_help_desk_that_is_gone_is_not_asked_again() {
     desk.behave(|_| Reply::status(410));
     let (gateway, project) = gateway(Project::new(), &desk, &["interaction.received"]).await;
     say(&gateway, 1, 1).await;
-    wait::until_true("it is a dead letter", wait::SOON, async || project.number("SELECT count(*) FROM dead") == 1).await;
+    wait::until_true("it is a dead letter", wait::SOON, async || project.number("SELECT count(*) FROM dead") == 1)
+        .await;
     assert_eq!(desk.attempts().len(), 1);
     assert_eq!(project.number("SELECT count(*) FROM due"), 0);
 }

@@ -30,7 +30,8 @@ fn paths(code: &str, start: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices(start) {
         // `crate::` must not be the end of another word, such as `mycrate::`.
-        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') && !is_after_keyword(&code[..at]) {
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') && !is_after_keyword(&code[..at])
+        {
             continue;
         }
         let rest = &code[at + start.len()..];
@@ -44,7 +45,9 @@ fn paths(code: &str, start: &str) -> Vec<String> {
 
 /// Without white space, `use crate::` reads `usecrate::`.
 fn is_after_keyword(before: &str) -> bool {
-    ["use", "in", "dyn", "as", "for", "impl", "mut", "return", "else", "match", "if"].iter().any(|word| before.ends_with(word))
+    ["use", "in", "dyn", "as", "for", "impl", "mut", "return", "else", "match", "if"]
+        .iter()
+        .any(|word| before.ends_with(word))
 }
 
 fn head(path: &str) -> String {
@@ -78,9 +81,13 @@ fn is_test(source: &Source) -> bool {
 
 #[test]
 fn paths_are_found_however_they_are_written() {
-    let text = "use crate::{base::{Error, Kind}, net};\nfn f() -> crate::store::Row {} // crate::app\npub(in crate::flow) x";
+    let text =
+        "use crate::{base::{Error, Kind}, net};\nfn f() -> crate::store::Row {} // crate::app\npub(in crate::flow) x";
     assert_eq!(paths(&code(text), "crate::"), ["base", "net", "store", "flow"]);
-    assert_eq!(paths("usesuper::normalize::Item;super::{verify,Context}", "super::"), ["normalize", "verify", "Context"]);
+    assert_eq!(
+        paths("usesuper::normalize::Item;super::{verify,Context}", "super::"),
+        ["normalize", "verify", "Context"]
+    );
     assert!(paths("mycrate::x", "crate::").is_empty());
 }
 
@@ -90,7 +97,11 @@ fn the_table_names_every_room() {
     assert!(floors.len() >= 12, "the table in src/lib.rs was not read: {floors:?}");
     for source in source::all() {
         let room = room(&source);
-        assert!(matches!(room, "lib" | "main") || floors.contains_key(room), "{} is in no room of the table", source.path);
+        assert!(
+            matches!(room, "lib" | "main") || floors.contains_key(room),
+            "{} is in no room of the table",
+            source.path
+        );
     }
 }
 

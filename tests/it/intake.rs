@@ -41,7 +41,8 @@ async fn what_is_refused_at_the_door_leaves_no_entry() {
         call
     };
     let large = provider::whatsapp_text("whatsapp", "15550009999", "wamid.bad", &"x".repeat(65 << 10));
-    let tampered = Call { body: String::from_utf8(good.body.to_vec()).unwrap().replace("hello", "hullo").into(), ..good.clone() };
+    let tampered =
+        Call { body: String::from_utf8(good.body.to_vec()).unwrap().replace("hello", "hullo").into(), ..good.clone() };
     let signed_as = |signature: &str| without("x-hub-signature-256").header("x-hub-signature-256", signature);
     let challenge = |token: &str| {
         Call::new(Method::GET, format!("/in/whatsapp?hub.mode=subscribe&hub.verify_token={token}&hub.challenge=12345"))

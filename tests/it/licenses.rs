@@ -77,7 +77,15 @@ fn one(words: &[&str], at: &mut usize, licenses: &BTreeSet<String>) -> bool {
 /// The crates that are built into the binary on this system: normal and build dependencies, ours left out.
 fn behind_the_binary() -> Vec<Value> {
     let run = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--offline",
+            "--filter-platform",
+            "x86_64-unknown-linux-gnu",
+        ])
         .current_dir(source::root())
         .output()
         .unwrap();

@@ -15,12 +15,8 @@ use crate::support::{environment, provider, stub, wait};
 
 /// Headers that an official library makes for a request.
 fn signed(wanted: &Value) -> Vec<(String, String)> {
-    let mut signer = environment::python()
-        .arg("tests/peers/sign.py")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut signer =
+        environment::python().arg("tests/peers/sign.py").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     writeln!(signer.stdin.take().unwrap(), "{wanted}").unwrap();
     let made = signer.wait_with_output().unwrap();
     assert!(made.status.success());
@@ -79,9 +75,7 @@ async fn what_slacks_library_signs_is_accepted() {
     let gateway = Gateway::start(&project).await;
     let now = provider::now();
     let body = provider::slack_message("U061F7AUR", "Ev0001", "Grüße & more", now).to_string();
-    let wanted = |at: u64| {
-        json!({ "provider": "slack", "secret": provider::SLACK_SIGNING_SECRET, "timestamp": at.to_string(), "body": body })
-    };
+    let wanted = |at: u64| json!({ "provider": "slack", "secret": provider::SLACK_SIGNING_SECRET, "timestamp": at.to_string(), "body": body });
     gateway.accept(&resigned(provider::slack("slack", &body, now), &wanted(now))).await;
     assert_eq!(desk.wait_for(1).await[0].interaction()["text"], "Grüße & more");
 

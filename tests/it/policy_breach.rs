@@ -49,7 +49,12 @@ async fn each_breach_ends_in_the_fallback_queue_and_the_next_one_is_fine() {
             gateway.accept(&provider::whatsapp_text("whatsapp", &from, &id, text)).await;
             let event = desk.wait_until(&format!("{what}: {text}"), |delivery| delivery.provider_id() == id).await;
             let queue = event.event["data"]["decision"]["queue"].as_str().unwrap_or_default().to_owned();
-            assert_eq!(queue, if text == "fine" { "vip" } else { "general" }, "{what}: {}", event.event["data"]["decision"]);
+            assert_eq!(
+                queue,
+                if text == "fine" { "vip" } else { "general" },
+                "{what}: {}",
+                event.event["data"]["decision"]
+            );
         }
         // The budget is 50 ms; the rest is for a busy machine.
         let took = begun.elapsed();

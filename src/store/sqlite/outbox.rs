@@ -112,6 +112,10 @@ impl Outbox for SqliteOutbox {
         self.writer.delivered(helpdesk, events);
     }
 
+    fn settle(&self) -> BoxFuture<'static, Result<()>> {
+        self.writer.job(|_| Ok(()))
+    }
+
     fn attempt_failed(
         &self,
         helpdesk: String,
@@ -172,8 +176,7 @@ impl Outbox for SqliteOutbox {
         async move {
             let count = revived.await?;
             if count > 0 {
-                // What came back lies before the ends of the tails: their readers must look at the disk again.
-                subscribers.lock().iter().for_each(|s| s.tail.fall_behind());
+                subscribers.lock().iter().for_each(|s| s.tail.rewind());
             }
             Ok(count)
         }

@@ -63,7 +63,8 @@ impl Project {
     pub(crate) fn database(&self) -> PathBuf {
         let data = self.folder().join("data");
         let files = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
-        let is_database = |path: &PathBuf| path.extension().is_some_and(|e| e == "db" || e == "sqlite" || e == "sqlite3");
+        let is_database =
+            |path: &PathBuf| path.extension().is_some_and(|e| e == "db" || e == "sqlite" || e == "sqlite3");
         files.into_iter().find(is_database).expect("there is a database in the data folder")
     }
 

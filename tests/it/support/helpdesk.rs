@@ -33,11 +33,6 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// The CloudEvents type.
-    pub(crate) fn kind(&self) -> &str {
-        self.event["type"].as_str().unwrap_or_default()
-    }
-
     /// The conversation.
     pub(crate) fn conversation(&self) -> &str {
         self.event["subject"].as_str().unwrap_or_default()
@@ -175,7 +170,8 @@ fn verify(request: &Arrived) -> Result<(), &'static str> {
     if now.abs_diff(Duration::from_secs(seconds)) > Duration::from_secs(300) {
         return Err("the timestamp is too far off");
     }
-    let secret = BASE64.decode(SECRET.trim_start_matches("whsec_").as_bytes()).map_err(|_| "the secret is no base64")?;
+    let secret =
+        BASE64.decode(SECRET.trim_start_matches("whsec_").as_bytes()).map_err(|_| "the secret is no base64")?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", &request.body].concat();
     let holds = |signature: &str| {

@@ -93,7 +93,9 @@ impl Client {
             let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
             Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
         };
-        tokio::time::timeout(Duration::from_secs(60), exchange).await.unwrap_or_else(|_| Err("no answer in a minute".into()))
+        tokio::time::timeout(Duration::from_secs(60), exchange)
+            .await
+            .unwrap_or_else(|_| Err("no answer in a minute".into()))
     }
 }
 
@@ -108,6 +110,10 @@ pub(crate) async fn raw(base: &str, bytes: &[u8], half_close: bool, patience: Du
     }
     let mut answer = Vec::new();
     let read = tokio::time::timeout(patience, socket.read_to_end(&mut answer)).await;
-    assert!(read.is_ok(), "the connection is still open after {patience:?}; so far: {:?}", String::from_utf8_lossy(&answer));
+    assert!(
+        read.is_ok(),
+        "the connection is still open after {patience:?}; so far: {:?}",
+        String::from_utf8_lossy(&answer)
+    );
     String::from_utf8_lossy(&answer).into_owned()
 }

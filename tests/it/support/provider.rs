@@ -21,8 +21,6 @@ pub(crate) const TWILIO_AUTH_TOKEN: &str = "fedcba9876543210fedcba9876543210";
 pub(crate) const TWILIO_ACCOUNT: &str = "AC00000000000000000000000000000000";
 /// Signing secret of the Slack app of the tests.
 pub(crate) const SLACK_SIGNING_SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
-/// Secret token of the Telegram webhook of the tests.
-pub(crate) const TELEGRAM_SECRET_TOKEN: &str = "telegram-secret-token_1";
 /// What the gateway believes to be its public URL: URL signatures are made over it.
 pub(crate) const PUBLIC_URL: &str = "https://segue.example.org";
 
@@ -131,26 +129,6 @@ pub(crate) fn slack_message(user: &str, event: &str, text: &str, at: u64) -> Val
         "event": {
             "type": "message", "channel": "D024BE91L", "channel_type": "im", "user": user, "text": text,
             "ts": format!("{at}.000100"), "event_ts": format!("{at}.000100"),
-        },
-    })
-}
-
-// === Telegram ===
-
-/// A POST with Telegram's shared token.
-pub(crate) fn telegram(channel: &str, update: &Value) -> Call {
-    Call::post(format!("/in/{channel}"), "application/json", update.to_string())
-        .header("x-telegram-bot-api-secret-token", TELEGRAM_SECRET_TOKEN)
-}
-
-/// A text message as an update of a bot.
-pub(crate) fn telegram_text(update: u64, from: u64, text: &str) -> Value {
-    json!({
-        "update_id": update,
-        "message": {
-            "message_id": update, "date": now(), "text": text,
-            "from": { "id": from, "is_bot": false, "first_name": "Ada" },
-            "chat": { "id": from, "type": "private", "first_name": "Ada" },
         },
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -19,7 +19,6 @@ use tokio::task::JoinHandle;
 /// A request as it arrived.
 #[derive(Clone)]
 pub(crate) struct Arrived {
-    pub(crate) method: Method,
     /// Path and query.
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
@@ -118,7 +117,7 @@ async fn serve(decide: Arc<Decide>, request: http::Request<Incoming>) -> Result<
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     let target = head.uri.path_and_query().map(|target| target.to_string()).unwrap_or_default();
-    match decide(Arrived { method: head.method, target, headers: head.headers, body }).await {
+    match decide(Arrived { target, headers: head.headers, body }).await {
         Reply::Answer { status, headers, body } => {
             let whole = Full::new(body).map_err(|never: Infallible| match never {}).boxed();
             let mut answer = http::Response::new(whole);
