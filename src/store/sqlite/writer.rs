@@ -180,13 +180,19 @@ impl Writer {
 
     pub(super) fn delivered(&self, helpdesk: &str, events: Vec<i64>) {
         let mut waiting = self.queues.inner.lock();
+        let first = waiting.delivered.is_empty();
         match waiting.delivered.get_mut(helpdesk) {
             Some(marks) => marks.extend(events),
             None => {
                 waiting.delivered.insert(helpdesk.to_owned(), events);
             }
         }
-        // Marks alone do not wake the writer at once: they go with the next group, at the latest after its pause.
+        drop(waiting);
+        // Marks go with the next group, at the latest after the writer's pause, which begins with the first of them: a
+        // writer that has nothing else to do sleeps without end.
+        if first {
+            self.queues.ready.notify_one();
+        }
     }
 }
 
