@@ -43,11 +43,6 @@ impl Provider {
         self.server.url()
     }
 
-    /// Decides from now on what requests are answered.
-    pub(crate) fn behave(&self, behavior: impl FnMut(&Arrived) -> Reply + Send + 'static) {
-        self.state.lock().unwrap().behavior = Box::new(behavior);
-    }
-
     /// Every request so far.
     pub(crate) fn requests(&self) -> Vec<Arrived> {
         self.state.lock().unwrap().sends.clone()
