@@ -42,7 +42,8 @@ pub(crate) fn run(timer: &mut Timer, interaction: &Interaction) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("stages-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let opened = sqlite::open(folder.path(), Options::default())?;
     let types = vec![EventType::InteractionReceived as u8];
-    let subscribed = opened.store.outbox.subscribe(vec![Subscription { helpdesk: "desk".to_owned(), types, channels: Vec::new() }]);
+    let subscribed =
+        opened.store.outbox.subscribe(vec![Subscription { helpdesk: "desk".to_owned(), types, channels: Vec::new() }]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = serde_json::to_string(interaction)?;
     let mut bench =

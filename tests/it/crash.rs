@@ -156,7 +156,7 @@ async fn run(plan: Plan) -> Outcome {
         start = plan.again.clone();
     };
     // What is under way may still die with a traced gateway.
-    let open = "SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM due) + (SELECT count(*) FROM send WHERE state < 2)";
+    let open = "SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM due) + (SELECT count(*) FROM event e JOIN settled s ON e.no > s.event WHERE e.kind = 1) + (SELECT count(*) FROM send WHERE state < 2)";
     loop {
         let done = wait::until("everything is applied, delivered and sent", Duration::from_secs(120), async || {
             if gateway.ended().is_some() {
