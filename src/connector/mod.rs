@@ -72,6 +72,9 @@ pub trait MapEngine: Send + Sync {
     ///
     /// Whatever went wrong in the script, or the budget it passed.
     fn call(&self, function: &str, arguments: &[&Value<'_>], extra: &Json) -> Result<Json>;
+
+    /// The functions that the script offers.
+    fn functions(&self) -> &[String];
 }
 
 /// Compiles a `map.lua`: gets its file name and source.
@@ -406,7 +409,7 @@ fn run<'v>(
     mapping: &'v mapping::Mapping,
     env: &mut eval::Env<'v>,
     common: &Common<'_>,
-    script: Option<&dyn MapEngine>,
+    script: Option<&'v dyn MapEngine>,
 ) -> Vec<Outcome> {
     mapping.run(env, common, script)
 }
