@@ -331,7 +331,8 @@ impl Connector {
 
     /// What is said if policy says nothing in time, or something that cannot be said.
     pub fn safe_default(&self, spec: &AnswerSpec, account: &Account, request: &Request) -> Answer {
-        // Loading renders the default against an empty request, so this cannot fail for want of a value.
+        // Loading checks that the default has what it needs; should a value of the request be missing all the same, the
+        // plain acknowledgement is still an answer that the provider understands.
         self.answer(spec, spec.default_answer(), account, request).unwrap_or_else(|_| Answer {
             status: 200,
             content_type: self.ack.content_type.clone(),

@@ -457,3 +457,61 @@ fn mapping_a_message_is_cheap() {
     }
     println!("normalize: {:.2} us", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
 }
+
+/// Cut anywhere or with any byte changed, a payload still gives outcomes, and nothing panics.
+#[test]
+fn damaged_payloads_give_outcomes() {
+    use proptest::test_runner::{Config, TestRunner};
+    for name in ["whatsapp", "telegram", "twilio-voice"] {
+        let connector = shipped(name);
+        let account = sample_account(&connector);
+        let requests: Vec<Request> = connector
+            .folder()
+            .files
+            .iter()
+            .filter(|(path, _)| path.ends_with(".http") && !path.contains(".expect."))
+            .map(|(_, content)| sample::parse_http(content).unwrap())
+            .collect();
+        let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(2000) });
+        let damage = (0..requests.len(), proptest::num::usize::ANY, proptest::num::u8::ANY, proptest::bool::ANY);
+        runner
+            .run(&damage, |(which, at, byte, cut)| {
+                let mut request = requests[which].clone();
+                let mut body = request.body.to_vec();
+                let at = at % body.len().max(1);
+                match cut {
+                    true => body.truncate(at),
+                    false => body.iter_mut().skip(at).take(1).for_each(|place| *place = byte),
+                }
+                request.body = Bytes::from(body);
+                let outcomes = connector.normalize(&request, &account, now());
+                proptest::prop_assert!(!outcomes.is_empty());
+                let _ = connector.challenge(&request, &account, now());
+                let _ = connector.waits(&request, &account);
+                let _ = connector.delivery_key(&request, &account);
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+/// Slack's published vector, by the general scheme: a version, the time and the body under one key.
+#[test]
+fn slacks_published_vector_holds() {
+    let manifest = SMALL.replace("X-Time", "X-Slack-Request-Timestamp").replace("X-Signature", "X-Slack-Signature");
+    let connector = Connector::load(folder(&manifest), None).unwrap_or_else(|found| panic!("{}", lines(&found)));
+    let options = json!({"secret": "8f742231b10e8888abcd99yyyzzz85a5"});
+    let account = connector.account("demo", options.as_object().unwrap(), None).unwrap_or_else(|w| panic!("{w:?}"));
+    let body = "token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&\
+                channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&\
+                response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&\
+                trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c";
+    let mut request = json_request(body.as_bytes());
+    let signature = "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503";
+    for (name, value) in [("x-slack-request-timestamp", "1531420618"), ("x-slack-signature", signature)] {
+        request.headers.push((name.to_owned(), value.to_owned()));
+    }
+    let then = Timestamp::from_seconds(1_531_420_618);
+    assert!(connector.verify(&request, &account, then).is_ok());
+    assert!(connector.verify(&request, &account, then.plus_millis(301_000)).is_err());
+}
