@@ -242,6 +242,10 @@ fn call<'v>(function: Function, arguments: &'v [Expr], env: &Env<'v>) -> Option<
         Function::After => {
             first.text(env)?.split_once(second_text()?.as_ref()).and_then(|(_, rest)| owned(rest.to_owned()))
         }
+        Function::Replace => {
+            let (text, from) = (first.text(env)?, second_text()?);
+            owned(text.replace(from.as_ref(), &arguments.get(2)?.text(env)?))
+        }
         Function::Starts => first.text(env)?.starts_with(second_text()?.as_ref()).then_some(Val::Truth),
         Function::Contains => contains(&first.eval(env)?, &second_text()?).then_some(Val::Truth),
         Function::Exists => exists(first, env).then_some(Val::Truth),

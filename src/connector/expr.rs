@@ -94,6 +94,7 @@ functions! {
     "count" Count 1..=1 "How many elements a list or object has.",
     "number" Number 1..=1 "A number, for JSON bodies.",
     "json" Json 1..=1 "The JSON value that a text holds.",
+    "replace" Replace 3..=3 "A text with every occurrence of the second replaced by the third.",
     "text" Text 1..=1 "A number or boolean as text.",
     "path" Path 1..=1 "A path for a URL, whose slashes stay.",
     "script" Script 1..=8 "What a function of `map.lua` gives for the other arguments; absent if it fails.",
