@@ -153,7 +153,10 @@ where
 
 impl Bind {
     fn read(text: &str, at: usize, c: &mut Compiler<'_, '_>) -> Option<Bind> {
-        let (name, source, iterates, offset) = match (text.split_once(" in "), text.split_once(" = ")) {
+        // The first of the two counts: the expression after it may have an `in` of its own.
+        let (list, path) = (text.split_once(" in "), text.split_once(" = "));
+        let list = list.filter(|(name, _)| path.is_none_or(|(other, _)| name.len() < other.len()));
+        let (name, source, iterates, offset) = match (list, path) {
             (Some((name, source)), _) => (name, source, true, name.len() + 4),
             (None, Some((name, source))) => (name, source, false, name.len() + 3),
             _ => {

@@ -86,9 +86,7 @@ fn corpus(provider: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let found = places.iter().map(|place| root.join(place).join(provider)).find(|place| place.is_dir());
     let Some(folder) = found else { return Vec::new() };
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| {
-        path.extension().is_none_or(|e| e != "md") && !path.to_string_lossy().ends_with(".meta.json")
-    });
+    files.retain(|path| path.extension().is_none_or(|e| e != "md") && !path.to_string_lossy().ends_with(".meta.json"));
     files.sort();
     files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
