@@ -97,7 +97,7 @@ local function blocks_into(blocks, lines)
       elseif block.type == "actions" then
         for _, element in each(block.elements) do
           local label = object(element.text) or object(element.placeholder)
-          add(lines, label and ("[" .. label .. "]"))
+          add(lines, label and label:match("%S") and ("[" .. label .. "]"))
         end
       elseif block.type == "context" then
         local said = {}
