@@ -235,7 +235,7 @@ async fn apply_item(
         if messages::keep_for_later(draft, item).await? {
             return Ok(None);
         }
-    } else if draft.interaction_by_item(item.key).await?.is_some() {
+    } else if draft.interaction_by_item(item.key).await?.is_some() || messages::is_own_echo(draft, item).await? {
         return Ok(None);
     }
     let mut item = item.copy();
