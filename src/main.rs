@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Requests are read on one thread, applied on a second, committed on a third and delivered on a fourth: memory that
+/// wanders between threads is what this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     segue::cli::main()
 }

@@ -42,8 +42,12 @@ pub(crate) fn run(timer: &mut Timer, interaction: &Interaction) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("stages-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let opened = sqlite::open(folder.path(), Options::default())?;
     let types = vec![EventType::InteractionReceived as u8];
-    opened.store.outbox.subscribe(vec![Subscription { helpdesk: "desk".to_owned(), types, channels: Vec::new() }]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(opened.store.outbox.subscribe(vec![Subscription {
+        helpdesk: "desk".to_owned(),
+        types,
+        channels: Vec::new(),
+    }]))?;
     let body = serde_json::to_string(interaction)?;
     let mut bench =
         Bench { store: opened.store.clone(), now: Clock::system().now(), people: Vec::new(), next: 0, body };

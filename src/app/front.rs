@@ -2,58 +2,33 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use tokio::sync::watch;
 
-use super::reload::Report;
-use crate::config::Config;
-use crate::flow::Context;
+use crate::api;
 use crate::flow::intake::Intake;
-use crate::net::{self, Body, Handler, Request, Response};
+use crate::net::{Handler, Request, Response, Tower};
 
 /// The handler of every listener.
 pub(super) struct Front {
     intake: Arc<Intake>,
-    context: Arc<Context>,
+    api: Arc<dyn Handler>,
 }
 
 impl Front {
-    pub(super) fn new(
-        intake: Arc<Intake>,
-        context: Arc<Context>,
-        _report: Arc<ArcSwap<Report>>,
-        _config: &Config,
-        _stop: watch::Receiver<bool>,
-    ) -> Self {
-        Front { intake, context }
+    pub(super) fn new(intake: Arc<Intake>, state: api::ApiState) -> Self {
+        Front { intake, api: Arc::new(Tower(api::router(state))) }
     }
 }
 
 impl Handler for Front {
     fn handle(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
-        async move {
-            if let Some(name) = request.uri.path().strip_prefix("/in/") {
+        match request.uri.path().strip_prefix("/in/") {
+            Some(name) => {
                 let name = name.to_owned();
-                return self.intake.answer(&name, request).await;
+                async move { self.intake.answer(&name, request).await }.boxed()
             }
-            let (status, kind, body) = match request.uri.path() {
-                "/healthz" | "/readyz" => (StatusCode::OK, "text/plain", "ok".to_owned()),
-                "/metrics" => (
-                    StatusCode::OK,
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                    self.context.metrics.encode(),
-                ),
-                _ => (StatusCode::NOT_FOUND, "text/plain", "not found".to_owned()),
-            };
-            let mut response = net::Response::new(Body::from(body));
-            *response.status_mut() = status;
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-            response
+            None => self.api.clone().handle(request),
         }
-        .boxed()
     }
 }

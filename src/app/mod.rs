@@ -10,12 +10,14 @@ pub mod setup;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::api::ApiState;
 use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Result};
 use crate::config::{Config, Listen};
@@ -25,10 +27,13 @@ use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
 use crate::store::sqlite;
 
-pub use reload::Report;
+pub use crate::api::ReloadReport as Report;
 
 /// How long requests in flight are waited for when the gateway stops.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many event streams are served at once.
+const STREAMS: usize = 64;
 
 /// What a start may be told beside its configuration.
 #[derive(Debug, Clone, Default)]
@@ -43,8 +48,10 @@ pub struct Start {
 
 /// A running gateway.
 pub struct App {
-    servers: Vec<Server>,
-    certificates: Vec<Arc<ServerTls>>,
+    servers: Vec<(Server, &'static str)>,
+    /// Told before the doors are drained, so that open event streams end.
+    closing: watch::Sender<bool>,
+    working: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     workers: Workers,
@@ -77,7 +84,8 @@ impl App {
             files: config.data.join("files"),
         });
         let (stop, stopping) = watch::channel(false);
-        let report = Arc::new(ArcSwap::from_pointee(Report::default()));
+        let report = reload::report(&config, &loaded.registry, context.clock.now(), &loaded.warnings, true);
+        let report = Arc::new(ArcSwap::from_pointee(report));
         let mut keeper = keeper::Keeper::new(context.clone(), client.clone());
         keeper.follow(&config).await?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -94,7 +102,17 @@ impl App {
             rates,
             body_bytes: usize::try_from(config.limits.body).unwrap_or(usize::MAX),
         });
-        let front = Arc::new(front::Front::new(intake, context.clone(), report.clone(), &config, stopping.clone()));
+        let (closing, closed) = watch::channel(false);
+        let working = Arc::new(AtomicBool::new(true));
+        let state = ApiState {
+            context: context.clone(),
+            public_url: config.public_url.clone(),
+            loaded: report.clone(),
+            working: working.clone(),
+            stopping: closed,
+            subscribers: STREAMS,
+        };
+        let front = Arc::new(front::Front::new(intake, state));
         let (mut servers, mut certificates) = (Vec::new(), Vec::new());
         for listen in doors(&config, &start.listen) {
             let tls = match &listen.tls {
@@ -102,25 +120,24 @@ impl App {
                 None => None,
             };
             certificates.extend(tls.clone());
-            servers.push(Server::start(settings(&config, &listen, tls)?, front.clone()).await?);
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            servers.push((Server::start(settings(&config, &listen, tls)?, front.clone()).await?, scheme));
         }
         let reloader = reload::Reloader {
             config,
             registry: loaded.registry,
             context: context.clone(),
             keeper,
-            certificates: certificates.clone(),
+            certificates,
             report: report.clone(),
         };
         tasks.push(tokio::spawn(reloader.run(stopping)));
-        Ok(App { servers, certificates, stop, tasks, workers, store, context, report })
+        Ok(App { servers, closing, working, stop, tasks, workers, store, context, report })
     }
 
     /// Where the gateway listens, each with its scheme.
     pub fn addresses(&self) -> Vec<String> {
-        let secure = |at: usize| self.certificates.len() == self.servers.len() || at < self.certificates.len();
-        let scheme = |at: usize| if !self.certificates.is_empty() && secure(at) { "https" } else { "http" };
-        self.servers.iter().enumerate().map(|(at, s)| format!("{}://{}", scheme(at), s.address())).collect()
+        self.servers.iter().map(|(server, scheme)| format!("{scheme}://{}", server.address())).collect()
     }
 
     /// Ready once the disk refused in a way that only a restart mends.
@@ -133,12 +150,14 @@ impl App {
 
     /// Stops everything in order.
     pub async fn stop(self) {
-        let drains = self.servers.into_iter().map(|server| server.drain(PATIENCE));
+        self.closing.send_replace(true);
+        let drains = self.servers.into_iter().map(|(server, _)| server.drain(PATIENCE));
         futures_util::future::join_all(drains).await;
         self.stop.send_replace(true);
         for task in self.tasks {
             let _ = tokio::time::timeout(PATIENCE, task).await;
         }
+        self.working.store(false, Ordering::Relaxed);
         self.workers.stop().await;
         drop(self.context);
         // The last handle of the writer waits for what is queued to be written.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
 use tokio::sync::watch;
 
+use super::Report;
 use super::keeper::Keeper;
 use super::setup;
 use crate::base::Timestamp;
@@ -25,17 +25,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How many files are looked at, at most.
 const MOST_FILES: usize = 20_000;
 
-/// What the last reload said.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Report {
-    /// When it was.
-    pub at: Option<Timestamp>,
-    /// Whether what it read is in force.
-    pub in_force: bool,
-    /// What is wrong, each with file, line and reason.
-    pub problems: Vec<String>,
-    /// Changes that only a restart takes up.
-    pub needs_restart: Vec<String>,
+/// What was loaded, for people and programs to see.
+pub(super) fn report(
+    config: &Config,
+    registry: &Registry,
+    at: Timestamp,
+    problems: &[config::Problem],
+    in_force: bool,
+) -> Report {
+    Report {
+        at: Some(at),
+        in_force,
+        problems: problems.iter().map(ToString::to_string).collect(),
+        needs_restart: Vec::new(),
+        connectors: registry.iter().map(|c| (c.name().to_owned(), c.version().to_owned())).collect(),
+        helpdesks: config.helpdesks.iter().map(|helpdesk| helpdesk.name.clone()).collect(),
+    }
 }
 
 /// Follows the files of a project.
@@ -96,16 +101,20 @@ impl Reloader {
             let loaded = setup::reload(&config, &old)?;
             Ok::<_, Vec<config::Problem>>((config, loaded))
         });
-        let mut report = Report { at: Some(self.context.clock.now()), ..Report::default() };
-        match read.await {
+        let now = self.context.clock.now();
+        let mut report = match read.await {
             Ok(Ok((config, loaded))) => {
-                report.in_force = true;
-                report.problems = loaded.warnings.iter().map(ToString::to_string).collect();
+                let mut report = report(&config, &loaded.registry, now, &loaded.warnings, true);
                 self.swap(config, loaded, &mut report).await;
+                report
             }
-            Ok(Err(problems)) => report.problems = problems.iter().map(ToString::to_string).collect(),
-            Err(error) => report.problems = vec![format!("reloading ended early: {error}")],
-        }
+            Ok(Err(problems)) => report(&self.config, &self.registry, now, &problems, false),
+            Err(error) => {
+                let mut report = report(&self.config, &self.registry, now, &[], false);
+                report.problems.push(format!("reloading ended early: {error}"));
+                report
+            }
+        };
         for certificate in &self.certificates {
             if let Err(error) = certificate.reload() {
                 report.problems.push(error.full());

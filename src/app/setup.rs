@@ -43,6 +43,10 @@ impl MapEngine for Map {
     fn call(&self, function: &str, arguments: &[&Value<'_>], extra: &Json) -> Result<Json> {
         self.0.call(function, arguments, extra)
     }
+
+    fn functions(&self) -> &[String] {
+        self.0.functions()
+    }
 }
 
 /// Compiles a connector's `map.lua` in the Lua engine: what [`Registry::load`] and the sample runner take.

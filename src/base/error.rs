@@ -70,10 +70,10 @@ pub enum Retry {
 ///
 /// ```
 /// use segue::base::{Error, Kind, Retry};
-/// let error = Error::invalid("timestamp is not a number").context("connector `whatsapp`");
+/// let error = Error::invalid("timestamp is not a number").context("connector `acme`");
 /// assert_eq!(error.kind(), Kind::Invalid);
 /// assert_eq!(error.retry(), Retry::Never);
-/// assert_eq!(error.to_string(), "connector `whatsapp`: timestamp is not a number");
+/// assert_eq!(error.to_string(), "connector `acme`: timestamp is not a number");
 /// ```
 #[derive(Debug)]
 pub struct Error(Box<Inner>);

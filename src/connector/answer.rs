@@ -147,6 +147,10 @@ impl AnswerSpec {
             let known = named.keys().map(String::as_str);
             c.notes.wrong_name(at, format!("the default answer `{name}` is not declared"), &name, known);
         }
+        let needs = named.get(&name).map(|named| named.needs.as_slice()).unwrap_or_default();
+        for need in needs.iter().filter(|need| !vars.contains_key(*need)) {
+            c.notes.wrong(at, format!("the default answer `{name}` needs `{need}`"));
+        }
         table.finish(c.notes);
         let default = CallAnswer { name, vars };
         let spec = AnswerSpec { when: when?, deadline_ms, content_type, xml, default, named };

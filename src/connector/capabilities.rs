@@ -21,6 +21,8 @@ pub struct Capabilities {
     pub choice_title: usize,
     /// Media by kind (`image`, `audio`, `video`, `file`).
     pub media: BTreeMap<String, MediaLimit>,
+    /// Whether a file can carry a text of its own; else the text is a message before it.
+    pub captions: bool,
     /// Whether a message of ours can quote another.
     pub quotes: bool,
     /// Whether the channel has reactions.
@@ -102,6 +104,7 @@ impl Capabilities {
         ] {
             *field = table.truth(key, notes).unwrap_or(false);
         }
+        can.captions = table.truth("captions", notes).unwrap_or(true);
         can.window_ms = table.text("window", notes).and_then(|(text, at)| {
             let millis = duration_millis(&text);
             if millis.is_none() {

@@ -5,7 +5,7 @@ use std::fmt;
 /// One mistake in a connector's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The file, relative to the folder that holds the connectors (`whatsapp/connector.toml`).
+    /// The file, relative to the folder that holds the connectors (`acme/connector.toml`).
     pub file: String,
     /// The line, from 1; 0 where the whole file is meant.
     pub line: usize,

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::MapEngine;
 use super::convert;
 use super::expr::{Expr, Function, Piece, Step};
 use crate::base::Timestamp;
@@ -36,11 +37,13 @@ pub(super) struct Env<'v> {
     pub(super) tables: &'v Tables,
     /// The country of telephone numbers written without their country code.
     pub(super) country: Option<&'v str>,
+    /// The connector's `map.lua`, where expressions may call it.
+    pub(super) script: Option<&'v dyn MapEngine>,
 }
 
 impl<'v> Env<'v> {
     pub(super) fn new(tables: &'v Tables, country: Option<&'v str>) -> Self {
-        Env { slots: Vec::with_capacity(16), tables, country }
+        Env { slots: Vec::with_capacity(16), tables, country, script: None }
     }
 
     /// Gives the slot `at` a value.
@@ -78,6 +81,26 @@ impl<'v> Val<'v> {
             Val::Text(text) => text.as_ref().into(),
             Val::Time(time) => time.to_string().into(),
             Val::Truth => true.into(),
+        }
+    }
+
+    /// The value with nothing borrowed.
+    fn made(self) -> Value<'static> {
+        match self {
+            Val::Node(value) => value.clone().into_owned(),
+            Val::Made(value) => value,
+            Val::Truth => Value::Bool(true),
+            Val::Text(text) => Value::String(Cow::Owned(text.into_owned())),
+            Val::Time(time) => Value::String(Cow::Owned(time.to_string())),
+        }
+    }
+
+    /// The value as the payload reader would give it.
+    pub(super) fn into_value(self) -> Value<'v> {
+        match self {
+            Val::Node(value) => value.clone(),
+            Val::Made(value) => value,
+            other => other.text().map_or(Value::Null, |text| Value::String(Cow::Owned(text.into_owned()))),
         }
     }
 
@@ -230,6 +253,10 @@ fn call<'v>(function: Function, arguments: &'v [Expr], env: &Env<'v>) -> Option<
         Function::After => {
             first.text(env)?.split_once(second_text()?.as_ref()).and_then(|(_, rest)| owned(rest.to_owned()))
         }
+        Function::Replace => {
+            let (text, from) = (first.text(env)?, second_text()?);
+            owned(text.replace(from.as_ref(), &arguments.get(2)?.text(env)?))
+        }
         Function::Starts => first.text(env)?.starts_with(second_text()?.as_ref()).then_some(Val::Truth),
         Function::Contains => contains(&first.eval(env)?, &second_text()?).then_some(Val::Truth),
         Function::Exists => exists(first, env).then_some(Val::Truth),
@@ -264,6 +291,10 @@ fn call<'v>(function: Function, arguments: &'v [Expr], env: &Env<'v>) -> Option<
         Function::OtherKey => {
             other_key(&first.eval(env)?, &arguments.iter().skip(1).filter_map(|e| e.text(env)).collect::<Vec<_>>())
         }
+        Function::List => {
+            let items: Vec<Value<'static>> = arguments.iter().filter_map(|part| Some(part.eval(env)?.made())).collect();
+            (!items.is_empty()).then_some(Val::Made(Value::Array(items)))
+        }
         Function::Count => match first.eval(env)? {
             Val::Node(Value::Array(items)) => owned(items.len().to_string()),
             Val::Made(Value::Array(items)) => owned(items.len().to_string()),
@@ -277,6 +308,36 @@ fn call<'v>(function: Function, arguments: &'v [Expr], env: &Env<'v>) -> Option<
         }
         Function::Json => Value::parse(first.text(env)?.as_bytes()).ok().map(|value| Val::Made(value.into_owned())),
         Function::Text | Function::Path => first.text(env).map(Val::Text),
+        Function::Script => script(&first.text(env)?, arguments.get(1..).unwrap_or_default(), env),
+    }
+}
+
+/// What a function of `map.lua` gives. One that fails gives nothing, so a manifest says with `??` what stands in.
+fn script<'v>(function: &str, arguments: &'v [Expr], env: &Env<'v>) -> Option<Val<'v>> {
+    let engine = env.script?;
+    let values: Vec<Value<'_>> =
+        arguments.iter().map(|expr| expr.eval(env).map_or(Value::Null, Val::into_value)).collect();
+    match engine.call(function, &values.iter().collect::<Vec<_>>(), &serde_json::Value::Null) {
+        Ok(given) => Some(Val::Made(from_serde(given))),
+        Err(error) => {
+            tracing::warn!(%error, "a function of map.lua failed");
+            None
+        }
+    }
+}
+
+/// What the engine gave, whose depth and size it has bounded already.
+fn from_serde(value: serde_json::Value) -> Value<'static> {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => Value::Null,
+        Json::Bool(truth) => Value::Bool(truth),
+        Json::Number(number) => Value::Number(Cow::Owned(number.to_string())),
+        Json::String(text) => Value::String(Cow::Owned(text)),
+        Json::Array(items) => Value::Array(items.into_iter().map(from_serde).collect()),
+        Json::Object(members) => {
+            Value::Object(members.into_iter().map(|(key, value)| (Cow::Owned(key), from_serde(value))).collect())
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 //! connector is loaded, so a misspelt scope, function or table is refused before any payload is read. It has no loops
 //! of its own and no access to anything but its scopes, so its cost is bounded by the payload.
 
+use std::cell::RefCell;
+
 use super::diagnostic::nearest;
 
 /// A compiled expression.
@@ -89,11 +91,14 @@ functions! {
     "get" Get 2..=2 "The member of an object whose name is computed.",
     "numbered" Numbered 2..=2 "The members NAME0, NAME1 ... of an object, as a list.",
     "other_key" OtherKey 2..=64 "The first member of an object that is none of the names given.",
+    "list" List 1..=12 "Its present arguments, as a list.",
     "count" Count 1..=1 "How many elements a list or object has.",
     "number" Number 1..=1 "A number, for JSON bodies.",
     "json" Json 1..=1 "The JSON value that a text holds.",
+    "replace" Replace 3..=3 "A text with every occurrence of the second replaced by the third.",
     "text" Text 1..=1 "A number or boolean as text.",
     "path" Path 1..=1 "A path for a URL, whose slashes stay.",
+    "script" Script 1..=8 "What a function of `map.lua` gives for the other arguments; absent if it fails.",
 }
 
 /// A name that an expression may start with.
@@ -106,6 +111,8 @@ pub(super) struct Names {
     pub(super) secrets: bool,
     /// The names of the manifest's tables.
     pub(super) tables: Vec<String>,
+    /// The functions of `map.lua` that expressions call, as they are found; absent where none may be called.
+    pub(super) scripts: Option<RefCell<Vec<String>>>,
 }
 
 impl Names {
@@ -315,7 +322,21 @@ impl Parser<'_> {
             let suggestion = nearest(table, self.names.tables.iter().map(String::as_str));
             return Err(Wrong { at: from, reason: format!("there is no `[tables.{table}]`"), suggestion });
         }
+        if *function == Function::Script {
+            self.note_script(arguments.first(), from)?;
+        }
         Ok(Expr::Call(*function, arguments))
+    }
+
+    /// Notes which function of `map.lua` is called, so that loading can tell whether it is there.
+    fn note_script(&self, function: Option<&Expr>, from: usize) -> Result<(), Wrong> {
+        let wrong = |reason: &str| Wrong { at: from, reason: reason.to_owned(), suggestion: None };
+        let called = self.names.scripts.as_ref().ok_or_else(|| wrong("`script` can only be called in the mapping"))?;
+        match function {
+            Some(Expr::Text(name)) => called.borrow_mut().push(name.clone()),
+            _ => return Err(wrong("`script` takes the name of the function as a literal text first")),
+        }
+        Ok(())
     }
 
     fn path(&mut self, name: &str, from: usize) -> Result<Expr, Wrong> {

@@ -1,12 +1,13 @@
 //! Reading `connector.toml`: every table once, every mistake noted, nothing unknown let through.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::answer::{AnswerSpec, Challenge};
 use super::capabilities::Capabilities;
 use super::compile::{Compiler, word};
 use super::convert::duration_millis;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, nearest};
 use super::eval::Tables;
 use super::expr::Names;
 use super::mapping::Mapping;
@@ -70,7 +71,9 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
     let media = table.tables("media", notes);
 
     let mut c = Compiler { names: names(&REQUEST_SCOPES, &specs, &tables, false), notes };
+    c.names.scripts = Some(RefCell::default());
     let mapping = Mapping::read(payload, &mut table, &mut c);
+    let called = c.names.scripts.take().map(RefCell::into_inner).unwrap_or_default();
     let challenges = challenges.into_iter().filter_map(|table| Challenge::read(table, &mut c)).collect();
     let answer = answer.and_then(|table| AnswerSpec::read(table, &mut c));
     let delivery_key = identity.as_ref().and_then(|id| id.delivery_key.clone());
@@ -86,7 +89,12 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
     let media = media.into_iter().filter_map(|table| MediaSpec::read(table, &mut c)).collect();
     table.finish(notes);
 
-    let script = read_script(folder, map, &mapping, notes);
+    let script = read_script(
+        folder,
+        map,
+        mapping.functions().into_iter().chain(called.iter().map(String::as_str)).collect(),
+        notes,
+    );
     let identity = identity?;
     Some(Connector {
         name: folder.name.clone(),
@@ -120,6 +128,7 @@ fn names(scopes: &[&str], specs: &[OptionSpec], tables: &Tables, secrets: bool) 
         options: specs.iter().map(|spec| (spec.name.clone(), spec.secret)).collect(),
         secrets,
         tables: tables.keys().cloned().collect(),
+        scripts: None,
     }
 }
 
@@ -230,17 +239,17 @@ fn read_tables(table: Option<Table>, notes: &mut Notes<'_>) -> Tables {
 fn read_script(
     folder: &Folder,
     map: Option<&BuildMap>,
-    mapping: &Mapping,
+    called: Vec<&str>,
     notes: &mut Notes<'_>,
 ) -> Option<Box<dyn super::MapEngine>> {
-    let called = mapping.functions();
     let file = format!("{}/map.lua", folder.name);
     let source = match folder.text("map.lua") {
         None => {
             if let Some(function) = called.first() {
-                notes
-                    .found
-                    .push(Diagnostic::of_file(file, format!("there is no such file, but a case calls `{function}`")));
+                notes.found.push(Diagnostic::of_file(
+                    file,
+                    format!("there is no such file, but the mapping calls `{function}`"),
+                ));
             }
             return None;
         }
@@ -251,7 +260,7 @@ fn read_script(
         Some(Ok(source)) => source,
     };
     if called.is_empty() {
-        notes.found.push(Diagnostic::of_file(file, "no case of the mapping calls a function of it"));
+        notes.found.push(Diagnostic::of_file(file, "nothing in the mapping calls a function of it"));
         return None;
     }
     let Some(build) = map else {
@@ -259,7 +268,14 @@ fn read_script(
         return None;
     };
     match build(&file, source) {
-        Ok(engine) => Some(engine),
+        Ok(engine) => {
+            for function in called.iter().filter(|name| !engine.functions().iter().any(|known| known == *name)) {
+                let suggestion = nearest(function, engine.functions().iter().map(String::as_str));
+                let missing = Diagnostic::of_file(file.clone(), format!("there is no function `{function}`"));
+                notes.found.push(Diagnostic { suggestion, ..missing });
+            }
+            Some(engine)
+        }
         Err(found) => {
             notes.found.extend(found);
             None

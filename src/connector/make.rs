@@ -125,7 +125,11 @@ impl InteractionSpec {
         let mut identifiers = self.identifiers.iter().filter_map(|spec| spec.make(env));
         author.identifier = identifiers.next();
         author.also = identifiers.collect();
-        author.trust = author.identifier.as_ref().and_then(|identifier| identifier.trust).unwrap_or(Trust::Anonymous);
+        author.trust = match &author.identifier {
+            Some(identifier) => identifier.trust,
+            None => self.trust.as_ref().and_then(|trust| resolve(trust, env)),
+        }
+        .unwrap_or(Trust::Anonymous);
         author.evidence = self
             .evidence
             .iter()

@@ -80,8 +80,9 @@ impl Mapping {
         &'v self,
         env: &mut Env<'v>,
         common: &Common<'_>,
-        script: Option<&dyn MapEngine>,
+        script: Option<&'v dyn MapEngine>,
     ) -> Vec<Outcome> {
+        env.script = script;
         let mut run = Run { common, script, outcomes: Vec::new() };
         visit(&self.walk, env, &mut run, true, &mut |env, run| self.leaf(env, run));
         if run.outcomes.is_empty() {
@@ -152,7 +153,10 @@ where
 
 impl Bind {
     fn read(text: &str, at: usize, c: &mut Compiler<'_, '_>) -> Option<Bind> {
-        let (name, source, iterates, offset) = match (text.split_once(" in "), text.split_once(" = ")) {
+        // The first of the two counts: the expression after it may have an `in` of its own.
+        let (list, path) = (text.split_once(" in "), text.split_once(" = "));
+        let list = list.filter(|(name, _)| path.is_none_or(|(other, _)| name.len() < other.len()));
+        let (name, source, iterates, offset) = match (list, path) {
             (Some((name, source)), _) => (name, source, true, name.len() + 4),
             (None, Some((name, source))) => (name, source, false, name.len() + 3),
             _ => {
@@ -272,14 +276,7 @@ fn call_script(run: &Run<'_>, function: &str, arguments: &[Expr], env: &Env<'_>)
     let quarantined = |reason: String| vec![Outcome::Quarantined { reason }];
     let Some(script) = run.script else { return quarantined("the connector has no map.lua".to_owned()) };
     let values = values(arguments, env);
-    let values: Vec<Value<'_>> = values
-        .into_iter()
-        .map(|value| match value {
-            Val::Node(value) => value.clone(),
-            Val::Made(value) => value,
-            other => other.text().map_or(Value::Null, Value::String),
-        })
-        .collect();
+    let values: Vec<Value<'_>> = values.into_iter().map(Val::into_value).collect();
     let extra = serde_json::json!({
         "connector": run.common.connector,
         "account": run.common.address,

@@ -72,6 +72,9 @@ pub trait MapEngine: Send + Sync {
     ///
     /// Whatever went wrong in the script, or the budget it passed.
     fn call(&self, function: &str, arguments: &[&Value<'_>], extra: &Json) -> Result<Json>;
+
+    /// The functions that the script offers.
+    fn functions(&self) -> &[String];
 }
 
 /// Compiles a `map.lua`: gets its file name and source.
@@ -338,7 +341,8 @@ impl Connector {
 
     /// What is said if policy says nothing in time, or something that cannot be said.
     pub fn safe_default(&self, spec: &AnswerSpec, account: &Account, request: &Request) -> Answer {
-        // Loading renders the default against an empty request, so this cannot fail for want of a value.
+        // Loading checks that the default has what it needs; should a value of the request be missing all the same, the
+        // plain acknowledgement is still an answer that the provider understands.
         self.answer(spec, spec.default_answer(), account, request).unwrap_or_else(|_| Answer {
             status: 200,
             content_type: self.ack.content_type.clone(),
@@ -421,7 +425,7 @@ fn run<'v>(
     mapping: &'v mapping::Mapping,
     env: &mut eval::Env<'v>,
     common: &Common<'_>,
-    script: Option<&dyn MapEngine>,
+    script: Option<&'v dyn MapEngine>,
 ) -> Vec<Outcome> {
     mapping.run(env, common, script)
 }

@@ -163,7 +163,12 @@ fn plan<'o>(can: &Capabilities, message: &'o Outbound) -> Vec<Unit<'o>> {
                     push_line(&mut text, &format!("{}. {}", at + 1, title.expose()));
                 }
             }
-            kind if can.carries_media(kind) && part.url.is_some() => media.push(part),
+            kind if can.carries_media(kind) && part.url.is_some() => {
+                if !can.captions {
+                    push_line(&mut text, said);
+                }
+                media.push(part);
+            }
             _ => {
                 push_line(&mut text, said);
                 push_line(&mut text, part.url.as_ref().map(|url| url.expose().as_str()).unwrap_or_default());
@@ -331,6 +336,23 @@ mod tests {
         assert_eq!(split("one two three four", &can(9, TextUnit::Characters)), ["one two", "three", "four"]);
         assert_eq!(split("", &can(9, TextUnit::Characters)), Vec::<String>::new());
         assert_eq!(split("🙂🙂🙂", &can(4, TextUnit::Utf16)), ["🙂🙂", "🙂"]);
+    }
+
+    #[test]
+    fn a_caption_is_said_before_a_file_that_cannot_carry_it() {
+        let message = serde_json::json!({
+            "id": "sd_01jn4bq5gafx3tqz0f5w8m1c2d", "channel": "c", "account": "a", "to": { "type": "x", "value": "y" },
+            "parts": [{ "type": "image", "url": "https://files.example/a.png", "text": "The plan" }],
+        });
+        let message: Outbound = serde_json::from_value(message).unwrap();
+        let limit = crate::connector::capabilities::MediaLimit { types: Vec::new(), max_bytes: 1 };
+        let media = BTreeMap::from([("image".to_owned(), limit)]);
+        let texts = |captions: bool| -> Vec<String> {
+            let can = Capabilities { captions, media: media.clone(), ..Capabilities::default() };
+            plan(&can, &message).into_iter().map(|unit| unit.text).collect()
+        };
+        assert_eq!(texts(false), ["The plan", ""]);
+        assert_eq!(texts(true), [""]);
     }
 
     proptest! {

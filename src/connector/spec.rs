@@ -49,6 +49,8 @@ pub(super) struct InteractionSpec {
     pub(super) role: Word<Role>,
     pub(super) name: Option<Expr>,
     pub(super) identifiers: Vec<IdentifierSpec>,
+    /// The trust of an author without any identifier.
+    pub(super) trust: Option<Word<Trust>>,
     pub(super) evidence: Vec<(String, Expr, Option<Expr>)>,
     pub(super) recipients: Vec<(RecipientRole, IdentifierSpec)>,
     pub(super) parts: Vec<PartSpec>,
@@ -168,12 +170,13 @@ fn reason(table: &mut Table, c: &mut Compiler<'_, '_>) -> Option<Expr> {
 impl InteractionSpec {
     fn read(table: &mut Table, c: &mut Compiler<'_, '_>) -> Option<InteractionSpec> {
         let mut author = table.table("author", c.notes);
-        let (role, name, identifiers, evidence) = match &mut author {
-            None => (None, None, Vec::new(), Vec::new()),
+        let (role, name, identifiers, trust, evidence) = match &mut author {
+            None => (None, None, Vec::new(), None, Vec::new()),
             Some(author) => (
                 c.word(author, "role"),
                 c.expr(author, "name"),
                 read_identifiers(author, "identifiers", c),
+                c.word(author, "trust"),
                 read_evidence(author, c),
             ),
         };
@@ -212,6 +215,7 @@ impl InteractionSpec {
             role: role.unwrap_or(Word::Fixed(Role::Customer)),
             name,
             identifiers,
+            trust,
             evidence,
             recipients,
             parts,

@@ -14,7 +14,8 @@ use crate::base::id::{ConversationId, EntryId};
 use crate::base::{Error, Kind, Pii, Result};
 use crate::model::entry::Command;
 use crate::model::{
-    ChannelKind, ConversationState, Direction, EventType, Interaction, InteractionKind, Role, Trust, Visibility,
+    ChannelKind, ConversationState, Direction, EntryKind, EventType, Interaction, InteractionKind, Role, Trust,
+    Visibility,
 };
 use crate::store::Journal;
 
@@ -72,6 +73,7 @@ pub(crate) async fn apply(
             turn(draft, *conversation, ConversationState::Open, EventType::ConversationReopened).await
         }
         Command::RetryQuarantined { entry } => known_entry(journal, *entry).await,
+        Command::Done { result } => Ok(CommandResult { status: 200, body: result.clone() }),
     };
     match outcome {
         Ok(result) => Ok(result),
@@ -161,7 +163,9 @@ async fn turn(
 
 async fn known_entry(journal: &dyn Journal, id: EntryId) -> Result<CommandResult> {
     match journal.entry(id).await? {
-        Some(_) => Ok(CommandResult { status: 200, body: serde_json::json!({ "entry": id }) }),
-        None => Err(Error::not_found(format!("there is no entry {id}"))),
+        Some((entry, _)) if entry.kind == EntryKind::Webhook => {
+            Ok(CommandResult { status: 200, body: serde_json::json!({ "entry": id }) })
+        }
+        _ => Err(Error::not_found(format!("there is no received entry {id}"))),
     }
 }

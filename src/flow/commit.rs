@@ -5,7 +5,6 @@
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::attach::Attached;
 use super::decide::Decided;
 use super::draft::{ConversationAt, CustomerAt, Draft};
 use super::event::{Told, emit, shorten};
@@ -19,19 +18,20 @@ const BRIEF_TEXT: usize = 200;
 
 /// Writes an interaction with its decision and its events.
 pub(crate) fn step(draft: &mut Draft<'_>, decided: Decided) -> Result<Decided> {
-    let Attached { identified, conversation, opened, reopened, linked } = &decided.attached;
+    let attached = &decided.attached;
+    let (identified, conversation) = (&attached.identified, &attached.conversation);
     let interaction = &decided.interaction;
     let decision = decided.decision.as_ref().map(raw).transpose()?;
     if let Some(decision) = &decided.decision {
         draft.change(*conversation, |row| row.queue = Some(decision.queue.clone()));
     }
-    if *opened {
+    if attached.opened {
         emit(draft, *conversation, EventType::ConversationOpened, &Told::default());
     }
-    if *reopened {
+    if attached.reopened {
         emit(draft, *conversation, EventType::ConversationReopened, &Told::default());
     }
-    if *linked {
+    if attached.linked {
         emit(draft, *conversation, EventType::ConversationLinked, &Told::default());
     }
     draft.set.asserts.push(Assert::ItemFree(identified.item.key));

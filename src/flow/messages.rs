@@ -72,6 +72,16 @@ pub(crate) async fn complete(draft: &Draft<'_>, item: &mut Item) -> Result<()> {
     Ok(())
 }
 
+/// Whether an item is what we sent ourselves, coming back: the story has it already.
+pub(crate) async fn is_own_echo(draft: &Draft<'_>, item: &Item) -> Result<bool> {
+    let interaction = &item.interaction;
+    let ours = interaction.direction == Direction::Outbound && interaction.kind == InteractionKind::Message;
+    match interaction.channel.provider_id.as_deref().filter(|_| ours) {
+        Some(id) => Ok(draft.message(key_of(interaction, id)).await?.interaction.is_some()),
+        None => Ok(false),
+    }
+}
+
 /// Tells the target of an edit or a deletion that it was changed.
 pub(crate) async fn mark_target(draft: &mut Draft<'_>, interaction: &Interaction) -> Result<()> {
     let flag = match interaction.kind {

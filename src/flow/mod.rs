@@ -26,6 +26,7 @@ mod messages;
 mod normalize;
 mod outcome;
 pub mod send;
+pub mod submit;
 pub mod verify;
 pub mod wait;
 pub mod work;
@@ -47,7 +48,7 @@ use crate::model::entry::{Answered, Command, MediaOutcome, ReplyMessage, SendOut
 use crate::model::{EntryKind, Interaction, InteractionKind, Trust};
 use crate::rules::template;
 use crate::script::Bundle;
-use crate::store::{Changeset, Store};
+use crate::store::{Changeset, StateRead, Store};
 use draft::{ConversationAt, Draft};
 use journal::Journaled;
 use normalize::{Item, Normalized};
@@ -151,10 +152,10 @@ fn count(context: &Context, setup: &Setup, channel: &str, items: &[Normalized]) 
 
 /// Applies an entry: reads state, decides, and gives what is to be committed. Changes nothing itself, so that it can be
 /// done again after a conflict.
-pub(crate) async fn apply(context: &Context, prepared: &Prepared) -> Result<Applied> {
+pub(crate) async fn apply(context: &Context, state: &dyn StateRead, prepared: &Prepared) -> Result<Applied> {
     let entry = prepared.journaled.entry();
     let setup = &prepared.setup;
-    let mut draft = Draft::new(context.store.state.as_ref(), entry, &setup.source);
+    let mut draft = Draft::new(state, entry, &setup.source);
     let mut told = wait::Told::default();
     match entry.kind {
         EntryKind::Webhook => {
@@ -166,9 +167,10 @@ pub(crate) async fn apply(context: &Context, prepared: &Prepared) -> Result<Appl
         }
         EntryKind::Command => {
             let command: Command = head(prepared)?;
-            let result = command::apply(&mut draft, setup, context.store.journal.as_ref(), &command).await?;
+            let mut result = command::apply(&mut draft, setup, context.store.journal.as_ref(), &command).await?;
             if let (Command::RetryQuarantined { entry }, 200) = (&command, result.status) {
-                retry_quarantined(context, setup, &mut draft, *entry).await?;
+                let released = retry_quarantined(context, setup, &mut draft, *entry).await?;
+                result.body = serde_json::json!({ "entry": entry, "released": released });
             }
             draft.set.facts = serde_json::to_string(&result).ok();
             told.result = Some(result);
@@ -233,7 +235,7 @@ async fn apply_item(
         if messages::keep_for_later(draft, item).await? {
             return Ok(None);
         }
-    } else if draft.interaction_by_item(item.key).await?.is_some() {
+    } else if draft.interaction_by_item(item.key).await?.is_some() || messages::is_own_echo(draft, item).await? {
         return Ok(None);
     }
     let mut item = item.copy();
@@ -300,22 +302,22 @@ async fn policy_reply(
     Ok(())
 }
 
-/// Applies a quarantined entry again, as the connector reads it now.
+/// Applies a quarantined entry again, as the connector reads it now. Gives whether it could be understood.
 async fn retry_quarantined(
     context: &Context,
     setup: &Setup,
     draft: &mut Draft<'_>,
     id: crate::base::id::EntryId,
-) -> Result<()> {
-    let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(()) };
+) -> Result<bool> {
+    let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(false) };
     let position = entry.position;
     let items = normalize::step(setup, &Journaled::reloaded(entry));
     if items.iter().any(|item| matches!(item, Normalized::Quarantined(_))) {
-        return Ok(());
+        return Ok(false);
     }
     draft.set.released.push(position);
     apply_items(context, setup, draft, &items, false).await?;
-    Ok(())
+    Ok(true)
 }
 
 /// The call that an answered entry was about.

@@ -50,3 +50,11 @@ impl Drop for Place<'_> {
         self.waiting.0.lock().remove(&self.entry);
     }
 }
+
+#[cfg(test)]
+impl Place<'_> {
+    /// Waits until the entry is applied; false if it never will be.
+    pub(crate) async fn applied(mut self) -> bool {
+        (&mut self.told).await.is_ok()
+    }
+}

@@ -25,6 +25,8 @@ const PREPARED: usize = 4096;
 const UNCOMMITTED: usize = 1024;
 /// How many a worker applies before it commits.
 const BATCH: usize = 64;
+/// After how long a worker applies no more before it commits.
+const BATCH_TIME: Duration = Duration::from_millis(10);
 /// How many are read from the disk at once.
 const PAGE: usize = 1024;
 /// How far back in a channel's backlog an interactive entry looks for earlier ones of its own keys.
@@ -209,11 +211,25 @@ impl Shared {
 
     fn work(self: Arc<Self>) {
         while let Some(batch) = self.next() {
+            let snapshot = match self.context.store.state.snapshot() {
+                Ok(snapshot) => snapshot,
+                Err(error) => {
+                    tracing::error!(target: "segue::commit", error = %error.full(), "the state cannot be read; will be tried again");
+                    batch.into_iter().for_each(|(ticket, prepared)| self.later(ticket, prepared));
+                    continue;
+                }
+            };
             let mut changesets = Vec::with_capacity(batch.len());
             let mut applied = Vec::with_capacity(batch.len());
+            let begun = Instant::now();
             for (ticket, prepared) in batch {
+                // Slow scripts must not keep a caller waiting behind a whole batch: the rest goes back to its lanes.
+                if begun.elapsed() >= BATCH_TIME {
+                    self.again(ticket, prepared);
+                    continue;
+                }
                 // Applying only reads, so running the future to its end here keeps scripts off the runtime's threads.
-                match self.runtime.block_on(apply(&self.context, &prepared)) {
+                match self.runtime.block_on(apply(&self.context, snapshot.as_ref(), &prepared)) {
                     Ok(outcome) => {
                         changesets.push(outcome.changeset);
                         applied.push((ticket, prepared, outcome.told));
@@ -225,6 +241,7 @@ impl Shared {
                     }
                 }
             }
+            drop(snapshot);
             if !changesets.is_empty() {
                 let begun = Instant::now();
                 let commit = self.context.store.commits.commit(changesets);

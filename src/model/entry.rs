@@ -189,6 +189,12 @@ pub enum Command {
         /// Which entry.
         entry: EntryId,
     },
+    /// Nothing more: an operation that changes no story was done. Recorded so that a repeat of the request hears the
+    /// same answer.
+    Done {
+        /// What was answered.
+        result: serde_json::Value,
+    },
 }
 
 /// What an agent says to a customer, before addressing.

@@ -3,14 +3,17 @@
 /// The wait before an attempt, in milliseconds.
 ///
 /// `attempt` counts the attempts made. None means that the schedule is used up. `jitter` is the greatest part by which a
-/// wait is stretched or shortened, `chance` a number from 0 to 1. A `retry_after` of the other side is honored up to
-/// twice the scheduled wait, so that nobody can put us off for good.
+/// wait is stretched or shortened, `chance` a number from 0 to 1. A `retry_after` of the other side is honored up to the
+/// longest wait of the schedule or twice the scheduled one, so that nobody can put us off for good.
 pub fn wait(schedule: &[u64], attempt: u32, jitter: f64, chance: f64, retry_after: Option<u64>) -> Option<u64> {
     let scheduled = *schedule.get(attempt as usize)?;
     let spread = 1.0 + jitter * (2.0 * chance.clamp(0.0, 1.0) - 1.0);
     let wait = (scheduled as f64 * spread) as u64;
     Some(match retry_after {
-        Some(wish) => wish.clamp(wait, scheduled.saturating_mul(2).max(wait)),
+        Some(wish) => {
+            let longest = schedule.iter().copied().max().unwrap_or_default();
+            wish.clamp(wait, longest.max(scheduled.saturating_mul(2)).max(wait))
+        }
         None => wait,
     })
 }
@@ -91,6 +94,8 @@ mod tests {
         assert_eq!(wait(&[5_000], 0, 0.0, 0.5, Some(7_000)), Some(7_000));
         assert_eq!(wait(&[5_000], 0, 0.0, 0.5, Some(1)), Some(5_000));
         assert_eq!(wait(&[5_000], 0, 0.0, 0.5, Some(u64::MAX)), Some(10_000));
+        // Early in a schedule a wish may be many times the scheduled wait.
+        assert_eq!(wait(&[0, 5_000, 300_000], 1, 0.2, 0.5, Some(120_000)), Some(120_000));
     }
 
     #[test]

@@ -83,6 +83,10 @@ pub trait Journal: Send + Sync {
 
 /// What a decision reads. Reads are consistent per row; the commit asserts what matters.
 pub trait StateRead: Send + Sync {
+    /// The state as it is now, for many reads in a row: cheaper than as many single ones. What it shows grows stale; the
+    /// commit asserts what matters.
+    fn snapshot(&self) -> Result<Box<dyn StateRead>>;
+
     /// Fresh numbers for rows that are about to be made. Gaps do no harm.
     fn numbers(&self) -> Arc<dyn Numbers>;
 
@@ -249,6 +253,9 @@ pub trait Catalog: Send + Sync {
 
     /// Quarantined items, the latest first.
     fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>>;
+
+    /// What of an entry is quarantined, in the order it was set aside; empty if nothing is.
+    fn quarantine_of(&self, entry: EntryId) -> BoxFuture<'_, Result<Vec<QuarantineRow>>>;
 
     /// Dead letters, the latest first.
     fn dead_letters(

@@ -30,6 +30,19 @@ fn token(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
     })
 }
 
+const QUARANTINE: &str =
+    "SELECT q.no, e.id, e.channel, q.reason, q.at FROM quarantine q JOIN entry e ON e.position = q.position";
+
+fn quarantined(row: &Row<'_>) -> rusqlite::Result<QuarantineRow> {
+    Ok(QuarantineRow {
+        no: row.get(0)?,
+        entry: EntryId::from_bytes(row.get(1)?),
+        channel: row.get(2)?,
+        reason: row.get(3)?,
+        at: Timestamp::from_millis(row.get(4)?),
+    })
+}
+
 impl Catalog for SqliteCatalog {
     fn feed(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>> {
         self.readers.apart(move |connection| {
@@ -73,21 +86,16 @@ impl Catalog for SqliteCatalog {
 
     fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {
         self.readers.apart(move |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT q.no, e.id, e.channel, q.reason, q.at FROM quarantine q
-                     JOIN entry e ON e.position = q.position WHERE q.no < ?1 ORDER BY q.no DESC LIMIT ?2",
-                )?
-                .query_map((before, limit as i64), |row| {
-                    Ok(QuarantineRow {
-                        no: row.get(0)?,
-                        entry: EntryId::from_bytes(row.get(1)?),
-                        channel: row.get(2)?,
-                        reason: row.get(3)?,
-                        at: Timestamp::from_millis(row.get(4)?),
-                    })
-                })?
-                .collect()
+            let sql = format!("{QUARANTINE} WHERE q.no < ?1 ORDER BY q.no DESC LIMIT ?2");
+            connection.prepare_cached(&sql)?.query_map((before, limit as i64), quarantined)?.collect()
+        })
+    }
+
+    fn quarantine_of(&self, entry: EntryId) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {
+        self.readers.apart(move |connection| {
+            // The quarantine is small and has no index by entry.
+            let sql = format!("{QUARANTINE} WHERE e.id = ?1 ORDER BY q.no");
+            connection.prepare_cached(&sql)?.query_map([entry.as_bytes().as_slice()], quarantined)?.collect()
         })
     }
 

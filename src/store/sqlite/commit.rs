@@ -41,6 +41,7 @@ pub(super) fn apply(
     subscribers: &[Subscriber],
     bundles: &mut HashMap<String, i64>,
     sink: &mut Sink<'_>,
+    careful: bool,
 ) -> Result<Committed> {
     if !still_pending(connection, changeset.position).map_err(failed)? {
         return Ok(Committed::AlreadyApplied);
@@ -51,7 +52,10 @@ pub(super) fn apply(
         }
     }
     let bundle = bundle_number(connection, &changeset.bundle, bundles).map_err(failed)?;
-    // A unique key that nobody asserted may still refuse: then this changeset alone is taken back, not its group.
+    if !careful {
+        return write(connection, changeset, bundle, subscribers, sink).map(Committed::Done).map_err(failed);
+    }
+    // Some changeset met a unique key that it did not assert, and its group was taken back. Now each is taken back alone.
     let before: Vec<usize> = sink.due.iter().map(Vec::len).collect();
     connection.prepare_cached("SAVEPOINT changeset").and_then(|mut s| s.execute([])).map_err(failed)?;
     let outcome = match write(connection, changeset, bundle, subscribers, sink) {

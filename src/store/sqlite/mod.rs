@@ -41,12 +41,12 @@ pub struct Opened {
 pub fn open(directory: &Path, options: Options) -> Result<Opened> {
     let files = open::Files::open(directory, &options)?;
     let numbers = Arc::new(Counters::read(&files)?);
-    let readers = Arc::new(read::Readers::new(files.path.clone(), options.readers));
+    let readers = Arc::new(read::Readers::new(files.path.clone(), options.readers, options.reader_cache_kib));
     let writer = writer::Writer::start(files, &options)?;
     let broken = writer.broken();
     let store = Store {
         journal: Arc::new(journal::SqliteJournal { writer: writer.clone(), readers: readers.clone() }),
-        state: Arc::new(state::SqliteState { readers: readers.clone(), numbers }),
+        state: Arc::new(state::SqliteState { source: state::Source::Now(readers.clone()), numbers }),
         commits: Arc::new(commit::SqliteCommits { writer: writer.clone() }),
         outbox: Arc::new(outbox::SqliteOutbox { writer: writer.clone(), readers: readers.clone() }),
         catalog: Arc::new(catalog::SqliteCatalog { writer: writer.clone(), readers }),

@@ -15,35 +15,44 @@ use crate::base::{Error, Result};
 pub(super) struct Readers {
     path: PathBuf,
     keep: usize,
+    cache_kib: i64,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, keep: usize) -> Self {
-        Readers { path, keep, idle: Mutex::new(Vec::new()) }
+    pub(super) fn new(path: PathBuf, keep: usize, cache_kib: i64) -> Self {
+        Readers { path, keep, cache_kib, idle: Mutex::new(Vec::new()) }
     }
 
-    /// Runs `query` here and now.
-    pub(super) fn with<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    fn lend(&self) -> Result<Connection> {
         let lent = self.idle.lock().pop();
-        let connection = match lent {
-            Some(connection) => connection,
-            None => reader(&self.path, 4 * 1024)?,
-        };
-        let answer = query(&connection).map_err(failed);
+        match lent {
+            Some(connection) => Ok(connection),
+            None => reader(&self.path, self.cache_kib),
+        }
+    }
+
+    fn take_back(&self, connection: Connection) {
         let mut idle = self.idle.lock();
         if idle.len() < self.keep {
             idle.push(connection);
         }
+    }
+
+    /// Runs `query` here and now.
+    pub(super) fn with<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let connection = self.lend()?;
+        let answer = query(&connection).map_err(failed);
+        self.take_back(connection);
         answer
     }
 
-    /// Runs `query` when polled, on the thread that polls: for the threads that apply entries, which may block.
-    pub(super) fn here<'a, T: Send + 'a>(
-        &'a self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'a,
-    ) -> BoxFuture<'a, Result<T>> {
-        async move { self.with(query) }.boxed()
+    /// A view of the store as it is now, for many reads in a row. Each read by itself would begin a snapshot of its own
+    /// and find its page cache void, because somebody has written meanwhile.
+    pub(super) fn snapshot(self: &Arc<Self>) -> Result<Snapshot> {
+        let connection = self.lend()?;
+        connection.execute_batch("BEGIN DEFERRED").map_err(failed)?;
+        Ok(Snapshot { readers: self.clone(), connection: Mutex::new(Some(connection)) })
     }
 
     /// Runs `query` on a thread for blocking work: for everybody else.
@@ -58,5 +67,31 @@ impl Readers {
                 .map_err(|e| Error::internal("a read ended early").because(e))?
         }
         .boxed()
+    }
+}
+
+/// One connection within one read transaction, given back when dropped.
+pub(super) struct Snapshot {
+    readers: Arc<Readers>,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Snapshot {
+    /// Runs `query` here and now.
+    pub(super) fn with<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        match self.connection.lock().as_ref() {
+            Some(connection) => query(connection).map_err(failed),
+            None => Err(Error::internal("a snapshot was used after its end")),
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.lock().take()
+            && connection.execute_batch("COMMIT").is_ok()
+        {
+            self.readers.take_back(connection);
+        }
     }
 }

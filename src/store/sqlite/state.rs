@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::outbox::send_row;
-use super::read::Readers;
+use super::read::{Readers, Snapshot};
 use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
-use crate::base::{Result, Timestamp};
+use crate::base::{Error, Result, Timestamp};
 use crate::model::{ConversationState, ItemKey};
 use crate::store::{
     ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
@@ -16,8 +17,30 @@ use crate::store::{
 };
 
 pub(super) struct SqliteState {
-    pub(super) readers: Arc<Readers>,
+    pub(super) source: Source,
     pub(super) numbers: Arc<dyn Numbers>,
+}
+
+/// Where reads go: to any reader, or to one snapshot.
+pub(super) enum Source {
+    Now(Arc<Readers>),
+    Snapshot(Snapshot),
+}
+
+impl SqliteState {
+    /// Runs `query` when polled, on the thread that polls: for the threads that apply entries, which may block.
+    fn read<'a, T: Send + 'a>(
+        &'a self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T>> {
+        async move {
+            match &self.source {
+                Source::Now(readers) => readers.with(query),
+                Source::Snapshot(snapshot) => snapshot.with(query),
+            }
+        }
+        .boxed()
+    }
 }
 
 pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
@@ -143,11 +166,19 @@ impl StateRead for SqliteState {
         self.numbers.clone()
     }
 
+    fn snapshot(&self) -> Result<Box<dyn StateRead>> {
+        let source = match &self.source {
+            Source::Now(readers) => Source::Snapshot(readers.snapshot()?),
+            Source::Snapshot(_) => return Err(Error::internal("a snapshot of a snapshot")),
+        };
+        Ok(Box::new(SqliteState { source, numbers: self.numbers.clone() }))
+    }
+
     fn customers_by_identifier<'a>(
         &'a self,
         keys: &'a [IdentifierKey],
     ) -> BoxFuture<'a, Result<Vec<(usize, CustomerRow)>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             let sql =
                 format!("SELECT {CUSTOMER} FROM identifier i JOIN customer c ON c.no = i.customer WHERE i.key = ?1");
             let mut select = connection.prepare_cached(&sql)?;
@@ -162,20 +193,20 @@ impl StateRead for SqliteState {
     }
 
     fn customer(&self, no: i64) -> BoxFuture<'_, Result<Option<CustomerRow>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             let sql = format!("SELECT {CUSTOMER} FROM customer c WHERE c.no = ?1");
             connection.prepare_cached(&sql)?.query_row([no], customer).optional()
         })
     }
 
     fn conversation_by_thread(&self, key: ThreadKey) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             one_conversation(connection, "v.no = (SELECT conversation FROM thread WHERE key = ?1)", key.0.as_slice())
         })
     }
 
     fn open_conversations(&self, customer: i64, limit: usize) -> BoxFuture<'_, Result<Vec<ConversationRow>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             let sql = format!(
                 "SELECT {CONVERSATION} FROM conversation v WHERE v.customer = ?1 AND v.state = 0
                  ORDER BY v.updated_at DESC, v.no DESC LIMIT ?2"
@@ -186,23 +217,23 @@ impl StateRead for SqliteState {
     }
 
     fn conversation(&self, no: i64) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
-        self.readers.here(move |connection| one_conversation(connection, "v.no = ?1", no))
+        self.read(move |connection| one_conversation(connection, "v.no = ?1", no))
     }
 
     fn conversation_by_id(&self, id: ConversationId) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
-        self.readers.here(move |connection| one_conversation(connection, "v.id = ?1", id.as_bytes().as_slice()))
+        self.read(move |connection| one_conversation(connection, "v.id = ?1", id.as_bytes().as_slice()))
     }
 
     fn interaction_by_item(&self, item: ItemKey) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
-        self.readers.here(move |connection| one_interaction(connection, "i.item = ?1", item.0.as_slice()))
+        self.read(move |connection| one_interaction(connection, "i.item = ?1", item.0.as_slice()))
     }
 
     fn interaction_by_id(&self, id: InteractionId) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
-        self.readers.here(move |connection| one_interaction(connection, "i.id = ?1", id.as_bytes().as_slice()))
+        self.read(move |connection| one_interaction(connection, "i.id = ?1", id.as_bytes().as_slice()))
     }
 
     fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             let latest = connection
                 .prepare_cached("SELECT latest FROM conversation WHERE no = ?1")?
                 .query_row([conversation], |row| row.get(0))
@@ -213,7 +244,7 @@ impl StateRead for SqliteState {
     }
 
     fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<String>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             let mut select =
                 connection.prepare_cached("SELECT before_of_customer, brief FROM interaction WHERE no = ?1")?;
             let (mut briefs, mut no) = (Vec::new(), latest);
@@ -231,7 +262,7 @@ impl StateRead for SqliteState {
     }
 
     fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             connection
                 .prepare_cached("SELECT state FROM message WHERE key = ?1")?
                 .query_row([key.0.as_slice()], |row| read_json(row, 0))
@@ -240,7 +271,7 @@ impl StateRead for SqliteState {
     }
 
     fn send(&self, id: SendId) -> BoxFuture<'_, Result<Option<DueSend>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             connection
                 .prepare_cached(&format!("SELECT {} FROM send WHERE id = ?1", super::outbox::SEND))?
                 .query_row([id.as_bytes().as_slice()], send_row)
@@ -249,7 +280,7 @@ impl StateRead for SqliteState {
     }
 
     fn sent_in_thread(&self, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             let sql = format!(
                 "WITH RECURSIVE back (no, before, outbound, depth) AS (
                      SELECT i.no, i.before_in_conversation, i.outbound, 0 FROM interaction i
@@ -265,7 +296,7 @@ impl StateRead for SqliteState {
     }
 
     fn side(&self, key: [u8; 16]) -> BoxFuture<'_, Result<Option<SideRow>>> {
-        self.readers.here(move |connection| {
+        self.read(move |connection| {
             connection
                 .prepare_cached("SELECT at FROM side WHERE key = ?1")?
                 .query_row([key.as_slice()], |row| Ok(SideRow { at: Timestamp::from_millis(row.get(0)?) }))

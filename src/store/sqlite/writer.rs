@@ -4,7 +4,8 @@
 //! changesets and marks until the group has collected long enough. Nobody is told anything before the commit is on disk.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -15,7 +16,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::commit;
 use super::journal;
-use super::open::{Files, Options, failed};
+use super::open::{Files, Options, checkpointer, failed};
 use crate::base::{Error, Kind, Result, Side};
 use crate::model::Entry;
 use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Subscription, Tail};
@@ -103,6 +104,7 @@ impl Writer {
             wake: Arc::new(Notify::new()),
             thread: Mutex::new(None),
         });
+        let log_too_long = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             connection: files.connection,
             _lock: files.lock,
@@ -116,12 +118,21 @@ impl Writer {
             group: Duration::from_millis(options.group_ms),
             early: options.acknowledge_before_commit,
             bundles: HashMap::new(),
+            careful: 0,
+            log_too_long: log_too_long.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("segue-writer".to_owned())
             .spawn(move || worker.run())
             .map_err(|e| Error::io("failed to start the writing thread", e))?;
         *writer.thread.lock() = Some(thread);
+        Checkpointer {
+            connection: checkpointer(&files.path)?,
+            pages: options.checkpoint_pages.into(),
+            writer: Arc::downgrade(&writer.queues),
+            log_too_long,
+        }
+        .start()?;
         Ok(writer)
     }
 
@@ -228,6 +239,10 @@ struct Worker {
     early: bool,
     /// Numbers of bundles by hash.
     bundles: HashMap<String, i64>,
+    /// For how many groups more each changeset gets a savepoint of its own.
+    careful: u32,
+    /// Set by the checkpointer when the log has grown so long that writing must pause for it.
+    log_too_long: Arc<AtomicBool>,
 }
 
 /// What is to be told and handed on once a group is on disk.
@@ -247,7 +262,11 @@ impl Worker {
         while self.wait() {
             let mut told = Told::default();
             match self.group(&mut told) {
-                Ok(()) => self.tell(told),
+                Ok(()) => {
+                    self.tell(told);
+                    self.careful = self.careful.saturating_sub(1);
+                    self.shorten_log();
+                }
                 Err(error) => {
                     if !self.fail(told, error) {
                         return;
@@ -328,6 +347,7 @@ impl Worker {
                         &subscribers,
                         &mut self.bundles,
                         &mut sink,
+                        self.careful > 0,
                     )?);
                 }
                 told.committed.push((reply, outcome));
@@ -396,6 +416,16 @@ impl Worker {
         }
     }
 
+    /// Moves the whole log into the database, if the checkpointer could not keep up. It has little left to move.
+    fn shorten_log(&self) {
+        if self.log_too_long.swap(false, Ordering::Relaxed) {
+            let moved = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
+            if let Err(error) = moved {
+                tracing::warn!(target: "segue::journal", %error, "the log could not be moved into the database");
+            }
+        }
+    }
+
     /// Nothing of the group is on disk. Gives whether writing can go on.
     fn fail(&mut self, told: Told, error: Error) -> bool {
         let _ = self.connection.execute_batch("ROLLBACK");
@@ -403,6 +433,10 @@ impl Worker {
         self.bundles.clear();
         // A full disk passes. Any other refusal by the disk may have left pages in an unknown state: the only safe way
         // on is a restart, which recovers from the log.
+        if error.kind() == Kind::Conflict {
+            const CAREFUL_GROUPS: u32 = 100;
+            self.careful = CAREFUL_GROUPS;
+        }
         if error.kind() == Kind::Unavailable || error.kind() == Kind::Conflict {
             tracing::error!(target: "segue::journal", error = %error.full(), "a group was not written");
             std::thread::sleep(Duration::from_millis(50));
@@ -417,6 +451,70 @@ impl Worker {
         drop(waiting);
         self.broken.send_replace(true);
         false
+    }
+}
+
+/// Moves the write-ahead log into the database beside the writer, so that writing does not wait for it.
+struct Checkpointer {
+    connection: Connection,
+    /// From how many pages in the log on.
+    pages: i64,
+    /// Gone when the store is closed.
+    writer: Weak<Queues>,
+    log_too_long: Arc<AtomicBool>,
+}
+
+impl Checkpointer {
+    fn start(self) -> Result<()> {
+        std::thread::Builder::new()
+            .name("segue-checkpoint".to_owned())
+            .spawn(move || self.run())
+            .map(drop)
+            .map_err(|e| Error::io("failed to start the checkpointing thread", e))
+    }
+
+    fn run(self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(100);
+        /// The log may grow to this many times the size at which it is moved before writing pauses for it.
+        const TOO_LONG: i64 = 8;
+        let mut moved_through = 0;
+        loop {
+            std::thread::sleep(LOOK_EVERY);
+            let Some(queues) = self.writer.upgrade() else { return };
+            let closing = queues.inner.lock().closing;
+            drop(queues);
+            if closing {
+                return;
+            }
+            let length = self.log_length();
+            if length < moved_through {
+                moved_through = 0;
+            }
+            if length - moved_through < self.pages {
+                continue;
+            }
+            let moved = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+            });
+            match moved {
+                Ok((length, moved)) => {
+                    moved_through = moved;
+                    if length > self.pages * TOO_LONG {
+                        self.log_too_long.store(true, Ordering::Relaxed);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(target: "segue::journal", %error, "the log could not be moved into the database");
+                }
+            }
+        }
+    }
+
+    /// Pages in the log, from the size of its file.
+    fn log_length(&self) -> i64 {
+        let path = self.connection.path().map(|path| format!("{path}-wal"));
+        let size = path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
+        i64::try_from(size / 4120).unwrap_or(i64::MAX)
     }
 }
 

@@ -1,0 +1,172 @@
+//! How the gateway is: for people, for load balancers, for monitoring.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Api;
+use super::call::{Answer, Call, json, typed};
+use crate::base::{Result, Timestamp};
+
+/// How the gateway is set up and how it does.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Status")]
+pub(super) struct Status {
+    /// The program's version.
+    version: &'static str,
+    /// The hash of what decisions depend on: connectors, channels, policy.
+    bundle: String,
+    /// Where the gateway is reached from outside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_url: Option<String>,
+    /// Connectors in force.
+    connectors: Vec<ConnectorStatus>,
+    /// Configured channels.
+    channels: Vec<ChannelStatus>,
+    /// Configured help desks.
+    helpdesks: Vec<String>,
+    /// How taking up changed files went the last time.
+    reload: ReloadStatus,
+    /// What is still to be done.
+    pending: Pending,
+}
+
+/// A connector in force.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ConnectorStatus")]
+struct ConnectorStatus {
+    /// Its name.
+    name: String,
+    /// Its version.
+    version: String,
+}
+
+/// A configured channel.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChannelStatus")]
+struct ChannelStatus {
+    /// Its name: deliveries go to `/in/` and this.
+    name: String,
+    /// Its connector.
+    connector: String,
+    /// Whether it takes nothing for now.
+    paused: bool,
+    /// Whether its requests go unchecked, which they should not outside of trials.
+    unverified: bool,
+}
+
+/// How taking up changed files went.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ReloadStatus")]
+struct ReloadStatus {
+    /// When it was; absent if nothing changed since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    /// Whether what was read then is in force.
+    in_force: bool,
+    /// What is wrong, each with file, line and reason; what was there before goes on.
+    problems: Vec<String>,
+    /// Changes that only a restart takes up.
+    needs_restart: Vec<String>,
+}
+
+/// What is still to be done.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Pending")]
+struct Pending {
+    /// Entries that are not applied.
+    entries: u64,
+    /// Events that are not delivered, over all help desks.
+    events: u64,
+}
+
+/// Whether requests can be taken.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Readiness")]
+pub(super) struct Readiness {
+    /// Whether they can.
+    ready: bool,
+    /// Why not.
+    reasons: Vec<&'static str>,
+}
+
+/// `GET /v1/status`
+pub(super) async fn status(call: Call) -> Answer {
+    let pending = pending(&call.api).await?;
+    let (setup, loaded) = (call.api.context().setup.load_full(), call.api.state.loaded.load_full());
+    let mut connectors: BTreeMap<String, String> = loaded.connectors.iter().cloned().collect();
+    let mut channels: Vec<ChannelStatus> = Vec::new();
+    for (name, channel) in &setup.channels {
+        let connector = &channel.connector;
+        connectors.entry(connector.name().to_owned()).or_insert_with(|| connector.version().to_owned());
+        channels.push(ChannelStatus {
+            name: name.clone(),
+            connector: connector.name().to_owned(),
+            paused: channel.paused,
+            unverified: connector.unverified(),
+        });
+    }
+    channels.sort_by(|a, b| a.name.cmp(&b.name));
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        bundle: setup.hash.clone(),
+        public_url: call.api.state.public_url.clone(),
+        connectors: connectors.into_iter().map(|(name, version)| ConnectorStatus { name, version }).collect(),
+        channels,
+        helpdesks: loaded.helpdesks.clone(),
+        reload: ReloadStatus {
+            at: loaded.at,
+            in_force: loaded.in_force,
+            problems: loaded.problems.clone(),
+            needs_restart: loaded.needs_restart.clone(),
+        },
+        pending,
+    };
+    json(StatusCode::OK, &status)
+}
+
+async fn pending(api: &Api) -> Result<Pending> {
+    let store = &api.context().store;
+    Ok(Pending { entries: store.journal.pending_count().await?, events: store.outbox.due_count().await? })
+}
+
+/// `GET /healthz`
+pub(super) async fn alive(_: Call) -> Answer {
+    Ok(typed(StatusCode::OK, "text/plain", "ok\n"))
+}
+
+/// `GET /readyz`
+pub(super) async fn ready(call: Call) -> Answer {
+    let state = &call.api.state;
+    let mut reasons = Vec::new();
+    if !state.context.store.journal.healthy() {
+        reasons.push("the journal takes nothing");
+    }
+    if !state.working.load(Ordering::Relaxed) {
+        reasons.push("entries are not applied");
+    }
+    if *state.stopping.borrow() {
+        reasons.push("the gateway is stopping");
+    }
+    if let Err(error) = state.context.store.journal.pending_count().await {
+        tracing::warn!(target: "segue::api", error = %error.full(), "the store cannot be read");
+        reasons.push("the store cannot be read");
+    }
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &Readiness { ready: reasons.is_empty(), reasons })
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(call: Call) -> Answer {
+    let metrics = &call.api.context().metrics;
+    // The gauges are counted along while entries are applied; what waits on disk is counted here.
+    if let Ok(pending) = pending(&call.api).await {
+        metrics.pending_entries.set(i64::try_from(pending.entries).unwrap_or(i64::MAX));
+        metrics.pending_events.set(i64::try_from(pending.events).unwrap_or(i64::MAX));
+    }
+    const MEDIA: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(typed(StatusCode::OK, MEDIA, metrics.encode()))
+}

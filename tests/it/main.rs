@@ -1,0 +1,24 @@
+//! Integration tests: the release binary as its users meet it, with real sockets, real files and real peers.
+//!
+//! One program, one file for each behavior. `SEGUE_TEST_FULL=1` (`tests/run --full`) runs the long forms. Nothing here
+//! uses the gateway's own code for what it checks: signatures, payloads and the help desk's side are written anew.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+// What the tests share: the gateway as a child process, the peers it talks to, waiting with a deadline.
+mod support;
+
+// What holds for the code as it lies there.
+mod floors; // who may import whom
+mod licenses; // what may stand behind the binary
+mod names; // no code names a connector
+
+// What the running gateway does.
+mod call; // a call is answered in time, whatever waits
+mod crash; // killed anywhere, nothing acknowledged is lost, nothing is told twice
+mod delivery; // to help desks: retries, order, dead letters, filtered subscribers
+mod intake; // bad input gets its documented answer and leaves nothing behind
+mod order; // whatever the order of arrival, the outcome is the same
+mod peers; // official libraries of providers and standards, in Python and Node
+mod policy_breach; // a script beyond its budget costs its own decision and nothing else
+mod reload; // changes take effect in the running gateway, broken ones do not

@@ -1,0 +1,147 @@
+//! Whatever the order of arrival, the outcome is the same: of a message that we sent, and of a call.
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Gateway, Project};
+use crate::support::helpdesk::HelpDesk;
+use crate::support::http::Call;
+use crate::support::{Random, full, provider, seed, wait};
+
+/// Every order of `0..count`.
+fn permutations(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = permutations(count - 1);
+    let insert = |order: &Vec<usize>, at: usize| {
+        let mut order = order.clone();
+        order.insert(at, count - 1);
+        order
+    };
+    shorter.iter().flat_map(|order| (0..count).map(move |at| insert(order, at))).collect()
+}
+
+/// All orders in a full run, else some of them.
+fn some(mut orders: Vec<Vec<usize>>, random: &mut Random) -> Vec<Vec<usize>> {
+    if !full() {
+        random.shuffle(&mut orders);
+        orders.truncate(12);
+    }
+    orders
+}
+
+/// A signed delivery of what one of our people did in the provider's own app.
+fn echo(customer: &str, id: &str, at: u64, content: Value) -> Call {
+    let mut message = content;
+    message["from"] = json!("15550783881");
+    message["to"] = json!(customer);
+    message["id"] = json!(id);
+    message["timestamp"] = json!(at.to_string());
+    provider::meta("whatsapp", provider::whatsapp_change(json!({ "message_echoes": [message] })).to_string())
+}
+
+/// What is stored of the message that `customer` was sent: how far it got, and whether it was edited and deleted.
+fn outcome(project: &Project, message: &str) -> (Value, bool, bool) {
+    let database = project.open();
+    let mut rows = database.prepare("SELECT CAST(m.state AS TEXT) FROM message m").unwrap();
+    let states: Vec<Value> = rows
+        .query_map([], |row| row.get::<_, String>(0))
+        .unwrap()
+        .map(|text| serde_json::from_str(&text.unwrap()).unwrap())
+        .collect();
+    // The state names the interaction of the edit; that interaction names the message.
+    let of_message = |state: &&Value| {
+        state["edited"][1].as_str().is_some_and(|id| {
+            let sql = "SELECT count(*) FROM interaction WHERE instr(CAST(body AS TEXT), ?1) AND instr(CAST(body AS TEXT), ?2)";
+            let found: i64 = database.query_row(sql, [id, message], |row| row.get(0)).unwrap();
+            found == 1
+        })
+    };
+    let state = states.iter().find(of_message).unwrap_or_else(|| panic!("no edit of {message} is known"));
+    (state["delivery"]["state"].clone(), !state["edited"].is_null(), !state["deleted"].is_null())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sent_delivered_read_edit_and_delete_come_out_right_in_any_order() {
+    let mut random = Random(seed());
+    let desk = HelpDesk::start().await;
+    let events = ["interaction.received", "interaction.sent", "delivery.updated", "interaction.updated"];
+    let project = Project::new().helpdesk("desk", &desk, &events).whatsapp("whatsapp", "http://127.0.0.1:9");
+    let gateway = Gateway::start(&project).await;
+    let orders = some(permutations(5), &mut random);
+    let now = provider::now();
+    for (number, order) in orders.iter().enumerate() {
+        let (customer, id) = (format!("1555000{number:04}"), format!("wamid.ours.{number}."));
+        let status = |state: &str, at: u64| provider::whatsapp_status("whatsapp", &id, state, &customer, at);
+        gateway.accept(&echo(&customer, &id, now, json!({ "type": "text", "text": { "body": "see you at 5" } }))).await;
+        let edited =
+            json!({ "original_message_id": id, "message": { "type": "text", "text": { "body": "see you at 6" } } });
+        let calls = [
+            status("sent", now + 1),
+            status("delivered", now + 2),
+            status("read", now + 3),
+            echo(&customer, &format!("wamid.edit.{number}."), now + 4, json!({ "type": "edit", "edit": edited })),
+            echo(
+                &customer,
+                &format!("wamid.delete.{number}."),
+                now + 5,
+                json!({ "type": "revoke", "revoke": { "original_message_id": id } }),
+            ),
+        ];
+        for at in order {
+            gateway.accept(&calls[*at]).await;
+        }
+        // The provider repeats itself, too.
+        gateway.accept(&calls[order[0]]).await;
+    }
+    gateway.settled(&project).await;
+    for (number, order) in orders.iter().enumerate() {
+        let (delivery, edited, deleted) = outcome(&project, &format!("wamid.ours.{number}."));
+        assert_eq!((delivery, edited, deleted), (json!("read"), true, true), "in the order {order:?}");
+    }
+    // The message, its edit and its deletion; receipts are no interactions.
+    assert_eq!(project.number("SELECT count(*) FROM interaction"), 3 * orders.len() as i64);
+    assert_eq!(project.number("SELECT count(*) FROM conversation"), orders.len() as i64);
+    assert_eq!(project.number("SELECT count(*) FROM quarantine"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_callbacks_of_a_call_fold_into_one_in_any_order() {
+    let mut random = Random(seed());
+    let desk = HelpDesk::start().await;
+    let project = Project::new().helpdesk("desk", &desk, &["interaction.received"]).voice("voice");
+    let gateway = Gateway::start(&project).await;
+    let states = ["initiated", "ringing", "in-progress", "completed"];
+    let orders = some(permutations(states.len()), &mut random);
+    for (number, order) in orders.iter().enumerate() {
+        let (sid, from) = (format!("CA{number:032}"), format!("+1415555{number:04}"));
+        for at in order {
+            let sequence = at.to_string();
+            let mut more = vec![("CallbackSource", "call-progress-events"), ("SequenceNumber", sequence.as_str())];
+            if states[*at] == "completed" {
+                more.push(("CallDuration", "42"));
+            }
+            gateway.accept(&provider::twilio_call("voice", &sid, &from, states[*at], &more)).await;
+        }
+    }
+    gateway.settled(&project).await;
+    assert_eq!(project.number("SELECT count(*) FROM interaction"), orders.len() as i64, "a call is one interaction");
+    let database = project.open();
+    let mut rows = database.prepare("SELECT CAST(body AS TEXT) FROM interaction").unwrap();
+    let calls = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    for call in calls {
+        let call: Value = serde_json::from_str(&call.unwrap()).unwrap();
+        let order = &orders[call["channel"]["provider_id"].as_str().unwrap()[2..].parse::<usize>().unwrap()];
+        assert_eq!(call["kind"], "call");
+        assert_eq!(call["call"]["state"], "completed", "in the order {order:?}: {}", call["call"]);
+        assert_eq!(call["call"]["duration_seconds"], 42, "in the order {order:?}: {}", call["call"]);
+    }
+    wait::until_true("each call is told once", wait::SOON, async || desk.taken().len() >= orders.len()).await;
+    assert_eq!(desk.taken().len(), orders.len());
+}
+
+#[test]
+fn there_are_as_many_orders_as_there_should_be() {
+    let orders: std::collections::BTreeSet<Vec<usize>> = permutations(5).into_iter().collect();
+    assert_eq!(orders.len(), 120);
+}

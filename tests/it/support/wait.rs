@@ -1,0 +1,31 @@
+//! Waiting for something to become true, with a deadline and no longer than needed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long anything may take that should happen at once; generous, since the machine may be busy.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Probes until `probe` gives something.
+///
+/// # Panics
+///
+/// After `limit`, naming `what` was waited for.
+pub(crate) async fn until<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Probes until `probe` is true.
+pub(crate) async fn until_true(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> bool) {
+    until(what, limit, async || probe().await.then_some(())).await;
+}
