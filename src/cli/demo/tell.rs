@@ -143,15 +143,15 @@ pub(super) fn brief(received: &Received) -> [String; 4] {
     if let Some(name) = received.text("/data/interaction/author/display_name") {
         says.push(name);
     }
-    if let Some(text) = received.text("/data/interaction/text") {
-        says.push(format!("\"{}\"", cut(&text, 40)));
-    }
     if let Some(queue) = received.text("/data/decision/queue") {
         let rules: Vec<String> = list(received, "/data/decision/rules").map(|one| plain(Some(one))).collect();
         says.push(format!("-> {queue} by {}", rules.join(", ")));
     }
     if let Some(state) = received.text("/data/delivery/state") {
         says.push(state);
+    }
+    if let Some(text) = received.text("/data/interaction/text") {
+        says.push(format!("\"{}\"", cut(&text, 40)));
     }
     if says.is_empty() {
         says.push(short(&text(received, "/subject")));
