@@ -40,7 +40,7 @@ pub(crate) fn run(timer: &mut Timer, interaction: &Interaction) -> Result<()> {
         return Ok(());
     }
     let folder = tempfile::Builder::new().prefix("stages-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let opened = sqlite::open(folder.path(), Options::default())?;
+    let opened = sqlite::open(folder.path(), Options::default(), segue::base::telemetry::Metrics::new())?;
     let types = vec![EventType::InteractionReceived as u8];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(opened.store.outbox.subscribe(vec![Subscription {

@@ -73,13 +73,14 @@ impl App {
             acknowledge_before_commit: start.acknowledge_before_commit,
             ..sqlite::Options::default()
         };
-        let store = sqlite::open(&config.data, options)?;
+        let metrics = Metrics::new();
+        let store = sqlite::open(&config.data, options, metrics.clone())?;
         let client = client_of(&config)?;
         let context = Arc::new(Context {
             store: store.store.clone(),
             setup: ArcSwap::from_pointee(loaded.setup),
             clock: start.clock,
-            metrics: Metrics::new(),
+            metrics,
             waiting: Waiting::default(),
             files: config.data.join("files"),
         });

@@ -93,7 +93,9 @@ impl Gateway {
             let data = config.data.display();
             return Err(Error::not_found(format!("no data at `{data}`: no gateway has run here yet")));
         }
-        sqlite::open(&config.data, Options::default()).map(Box::new).map(Gateway::Store)
+        sqlite::open(&config.data, Options::default(), crate::base::telemetry::Metrics::new())
+            .map(Box::new)
+            .map(Gateway::Store)
     }
 
     /// What is quarantined, the latest first: `entry`, `channel`, `reason`, `at`.

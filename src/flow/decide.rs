@@ -4,13 +4,12 @@
 //! host guarantees a destination, whatever the rules did.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::attach::Attached;
 use super::draft::Draft;
 use super::{Context, Setup};
 use crate::base::Result;
-use crate::base::telemetry::By;
+use crate::base::telemetry::{By, thread_cpu};
 use crate::model::{Conversation, Customer, Decision, Direction, Flag, Interaction};
 use crate::rules::destination;
 use crate::script::{PolicyInput, Verdict};
@@ -50,7 +49,7 @@ fn ask(
     conversation: Option<Arc<Conversation>>,
     customer: Option<Arc<Customer>>,
 ) -> Decision {
-    let begun = Instant::now();
+    let begun = thread_cpu();
     let input = PolicyInput {
         now: draft.now(),
         kind: "interaction.received",

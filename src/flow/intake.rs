@@ -15,7 +15,7 @@ use super::outcome::head;
 use super::{ChannelSetup, Context, Setup, journal, verify};
 use crate::base::hash::key16;
 use crate::base::id::EntryId;
-use crate::base::telemetry::By;
+use crate::base::telemetry::{By, thread_cpu};
 use crate::base::{Error, Kind, Result, Timestamp};
 use crate::connector::{Answer, AnswerSpec, Request};
 use crate::model::entry::Answered;
@@ -86,7 +86,7 @@ impl Intake {
     }
 
     async fn receive(&self, setup: &Setup, channel: &ChannelSetup, received: Received, method: &Method) -> Outcome {
-        let begun = Instant::now();
+        let begun = thread_cpu();
         if let Some(answer) = channel.connector.challenge(&received.request, &channel.account, received.at) {
             return ("challenge", respond(&answer));
         }

@@ -243,12 +243,10 @@ impl Shared {
             }
             drop(snapshot);
             if !changesets.is_empty() {
-                let begun = Instant::now();
                 let commit = self.context.store.commits.commit(changesets);
                 let shared = self.clone();
                 self.runtime.spawn(async move {
                     let outcome = commit.await;
-                    shared.context.stage_seconds("commit", begun);
                     shared.settle(applied, outcome);
                 });
             }

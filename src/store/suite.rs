@@ -16,7 +16,7 @@ struct Open {
 }
 
 fn sqlite(directory: &Path) -> Open {
-    let opened = sqlite::open(directory, sqlite::Options::default()).unwrap();
+    let opened = sqlite::open(directory, sqlite::Options::default(), crate::base::telemetry::Metrics::new()).unwrap();
     Open { store: opened.store, _guard: Box::new(opened.guard) }
 }
 
@@ -361,7 +361,7 @@ async fn sqlite_passes_the_suite() {
 async fn one_process_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let _held = sqlite(directory.path());
-    let second = sqlite::open(directory.path(), sqlite::Options::default());
+    let second = sqlite::open(directory.path(), sqlite::Options::default(), crate::base::telemetry::Metrics::new());
     assert_eq!(second.err().unwrap().kind(), crate::base::Kind::Config);
 }
 

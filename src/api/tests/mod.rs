@@ -164,7 +164,12 @@ impl Gateway {
     /// A gateway that applies nothing yet.
     async fn idle(timing: Timing, subscribers: usize) -> Gateway {
         let folder = tempfile::tempdir().unwrap();
-        let store = sqlite::open(&folder.path().join("data"), sqlite::Options::default()).unwrap();
+        let store = sqlite::open(
+            &folder.path().join("data"),
+            sqlite::Options::default(),
+            crate::base::telemetry::Metrics::new(),
+        )
+        .unwrap();
         let context = Arc::new(Context {
             store: store.store.clone(),
             setup: ArcSwap::from_pointee(setup("msg.poison")),

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::{Numbers, Store};
 use crate::base::Result;
+use crate::base::telemetry::Metrics;
 
 pub use open::{Locked, Options};
 
@@ -38,11 +39,11 @@ pub struct Opened {
 ///
 /// `Config` if another process holds the directory, if the schema is newer than this program, or if SQLite did not take
 /// the settings that durability needs; `Io` if the disk refused.
-pub fn open(directory: &Path, options: Options) -> Result<Opened> {
+pub fn open(directory: &Path, options: Options, metrics: Metrics) -> Result<Opened> {
     let files = open::Files::open(directory, &options)?;
     let numbers = Arc::new(Counters::read(&files)?);
     let readers = Arc::new(read::Readers::new(files.path.clone(), options.readers, options.reader_cache_kib));
-    let writer = writer::Writer::start(files, &options)?;
+    let writer = writer::Writer::start(files, &options, metrics)?;
     let broken = writer.broken();
     let store = Store {
         journal: Arc::new(journal::SqliteJournal { writer: writer.clone(), readers: readers.clone() }),

@@ -25,8 +25,8 @@ pub struct Options {
     pub tail: usize,
     /// How long a group may collect before it is committed, in milliseconds.
     pub group_ms: u64,
-    /// Pages in the write-ahead log from when on they are moved into the database.
-    pub checkpoint_pages: u32,
+    /// After how many entries and changesets the write-ahead log is moved into the database.
+    pub checkpoint_after: u64,
     /// Whether an append is reported before it is on disk. Exists only so that the crash test can show that it notices.
     pub acknowledge_before_commit: bool,
 }
@@ -39,7 +39,7 @@ impl Default for Options {
             reader_cache_kib: 2 * 1024,
             tail: 8192,
             group_ms: 5,
-            checkpoint_pages: 8192,
+            checkpoint_after: 500,
             acknowledge_before_commit: false,
         }
     }

@@ -4,7 +4,7 @@
 //! changesets and marks until the group has collected long enough. Nobody is told anything before the commit is on disk.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,15 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::commit;
 use super::journal;
 use super::open::{Files, Options, checkpointer, failed};
+use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::base::{Error, Kind, Result, Side};
 use crate::model::Entry;
 use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Subscription, Tail};
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
+/// Pages in the log at which writing pauses until all of it is in the database: 256 MiB.
+const LONGEST_LOG: i64 = 65_536;
 /// How many interactive entries the tail of theirs holds.
 const URGENT: usize = 1024;
 /// How many changesets go into one group at most.
@@ -89,7 +92,7 @@ pub(super) struct Append {
 }
 
 impl Writer {
-    pub(super) fn start(files: Files, options: &Options) -> Result<Arc<Writer>> {
+    pub(super) fn start(files: Files, options: &Options, metrics: Metrics) -> Result<Arc<Writer>> {
         let end: i64 = files
             .connection
             .query_row("SELECT coalesce(max(no), 0) FROM event", [], |row| row.get(0))
@@ -104,7 +107,7 @@ impl Writer {
             wake: Arc::new(Notify::new()),
             thread: Mutex::new(None),
         });
-        let log_too_long = Arc::new(AtomicBool::new(false));
+        let (log_too_long, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let worker = Worker {
             connection: files.connection,
             _lock: files.lock,
@@ -120,6 +123,8 @@ impl Writer {
             bundles: HashMap::new(),
             careful: 0,
             log_too_long: log_too_long.clone(),
+            written: written.clone(),
+            metrics,
         };
         let thread = std::thread::Builder::new()
             .name("segue-writer".to_owned())
@@ -128,7 +133,8 @@ impl Writer {
         *writer.thread.lock() = Some(thread);
         Checkpointer {
             connection: checkpointer(&files.path)?,
-            pages: options.checkpoint_pages.into(),
+            after: options.checkpoint_after,
+            written,
             writer: Arc::downgrade(&writer.queues),
             log_too_long,
         }
@@ -243,6 +249,9 @@ struct Worker {
     careful: u32,
     /// Set by the checkpointer when the log has grown so long that writing must pause for it.
     log_too_long: Arc<AtomicBool>,
+    /// Entries and changesets written since the log was last moved into the database.
+    written: Arc<AtomicU64>,
+    metrics: Metrics,
 }
 
 /// What is to be told and handed on once a group is on disk.
@@ -304,7 +313,8 @@ impl Worker {
 
     /// One transaction.
     fn group(&mut self, told: &mut Told) -> Result<()> {
-        let begun = Instant::now();
+        let (begun, cpu) = (Instant::now(), thread_cpu());
+        let mut appending = Duration::ZERO;
         let subscribers = self.subscribers.lock().clone();
         told.due = subscribers.iter().map(|_| Vec::new()).collect();
         self.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
@@ -322,8 +332,12 @@ impl Worker {
             if appends.is_empty() && commit.is_none() && jobs.is_empty() && marks.is_empty() {
                 break;
             }
-            for append in appends {
-                self.append(append, told)?;
+            if !appends.is_empty() {
+                let before = thread_cpu();
+                for append in appends {
+                    self.append(append, told)?;
+                }
+                appending += thread_cpu().saturating_sub(before);
             }
             for (helpdesk, marks) in marks {
                 write_marks(&self.connection, &helpdesk, &marks).map_err(failed)?;
@@ -356,7 +370,10 @@ impl Worker {
                 break;
             }
         }
-        self.connection.execute_batch("COMMIT").map_err(failed)
+        self.connection.execute_batch("COMMIT").map_err(failed)?;
+        self.metrics.stage("journal", appending);
+        self.metrics.stage("commit", thread_cpu().saturating_sub(cpu).saturating_sub(appending));
+        Ok(())
     }
 
     fn append(&self, append: Append, told: &mut Told) -> Result<()> {
@@ -384,6 +401,9 @@ impl Worker {
     /// Hands on what is now on disk: entries and events before the answers, so that nobody who was answered can ask for
     /// something that its stage has not been given.
     fn tell(&self, told: Told) {
+        let changesets: usize = told.committed.iter().map(|(_, outcomes)| outcomes.len()).sum();
+        let written = told.entries.len() + changesets + told.jobs.len();
+        self.written.fetch_add(written as u64, Ordering::Relaxed);
         let (urgent, others): (Vec<Entry>, Vec<Entry>) = told.entries.into_iter().partition(|e| e.interactive);
         if !urgent.is_empty() {
             self.urgent.push(urgent);
@@ -457,8 +477,10 @@ impl Worker {
 /// Moves the write-ahead log into the database beside the writer, so that writing does not wait for it.
 struct Checkpointer {
     connection: Connection,
-    /// From how many pages in the log on.
-    pages: i64,
+    /// After how many writes the log is moved.
+    after: u64,
+    /// How many there were since.
+    written: Arc<AtomicU64>,
     /// Gone when the store is closed.
     writer: Weak<Queues>,
     log_too_long: Arc<AtomicBool>,
@@ -474,10 +496,10 @@ impl Checkpointer {
     }
 
     fn run(self) {
-        const LOOK_EVERY: Duration = Duration::from_millis(100);
-        /// The log may grow to this many times the size at which it is moved before writing pauses for it.
-        const TOO_LONG: i64 = 8;
-        let mut moved_through = 0;
+        const LOOK_EVERY: Duration = Duration::from_millis(50);
+        /// When a little is moved after all.
+        const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+        let mut last = Instant::now();
         loop {
             std::thread::sleep(LOOK_EVERY);
             let Some(queues) = self.writer.upgrade() else { return };
@@ -486,20 +508,17 @@ impl Checkpointer {
             if closing {
                 return;
             }
-            let length = self.log_length();
-            if length < moved_through {
-                moved_through = 0;
-            }
-            if length - moved_through < self.pages {
+            // Often and little: the disk syncs what was moved, and whatever the writer syncs meanwhile waits for that.
+            let written = self.written.load(Ordering::Relaxed);
+            if written == 0 || (written < self.after && last.elapsed() < AT_LEAST_EVERY) {
                 continue;
             }
-            let moved = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-                Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-            });
-            match moved {
-                Ok((length, moved)) => {
-                    moved_through = moved;
-                    if length > self.pages * TOO_LONG {
+            self.written.store(0, Ordering::Relaxed);
+            last = Instant::now();
+            let length = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1));
+            match length {
+                Ok(length) => {
+                    if length > LONGEST_LOG {
                         self.log_too_long.store(true, Ordering::Relaxed);
                     }
                 }
@@ -508,13 +527,6 @@ impl Checkpointer {
                 }
             }
         }
-    }
-
-    /// Pages in the log, from the size of its file.
-    fn log_length(&self) -> i64 {
-        let path = self.connection.path().map(|path| format!("{path}-wal"));
-        let size = path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
-        i64::try_from(size / 4120).unwrap_or(i64::MAX)
     }
 }
 
