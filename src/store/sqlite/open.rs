@@ -124,7 +124,6 @@ fn settle(connection: &Connection, options: &Options) -> Result<()> {
     set("trusted_schema", "OFF".into())?;
     set("cache_size", format!("-{}", options.writer_cache_kib))?;
     set("wal_autocheckpoint", "0".into())?;
-    set("journal_size_limit", (64 * 1024 * 1024).to_string())?;
     // What a savepoint needs to be taken back belongs in memory: its file would cost a fifth of all writing.
     set("temp_store", "MEMORY".into())?;
     keep_plans(connection)?;

@@ -24,8 +24,9 @@ use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Subscript
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
-/// Pages in the log at which writing pauses until all of it is in the database: 256 MiB.
-const LONGEST_LOG: i64 = 65_536;
+/// Pages in the log at which writing pauses until all of it is in the database: 128 MiB. The file keeps that size until
+/// the store is closed, since cutting it takes a tenth of a second.
+const LONGEST_LOG: i64 = 32_768;
 /// How many interactive entries the tail of theirs holds.
 const URGENT: usize = 1024;
 /// How many changesets go into one group at most.
@@ -107,6 +108,7 @@ impl Writer {
             wake: Arc::new(Notify::new()),
             thread: Mutex::new(None),
         });
+        let path = files.path.clone();
         let (log_too_long, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let worker = Worker {
             connection: files.connection,
@@ -132,7 +134,8 @@ impl Writer {
             .map_err(|e| Error::io("failed to start the writing thread", e))?;
         *writer.thread.lock() = Some(thread);
         Checkpointer {
-            connection: checkpointer(&files.path)?,
+            connection: checkpointer(&path)?,
+            database: std::fs::File::open(&path).map_err(|e| Error::io("failed to open the database", e))?,
             after: options.checkpoint_after,
             written,
             writer: Arc::downgrade(&writer.queues),
@@ -477,6 +480,7 @@ impl Worker {
 /// Moves the write-ahead log into the database beside the writer, so that writing does not wait for it.
 struct Checkpointer {
     connection: Connection,
+    database: std::fs::File,
     /// After how many writes the log is moved.
     after: u64,
     /// How many there were since.
@@ -516,6 +520,11 @@ impl Checkpointer {
             self.written.store(0, Ordering::Relaxed);
             last = Instant::now();
             let length = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1));
+            // SQLite syncs the database only when the whole log is moved, which under load is when the writer waits for it.
+            // Syncing what was moved now leaves little for then.
+            if let Err(error) = self.database.sync_data() {
+                tracing::warn!(target: "segue::journal", %error, "the database could not be synced");
+            }
             match length {
                 Ok(length) => {
                     if length > LONGEST_LOG {
