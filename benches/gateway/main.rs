@@ -75,7 +75,7 @@ impl Args {
             json: false,
             references: true,
             gateway: env!("CARGO_BIN_EXE_segue").into(),
-            connections: 64,
+            connections: 128,
             aim_ms: 700,
         };
         let mut words = std::env::args().skip(1);
