@@ -9,6 +9,7 @@
 mod support;
 
 // What holds for the code as it lies there.
+mod docs; // what the documentation shows works
 mod floors; // who may import whom
 mod licenses; // what may stand behind the binary
 mod names; // no code names a connector
