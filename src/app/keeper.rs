@@ -40,6 +40,7 @@ pub(crate) fn destination(helpdesk: &HelpDesk, retry: &crate::config::Retry) -> 
         concurrency: usize::try_from(helpdesk.concurrency).unwrap_or(1).max(1),
         schedule: retry.schedule.iter().map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)).collect(),
         jitter: retry.jitter,
+        breaker: (retry.breaker.failures, u64::try_from(retry.breaker.pause.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::connector::{Connector, Folder, Registry};
 
 /// Arguments of `segue connector`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  segue connector list\n  segue connector test connectors/slack")]
+#[command(after_help = "Examples:\n  segue connector list\n  segue connector test connectors/my-channel")]
 pub struct ConnectorArgs {
     /// What to do.
     #[command(subcommand)]

@@ -128,6 +128,7 @@ fn destination(helpdesk: &HelpDesk) -> Destination {
         concurrency: 1,
         schedule: Vec::new(),
         jitter: 0.0,
+        breaker: (u32::MAX, 1000),
     }
 }
 

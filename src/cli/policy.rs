@@ -56,7 +56,7 @@ pub struct PolicyTestArgs {
 /// Arguments of `segue policy run`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  segue policy run interaction.json\n  \
-segue normalize --connector slack body.json | segue policy run -")]
+segue normalize --connector my-channel body.json | segue policy run -")]
 pub struct PolicyRunArgs {
     /// JSON interactions, or lines as `segue normalize` prints them; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -71,7 +71,7 @@ pub struct PolicyRunArgs {
 
 /// Arguments of `segue policy stubs`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  segue policy stubs --out scripts/segue.d.lua")]
+#[command(after_help = "Example:\n  segue policy stubs --out segue.d.lua")]
 pub struct PolicyStubsArgs {
     /// Write to this file instead of standard output
     #[arg(long, value_name = "FILE")]
@@ -97,8 +97,11 @@ fn settings(global: &Global, dir: Option<&Path>) -> Result<Config> {
     let mut config = match dir {
         Some(_) if !global.exists() => {
             let file = PathBuf::from(crate::config::FILE_NAME);
-            crate::config::parse(&file, b"", &crate::config::Machine)
-                .map_err(|_| Error::internal("the default configuration does not load"))?
+            let mut config = crate::config::parse(&file, b"", &crate::config::Machine)
+                .map_err(|_| Error::internal("the default configuration does not load"))?;
+            // No project says which queues there are: a policy by itself may name any.
+            config.policy.queues.clear();
+            config
         }
         _ => global.load()?,
     };

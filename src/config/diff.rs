@@ -39,11 +39,11 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     tell("connectors", old.connectors == new.connectors, Effect::Restart);
     tell("channels", old.channels_dir == new.channels_dir, Effect::Restart);
     tell("default_country", old.default_country == new.default_country, Effect::Live);
-    tell("log", old.log == new.log, Effect::Live);
+    tell("log", old.log == new.log, Effect::Restart);
     tell("listen", old.listen == new.listen, Effect::Restart);
     tell("limits", old.limits == new.limits, Effect::Restart);
     tell("policy", old.policy == new.policy, Effect::Live);
-    tell("retention", old.retention == new.retention, Effect::Live);
+    tell("retention", old.retention == new.retention, Effect::Restart);
     tell("outbound", old.outbound == new.outbound, Effect::Restart);
     tell("retry", old.retry == new.retry, Effect::Live);
     named(

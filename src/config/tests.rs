@@ -364,7 +364,7 @@ fn a_diff_tells_what_needs_a_restart_and_no_value() {
         diff(&old, &new),
         [
             change("data", "changed", Effect::Restart),
-            change("retention", "changed", Effect::Live),
+            change("retention", "changed", Effect::Restart),
             change("channel.b", "added", Effect::Live),
             change("channel.a", "removed", Effect::Live),
         ]

@@ -2,7 +2,7 @@
 
 use crate::base::Timestamp;
 
-/// Seconds since the Unix epoch, with or without a fraction (Slack's `1531420618.000100`).
+/// Seconds since the Unix epoch, with or without a fraction (`1531420618.000100`).
 pub(super) fn unix(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {

@@ -50,6 +50,8 @@ pub struct Destination {
     pub schedule: Vec<u64>,
     /// The greatest part by which a wait is stretched or shortened.
     pub jitter: f64,
+    /// Failures in a row after which attempts pause, and for how long at first, in milliseconds.
+    pub breaker: (u32, u64),
 }
 
 /// How one attempt ended.
@@ -135,6 +137,7 @@ pub async fn run(
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) {
     let tail = context.store.outbox.due_tail(&destination.name);
+    let breaker = Breaker::new(destination.breaker.0, destination.breaker.1);
     let mut dispatcher = Dispatcher {
         context,
         client,
@@ -147,7 +150,7 @@ pub async fn run(
         aside: Vec::new(),
         parked: HashMap::new(),
         wakes: BinaryHeap::new(),
-        breaker: Breaker::default(),
+        breaker,
         begun: Instant::now(),
         delivered: Vec::new(),
     };

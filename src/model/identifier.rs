@@ -7,7 +7,7 @@ use crate::base::{Pii, Timestamp};
 
 /// The namespace of an identifier. Two identifiers are the same if type and canonical value are equal.
 ///
-/// Well-known types have the names below; a connector may declare another one (`slack_user`, `external:crm`), which is
+/// Well-known types have the names below; a connector may declare another one (`external:crm`), which is
 /// then scoped to whatever its value says. Kept as a string, because connectors are folders and not code.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -62,7 +62,7 @@ impl Trust {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Identifier {
-    /// The namespace: `tel`, `mailto`, `wa_id`, `whatsapp_bsuid`, `psid`, `telegram`, `slack_user` ...
+    /// The namespace: `tel`, `mailto`, `wa_id`, `whatsapp_bsuid`, `psid` ...
     #[serde(rename = "type")]
     pub kind: IdentifierType,
     /// The canonical value: E.164 for `tel`, the platform's own id as a string elsewhere.

@@ -19,20 +19,25 @@ pub fn wait(schedule: &[u64], attempt: u32, jitter: f64, chance: f64, retry_afte
 }
 
 /// Stops trying a destination that only fails, and lets single probes through.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Breaker {
+    /// Failures in a row that open it.
+    threshold: u32,
+    /// The first pause, in milliseconds; doubled with every further failure.
+    first_pause: u64,
     failures: u32,
     open_until: Option<u64>,
 }
 
-/// Failures in a row that open the breaker.
-const THRESHOLD: u32 = 8;
-/// The first pause, in milliseconds; doubled with every further failure.
-const FIRST_PAUSE: u64 = 1_000;
 /// The longest pause, in milliseconds.
-const LONGEST_PAUSE: u64 = 60_000;
+const LONGEST_PAUSE: u64 = 300_000;
 
 impl Breaker {
+    /// A closed breaker that opens after `threshold` failures in a row, at first for `first_pause` milliseconds.
+    pub fn new(threshold: u32, first_pause: u64) -> Self {
+        Breaker { threshold: threshold.max(1), first_pause, failures: 0, open_until: None }
+    }
+
     /// Whether an attempt may be made at `now` (any steady clock in milliseconds). While the breaker is open one probe
     /// is let through at the end of each pause.
     pub fn allows(&mut self, now: u64) -> bool {
@@ -53,20 +58,20 @@ impl Breaker {
 
     /// Tells of a success.
     pub fn succeeded(&mut self) {
-        *self = Breaker::default();
+        *self = Breaker::new(self.threshold, self.first_pause);
     }
 
     /// Tells of a failure at `now`.
     pub fn failed(&mut self, now: u64) {
         self.failures = self.failures.saturating_add(1);
-        if self.failures >= THRESHOLD {
+        if self.failures >= self.threshold {
             self.open_until = Some(now + self.pause());
         }
     }
 
     fn pause(&self) -> u64 {
-        let doublings = self.failures.saturating_sub(THRESHOLD).min(16);
-        FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
+        let doublings = self.failures.saturating_sub(self.threshold).min(16);
+        self.first_pause.saturating_mul(1 << doublings).min(LONGEST_PAUSE.max(self.first_pause))
     }
 }
 
@@ -100,8 +105,9 @@ mod tests {
 
     #[test]
     fn opens_after_failures_in_a_row_and_probes() {
-        let mut breaker = Breaker::default();
-        for _ in 0..THRESHOLD {
+        const FIRST_PAUSE: u64 = 1000;
+        let mut breaker = Breaker::new(8, FIRST_PAUSE);
+        for _ in 0..8 {
             assert!(breaker.allows(0));
             breaker.failed(0);
         }

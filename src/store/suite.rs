@@ -177,11 +177,15 @@ async fn a_conflict_changes_nothing_and_spares_its_batch(store: &Store) {
     let after = store.catalog.counts().await.unwrap();
     assert_eq!(after["interaction"], before["interaction"] + 1);
     assert_eq!(after["pending"], 1);
-    // A key that nobody asserted takes its changeset back as well.
-    let mut same_identifier = first_contact(store, stale, 4);
-    same_identifier.identifiers = vec![(IdentifierKey::of(&Identifier::new("tel", "+491")), 7)];
-    same_identifier.asserts.clear();
-    assert_eq!(commit(store, same_identifier).await, Committed::Conflict);
+    // A key that nobody asserted first fails its whole group; tried again, it takes back its own changeset alone.
+    let same_identifier = || {
+        let mut set = first_contact(store, stale, 4);
+        set.identifiers = vec![(IdentifierKey::of(&Identifier::new("tel", "+491")), 7)];
+        set.asserts.clear();
+        set
+    };
+    assert!(store.commits.commit(vec![same_identifier()]).await.is_err());
+    assert_eq!(commit(store, same_identifier()).await, Committed::Conflict);
     assert_eq!(store.catalog.counts().await.unwrap()["customer"], after["customer"]);
     assert!(matches!(commit(store, second(store, stale, 5, 2).await).await, Committed::Done(_)));
 }

@@ -330,7 +330,11 @@ impl Gateway {
 
     /// Asks it to end and waits until it has; gives its exit code.
     pub(crate) async fn stop(mut self) -> Option<i32> {
-        signal("TERM", &self.child.id().to_string());
+        // Under a tracer the gateway is the tracer's child; told to end, the tracer would leave it to itself.
+        let pid = self.child.id();
+        let traced = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let target = traced.split_whitespace().next().map_or_else(|| pid.to_string(), str::to_owned);
+        signal("TERM", &target);
         let limit = Duration::from_secs(60);
         wait::until("the gateway has ended", limit, async || self.ended()).await.code()
     }
