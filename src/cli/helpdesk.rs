@@ -15,7 +15,7 @@ use super::report::{self, Paint, Style};
 use crate::base::id::{EntryId, EventId};
 use crate::base::{Clock, Error, Result, Timestamp};
 use crate::config::{Config, HelpDesk, nearest};
-use crate::flow::deliver::{Destination, signed_headers};
+use crate::flow::attempt::{Destination, signed_headers};
 use crate::net::guard::Refusal;
 use crate::net::{Client, ClientError, Fault, client};
 

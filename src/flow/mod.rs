@@ -11,6 +11,7 @@
 
 pub(crate) mod answering;
 mod attach;
+pub mod attempt;
 mod command;
 mod commit;
 mod decide;

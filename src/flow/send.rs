@@ -161,7 +161,7 @@ async fn try_one(client: &Client, channel: &ChannelSetup, call: HttpCall, now: T
         }
         SendReading::RetryLater { after_ms } => Tried::NotSent {
             reason: format!("the provider answered {}", response.status.as_u16()),
-            after_ms: after_ms.or_else(|| super::deliver::retry_after(&response.headers, now)),
+            after_ms: after_ms.or_else(|| super::attempt::retry_after(&response.headers, now)),
         },
         SendReading::Uncertain { mut title } => {
             super::event::shorten(&mut title, TITLE);

@@ -4,6 +4,7 @@
 //! connections of their own. One process per data directory, held by a lock on a file in it.
 
 mod catalog;
+mod checkpoint;
 mod commit;
 mod journal;
 mod open;

@@ -4,8 +4,8 @@
 //! changesets and marks until the group has collected long enough. Nobody is told anything before the commit is on disk.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -14,9 +14,10 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::checkpoint;
 use super::commit;
 use super::journal;
-use super::open::{Files, Options, checkpointer, failed};
+use super::open::{Files, Options, failed};
 use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::base::{Error, Kind, Result, Side};
 use crate::model::Entry;
@@ -24,9 +25,6 @@ use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Subscript
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
-/// Pages in the log at which writing pauses until all of it is in the database: 128 MiB. The file keeps that size until
-/// the store is closed, since cutting it takes a tenth of a second.
-const LONGEST_LOG: i64 = 32_768;
 /// How many interactive entries the tail of theirs holds.
 const URGENT: usize = 1024;
 /// How many changesets go into one group at most.
@@ -133,15 +131,10 @@ impl Writer {
             .spawn(move || worker.run())
             .map_err(|e| Error::io("failed to start the writing thread", e))?;
         *writer.thread.lock() = Some(thread);
-        Checkpointer {
-            connection: checkpointer(&path)?,
-            database: std::fs::File::open(&path).map_err(|e| Error::io("failed to open the database", e))?,
-            after: options.checkpoint_after,
-            written,
-            writer: Arc::downgrade(&writer.queues),
-            log_too_long,
-        }
-        .start()?;
+        let closed = Arc::downgrade(&writer.queues);
+        checkpoint::start(&path, options.checkpoint_after, written, log_too_long, move || {
+            closed.upgrade().is_none_or(|queues| queues.inner.lock().closing)
+        })?;
         Ok(writer)
     }
 
@@ -474,68 +467,6 @@ impl Worker {
         drop(waiting);
         self.broken.send_replace(true);
         false
-    }
-}
-
-/// Moves the write-ahead log into the database beside the writer, so that writing does not wait for it.
-struct Checkpointer {
-    connection: Connection,
-    database: std::fs::File,
-    /// After how many writes the log is moved.
-    after: u64,
-    /// How many there were since.
-    written: Arc<AtomicU64>,
-    /// Gone when the store is closed.
-    writer: Weak<Queues>,
-    log_too_long: Arc<AtomicBool>,
-}
-
-impl Checkpointer {
-    fn start(self) -> Result<()> {
-        std::thread::Builder::new()
-            .name("segue-checkpoint".to_owned())
-            .spawn(move || self.run())
-            .map(drop)
-            .map_err(|e| Error::io("failed to start the checkpointing thread", e))
-    }
-
-    fn run(self) {
-        const LOOK_EVERY: Duration = Duration::from_millis(50);
-        /// When a little is moved after all.
-        const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
-        let mut last = Instant::now();
-        loop {
-            std::thread::sleep(LOOK_EVERY);
-            let Some(queues) = self.writer.upgrade() else { return };
-            let closing = queues.inner.lock().closing;
-            drop(queues);
-            if closing {
-                return;
-            }
-            // Often and little: the disk syncs what was moved, and whatever the writer syncs meanwhile waits for that.
-            let written = self.written.load(Ordering::Relaxed);
-            if written == 0 || (written < self.after && last.elapsed() < AT_LEAST_EVERY) {
-                continue;
-            }
-            self.written.store(0, Ordering::Relaxed);
-            last = Instant::now();
-            let length = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1));
-            // SQLite syncs the database only when the whole log is moved, which under load is when the writer waits for it.
-            // Syncing what was moved now leaves little for then.
-            if let Err(error) = self.database.sync_data() {
-                tracing::warn!(target: "segue::journal", %error, "the database could not be synced");
-            }
-            match length {
-                Ok(length) => {
-                    if length > LONGEST_LOG {
-                        self.log_too_long.store(true, Ordering::Relaxed);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(target: "segue::journal", %error, "the log could not be moved into the database");
-                }
-            }
-        }
     }
 }
 

@@ -1,0 +1,97 @@
+//! Moving the write-ahead log into the database, beside the writer.
+//!
+//! A thread and a connection of its own, so that writing does not wait for it; safe from SQLite 3.51.3 on, and older ones
+//! are refused when the store is opened.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::open::checkpointer;
+use crate::base::{Error, Result};
+
+/// Pages in the log at which writing pauses until all of it is in the database: 128 MiB. The file keeps that size until
+/// the store is closed, since cutting it takes a tenth of a second.
+const LONGEST_LOG: i64 = 32_768;
+
+/// Moves the write-ahead log into the database beside the writer, so that writing does not wait for it.
+struct Checkpointer {
+    connection: Connection,
+    database: File,
+    /// After how many writes the log is moved.
+    after: u64,
+    /// How many there were since.
+    written: Arc<AtomicU64>,
+    closed: Box<dyn Fn() -> bool + Send>,
+    log_too_long: Arc<AtomicBool>,
+}
+
+/// Starts moving the log of the database at `path` after every `after` writes, until `closed` says so. Where the log has
+/// grown too long nevertheless, `log_too_long` asks the writer to pause for it.
+///
+/// # Errors
+///
+/// `Io` if the database cannot be opened or the operating system gives no thread.
+pub(super) fn start(
+    path: &Path,
+    after: u64,
+    written: Arc<AtomicU64>,
+    log_too_long: Arc<AtomicBool>,
+    closed: impl Fn() -> bool + Send + 'static,
+) -> Result<()> {
+    let checkpointer = Checkpointer {
+        connection: checkpointer(path)?,
+        database: File::open(path).map_err(|e| Error::io("failed to open the database", e))?,
+        after,
+        written,
+        closed: Box::new(closed),
+        log_too_long,
+    };
+    std::thread::Builder::new()
+        .name("segue-checkpoint".to_owned())
+        .spawn(move || checkpointer.run())
+        .map(drop)
+        .map_err(|e| Error::io("failed to start the checkpointing thread", e))
+}
+
+impl Checkpointer {
+    fn run(self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(50);
+        /// When a little is moved after all.
+        const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+        let mut last = Instant::now();
+        loop {
+            std::thread::sleep(LOOK_EVERY);
+            if (self.closed)() {
+                return;
+            }
+            // Often and little: the disk syncs what was moved, and whatever the writer syncs meanwhile waits for that.
+            let written = self.written.load(Ordering::Relaxed);
+            if written == 0 || (written < self.after && last.elapsed() < AT_LEAST_EVERY) {
+                continue;
+            }
+            self.written.store(0, Ordering::Relaxed);
+            last = Instant::now();
+            let length = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1));
+            // SQLite syncs the database only when the whole log is moved, which under load is when the writer waits for it.
+            // Syncing what was moved now leaves little for then.
+            if let Err(error) = self.database.sync_data() {
+                tracing::warn!(target: "segue::journal", %error, "the database could not be synced");
+            }
+            match length {
+                Ok(length) => {
+                    if length > LONGEST_LOG {
+                        self.log_too_long.store(true, Ordering::Relaxed);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(target: "segue::journal", %error, "the log could not be moved into the database");
+                }
+            }
+        }
+    }
+}
