@@ -22,14 +22,12 @@ use ipnet::IpNet;
 
 use super::exit::{Exit, Outcome};
 use super::{Global, log, report, serve};
+use crate::api::token::{Scope, mint};
 use crate::app::{App, Start, setup};
-use crate::base::hash::sha256;
-use crate::base::id::TokenId;
 use crate::base::{Clock, Error, Result};
 use crate::config::{self, Problem};
 use crate::net::server::Server;
 use crate::net::{Client, client};
-use crate::store::TokenRow;
 use helpdesk::HelpDesk;
 use project::Project;
 use scene::{Player, Scene};
@@ -172,19 +170,9 @@ fn broken(problems: &[Problem]) -> Error {
 
 /// Makes the API token of the help desk's agent.
 async fn token(project: &mut Project, app: &App) -> Result<()> {
-    let now = app.context.clock.now();
-    let id = TokenId::random(now).to_string();
-    let secret = data_encoding::HEXLOWER.encode(&project::random()?);
-    let row = TokenRow {
-        id: id.clone(),
-        name: "demo".to_owned(),
-        scopes: ["read", "write", "feed"].map(str::to_owned).to_vec(),
-        hash: sha256(secret.as_bytes()),
-        created_at: now,
-        revoked_at: None,
-    };
+    let (text, row) = mint("demo", &[Scope::Read, Scope::Write, Scope::Feed], app.context.clock.now())?;
     app.context.store.catalog.add_token(row).await?;
-    project.keep("api-token", format!("sg_{id}_{secret}"))
+    project.keep("api-token", text.expose().to_owned())
 }
 
 /// Where the gateway can be reached from this machine.
