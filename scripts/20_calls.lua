@@ -1,5 +1,5 @@
 -- A caller waits on the line: what `d:answer` says is heard at once.
-local greeting = param("greeting", "Thank you for calling. Please hold the line.")
+local greeting = param("greeting", "Thank you for calling. We call you back within the hour.")
 
 rule("calls", { only = "voice" }, function(e, d)
   d:queue("phone")
