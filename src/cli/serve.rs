@@ -34,11 +34,11 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
         global.refused(&problems)
     })?;
     report::problems(&loaded.warnings);
-    let start = Start {
-        listen: args.listen.clone(),
-        clock: Clock::system(),
-        acknowledge_before_commit: std::env::var_os("SEGUE_TEST_ACK_BEFORE_COMMIT").is_some(),
-    };
+    let early = std::env::var_os("SEGUE_TEST_ACK_BEFORE_COMMIT").is_some();
+    if early {
+        tracing::error!(target: "segue::journal", "SEGUE_TEST_ACK_BEFORE_COMMIT is set: what is acknowledged may be lost");
+    }
+    let start = Start { listen: args.listen.clone(), clock: Clock::system(), acknowledge_before_commit: early };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
