@@ -48,6 +48,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) set: Changeset,
     customers: Vec<LoadedCustomer>,
     conversations: Vec<LoadedConversation>,
+    /// Customers (by number) whose open conversations were loaded.
+    stories_loaded: Vec<i64>,
     ordinals: [u32; 5],
 }
 
@@ -61,6 +63,7 @@ impl<'a> Draft<'a> {
             set: Changeset { position: entry.position, ..Changeset::default() },
             customers: Vec::new(),
             conversations: Vec::new(),
+            stories_loaded: Vec::new(),
             ordinals: [0; 5],
         }
     }
@@ -258,7 +261,8 @@ impl<'a> Draft<'a> {
         let Some((no, known)) = self.customers.get(customer.0).map(|c| (c.row.no, c.read.is_some())) else {
             return Ok(Vec::new());
         };
-        if known {
+        if known && !self.stories_loaded.contains(&no) {
+            self.stories_loaded.push(no);
             for row in self.state.open_conversations(no, SHOWN).await? {
                 self.load_conversation(row);
             }
