@@ -50,7 +50,7 @@ struct Data<'a> {
 }
 
 /// What an event tells beside its conversation.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Told<'a> {
     /// The interaction, and the same as JSON.
     pub(crate) interaction: Option<(&'a Interaction, &'a RawValue)>,
@@ -100,7 +100,7 @@ pub(crate) fn emit(draft: &mut Draft<'_>, at: ConversationAt, kind: EventType, t
         && let Ok(json) = serde_json::value::to_raw_value(&cut(interaction))
     {
         let more = interaction.id.map(|id| format!("/v1/interactions/{id}"));
-        let cut = Told { interaction: Some((interaction, &json)), ..Told { interaction: None, ..copy(told) } };
+        let cut = Told { interaction: Some((interaction, &json)), ..*told };
         body = write(&cut, more);
     }
     let event = EventWrite {
@@ -112,10 +112,6 @@ pub(crate) fn emit(draft: &mut Draft<'_>, at: ConversationAt, kind: EventType, t
         body: Bytes::from(body),
     };
     draft.set.events.push(event);
-}
-
-fn copy<'a>(told: &Told<'a>) -> Told<'a> {
-    Told { interaction: told.interaction, customer: told.customer, decision: told.decision, delivery: told.delivery }
 }
 
 /// The interaction without its bulk.

@@ -12,7 +12,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::outcome::head;
-use super::{ChannelSetup, Context, Setup, journal, verify};
+use super::{ChannelSetup, Context, journal, verify};
 use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::{By, thread_cpu};
@@ -53,12 +53,12 @@ impl Intake {
             self.context.metrics.intake.get_or_create(&By::new("", "unknown_channel")).inc();
             return problem(StatusCode::NOT_FOUND, "there is no channel of this name");
         };
-        let (result, response) = self.serve(&setup, channel, name, incoming).await;
+        let (result, response) = self.serve(channel, name, incoming).await;
         self.context.metrics.intake.get_or_create(&By::new(name, result)).inc();
         response
     }
 
-    async fn serve(&self, setup: &Setup, channel: &ChannelSetup, name: &str, incoming: net::Request) -> Outcome {
+    async fn serve(&self, channel: &ChannelSetup, name: &str, incoming: net::Request) -> Outcome {
         let overload = |seconds: u64| overloaded(channel, seconds);
         if channel.paused {
             return ("paused", overload(60));
@@ -80,12 +80,12 @@ impl Intake {
         let read = Instant::now();
         let request = Request { method: method.as_str().to_owned(), url, headers, body };
         let received = Received { channel: name.to_owned(), request, at: self.context.clock.now() };
-        let outcome = self.receive(setup, channel, received, &method).await;
+        let outcome = self.receive(channel, received, &method).await;
         self.context.metrics.acknowledgement.observe(read.elapsed().as_secs_f64());
         outcome
     }
 
-    async fn receive(&self, setup: &Setup, channel: &ChannelSetup, received: Received, method: &Method) -> Outcome {
+    async fn receive(&self, channel: &ChannelSetup, received: Received, method: &Method) -> Outcome {
         let begun = thread_cpu();
         if let Some(answer) = channel.connector.challenge(&received.request, &channel.account, received.at) {
             return ("challenge", respond(&answer));
@@ -104,7 +104,7 @@ impl Intake {
         };
         self.context.stage_seconds("verify", begun);
         let outcome = if verified.waits {
-            self.answer_while_waiting(setup, channel, verified).await
+            self.answer_while_waiting(channel, verified).await
         } else {
             let id = EntryId::random(verified.at);
             let ack = channel.connector.ack();
@@ -122,12 +122,7 @@ impl Intake {
 
     /// Journals a request whose sender waits, and answers what the policy says within the deadline, else the declared
     /// safe default. What is answered is durable before it goes out, so that a repeat hears the same.
-    async fn answer_while_waiting(
-        &self,
-        setup: &Setup,
-        channel: &ChannelSetup,
-        verified: verify::Verified,
-    ) -> Result<Outcome> {
+    async fn answer_while_waiting(&self, channel: &ChannelSetup, verified: verify::Verified) -> Result<Outcome> {
         let request = verified.request.clone();
         let Some(spec) = channel.connector.waits(&request, &channel.account) else {
             return Err(Error::internal("a request that waits has no answers"));
@@ -153,7 +148,6 @@ impl Intake {
         };
         drop(place);
         let (answer, source) = render(channel, spec, said.as_ref(), &request);
-        let _ = setup;
         let answered = Answered {
             entry: appended.id,
             status: answer.status,
