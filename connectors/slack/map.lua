@@ -200,9 +200,8 @@ local function chosen(element)
       local value = element[name]
       if value ~= nil and type(value) ~= "table" and #values == 0 then add(values, tostring(value)) end
     end
-    if element.type == "button" or element.type == "workflow_button" then
-      add(texts, object(element.text))
-    end
+    -- What stands on a button, of whatever kind; a field has no text of its own.
+    add(texts, object(element.text))
   end
   if #texts == 0 then texts = values end
   local given = {}
