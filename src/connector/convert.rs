@@ -2,7 +2,11 @@
 
 use crate::base::Timestamp;
 
-/// Seconds since the Unix epoch, with or without a fraction (`1531420618.000100`).
+/// What is this large are milliseconds: as seconds it would be the year 5138.
+const FIRST_MILLIS: i64 = 100_000_000_000;
+
+/// Seconds since the Unix epoch, with or without a fraction (`1531420618.000100`). Some providers write milliseconds in the
+/// same field now and then, which are told by their size.
 pub(super) fn unix(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {
@@ -10,6 +14,9 @@ pub(super) fn unix(text: &str) -> Option<Timestamp> {
     }
     let seconds: i64 = whole.parse().ok()?;
     let millis: i64 = fraction.chars().chain("000".chars()).take(3).collect::<String>().parse().ok()?;
+    if seconds >= FIRST_MILLIS {
+        return Some(Timestamp::from_millis(seconds));
+    }
     let millis = if whole.starts_with('-') { -millis } else { millis };
     Some(Timestamp::from_seconds(seconds).plus_millis(millis))
 }
@@ -78,6 +85,7 @@ mod tests {
         assert_eq!(unix("1531420618"), Some(at("2018-07-12T18:36:58.000Z")));
         assert_eq!(unix("1531420618.000100"), Some(at("2018-07-12T18:36:58.000Z")));
         assert_eq!(unix("1531420618.5"), Some(at("2018-07-12T18:36:58.500Z")));
+        assert_eq!(unix("1531420618500"), Some(at("2018-07-12T18:36:58.500Z")));
         assert_eq!(unix("soon"), None);
         assert_eq!(unix("1.2.3"), None);
         assert_eq!(iso("2026-03-02T10:00:00+0000"), Some(at("2026-03-02T10:00:00.000Z")));
