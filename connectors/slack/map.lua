@@ -88,8 +88,20 @@ function rich.block(block, lines)
   end
 end
 
+local blocks_into
+
+-- A block that holds others: cards side by side, a plan with its tasks.
+local function nested(block, lines)
+  for _, name in ipairs({ "details", "output" }) do
+    if type(block[name]) == "table" and block[name].type == "rich_text" then rich.block(block[name], lines) end
+  end
+  blocks_into(block.tasks, lines)
+  blocks_into(block.blocks or block.child_blocks, lines)
+  if block.type == "carousel" then blocks_into(block.elements, lines) end
+end
+
 --- What stands in blocks: https://docs.slack.dev/reference/block-kit/blocks
-local function blocks_into(blocks, lines)
+blocks_into = function(blocks, lines)
   for _, block in each(blocks) do
     if type(block) == "table" then
       if block.type == "rich_text" then
@@ -105,22 +117,28 @@ local function blocks_into(blocks, lines)
           add(said, element.alt_text or object(element))
         end
         add(lines, table.concat(said, " "))
-      elseif block.type == "table" then
+      elseif type(block.rows) == "table" then
         for _, row in each(block.rows) do
           local cells = {}
           for _, cell in each(row) do
             local inner = {}
-            if cell.type == "rich_text" then rich.block(cell, inner) else add(inner, cell.text) end
+            if type(cell) == "table" then
+              if cell.type == "rich_text" then rich.block(cell, inner) else add(inner, tostring(cell.text or cell.value or "")) end
+            end
             cells[#cells + 1] = table.concat(inner, " ")
           end
           add(lines, table.concat(cells, " | "))
         end
       else
-        -- section, header, markdown, image, video, input and what Slack may add
+        -- section, header, markdown, image, video, input, alert, card, task, plan and what Slack may add
         add(lines, block.type == "markdown" and block.text or object(block.text))
         for _, field in each(block.fields) do add(lines, object(field)) end
         add(lines, object(block.label))
         add(lines, object(block.title) or block.alt_text)
+        add(lines, object(block.subtitle))
+        add(lines, object(block.body))
+        add(lines, object(block.description))
+        nested(block, lines)
       end
     end
   end
