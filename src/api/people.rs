@@ -123,7 +123,7 @@ async fn view(context: &Context, row: CustomerRow) -> Result<Customer> {
                 owner: story.owner,
             })
             .collect(),
-        recent: recent.iter().filter_map(|brief| serde_json::from_str(brief).ok()).collect(),
+        recent,
         created_at: row.created_at,
     })
 }

@@ -3,6 +3,8 @@
 //! Takes a decided item and writes into the draft what will be committed in one transaction with the applied record of
 //! its entry.
 
+use std::sync::Arc;
+
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::decide::Decided;
@@ -122,7 +124,7 @@ pub(crate) fn write(
         customer: draft.customer(customer).map_or(0, |row| row.no),
         before_of_customer,
         outbound: interaction.direction == Direction::Outbound,
-        brief: serde_json::to_string(&brief).unwrap_or_default(),
+        brief: Arc::new(brief),
         body: body.get().to_owned(),
         decision: decision.map(|d| d.get().to_owned()),
     };

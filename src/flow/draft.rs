@@ -36,6 +36,8 @@ struct LoadedConversation {
     row: ConversationRow,
     read: Option<i64>,
     changed: bool,
+    /// Whether it is open now and was not before.
+    opened: bool,
 }
 
 /// What one entry reads and changes.
@@ -51,10 +53,12 @@ pub(crate) struct Draft<'a> {
     /// Customers (by number) whose open conversations were loaded.
     stories_loaded: Vec<i64>,
     ordinals: [u32; 5],
+    /// Whether to look before assuming that an item is new: something was assumed in vain.
+    careful: bool,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(state: &'a dyn StateRead, entry: &'a Entry, source: &'a str) -> Self {
+    pub(crate) fn new(state: &'a dyn StateRead, entry: &'a Entry, source: &'a str, careful: bool) -> Self {
         Draft {
             state,
             entry,
@@ -65,6 +69,7 @@ impl<'a> Draft<'a> {
             conversations: Vec::new(),
             stories_loaded: Vec::new(),
             ordinals: [0; 5],
+            careful,
         }
     }
 
@@ -204,15 +209,15 @@ impl<'a> Draft<'a> {
         }))
     }
 
-    async fn recent(&self, customer: i64, latest: i64) -> Result<Vec<Recent>> {
+    async fn recent(&self, customer: i64, latest: i64) -> Result<Vec<Arc<Recent>>> {
         const SHOWN: usize = 5;
         let own: Vec<_> = self.set.interactions.iter().filter(|i| i.customer == customer).collect();
         let from = own.first().map_or(latest, |first| first.before_of_customer);
-        let mut briefs: Vec<String> = own.iter().rev().take(SHOWN).map(|i| i.brief.clone()).collect();
-        if briefs.len() < SHOWN && from != 0 {
-            briefs.extend(self.state.recent(from, SHOWN - briefs.len()).await?);
+        let mut recent: Vec<Arc<Recent>> = own.iter().rev().take(SHOWN).map(|i| i.brief.clone()).collect();
+        if recent.len() < SHOWN && from != 0 {
+            recent.extend(self.state.recent(from, SHOWN - recent.len()).await?);
         }
-        Ok(briefs.iter().filter_map(|brief| serde_json::from_str(brief).ok()).collect())
+        Ok(recent)
     }
 
     // === conversations ===
@@ -222,7 +227,7 @@ impl<'a> Draft<'a> {
             return ConversationAt(at);
         }
         let read = Some(row.version);
-        self.conversations.push(LoadedConversation { row, read, changed: false });
+        self.conversations.push(LoadedConversation { row, read, changed: false, opened: false });
         ConversationAt(self.conversations.len() - 1)
     }
 
@@ -294,7 +299,7 @@ impl<'a> Draft<'a> {
             owner: None,
             links: Vec::new(),
         };
-        self.conversations.push(LoadedConversation { row, read: None, changed: true });
+        self.conversations.push(LoadedConversation { row, read: None, changed: true, opened: true });
         ConversationAt(self.conversations.len() - 1)
     }
 
@@ -308,7 +313,10 @@ impl<'a> Draft<'a> {
         let conversation = self.conversations.get_mut(at.0)?;
         conversation.changed = true;
         conversation.row.updated_at = conversation.row.updated_at.max(now);
-        Some(change(&mut conversation.row))
+        let before = conversation.row.state;
+        let given = change(&mut conversation.row);
+        conversation.opened |= before != ConversationState::Open && conversation.row.state == ConversationState::Open;
+        Some(given)
     }
 
     /// Links two conversations, each to the other.
@@ -358,11 +366,22 @@ impl<'a> Draft<'a> {
     // === messages ===
 
     /// What is known of a provider's message, with what this entry added.
-    pub(crate) async fn message(&self, key: MessageKey) -> Result<MessageState> {
+    pub(crate) async fn message(&mut self, key: MessageKey) -> Result<MessageState> {
         if let Some(known) = self.set.messages.iter().find(|m| m.key == key) {
             return Ok(known.state.clone());
         }
-        Ok(self.state.message_state(key).await?.unwrap_or_default())
+        let found = self.state.message_state(key).await?;
+        self.set.asserts.push(Assert::Message(key, found.as_ref().map(MessageState::mark)));
+        Ok(found.unwrap_or_default())
+    }
+
+    /// The same of a message that comes with this entry: nothing as a rule, so the first try does not look.
+    pub(crate) async fn message_that_comes(&mut self, key: MessageKey) -> Result<MessageState> {
+        if self.careful || self.set.messages.iter().any(|m| m.key == key) {
+            return self.message(key).await;
+        }
+        self.set.asserts.push(Assert::Message(key, None));
+        Ok(MessageState::default())
     }
 
     pub(crate) fn set_message(&mut self, key: MessageKey, state: MessageState) {
@@ -392,6 +411,14 @@ impl<'a> Draft<'a> {
         Ok(found)
     }
 
+    /// Whether an item has become an interaction. As a rule it has not, so the first try does not look; the commit does.
+    pub(crate) async fn has_item(&self, item: ItemKey) -> Result<bool> {
+        if self.set.interactions.iter().any(|i| i.item == Some(item)) {
+            return Ok(true);
+        }
+        Ok(self.careful && self.state.interaction_by_item(item).await?.is_some())
+    }
+
     /// Replaces the content of an interaction, made in this entry or before.
     pub(crate) fn rewrite(&mut self, no: i64, body: String) {
         if let Some(made) = self.set.interactions.iter_mut().find(|i| i.no == no) {
@@ -406,6 +433,10 @@ impl<'a> Draft<'a> {
 
     /// What is to be committed, with what must still be true.
     pub(crate) fn finish(mut self) -> Changeset {
+        // Whoever read the customer's open stories asserted the customer: one more must be a new version of it.
+        for conversation in self.conversations.iter().filter(|c| c.opened) {
+            self.customers.iter_mut().filter(|c| c.row.no == conversation.row.customer).for_each(|c| c.changed = true);
+        }
         for mut customer in self.customers {
             if let Some(read) = customer.read {
                 self.set.asserts.push(Assert::Customer(customer.row.no, read));
@@ -420,11 +451,12 @@ impl<'a> Draft<'a> {
             }
         }
         for mut conversation in self.conversations {
+            if let Some(version) = conversation.read {
+                let (no, customer) = (conversation.row.no, conversation.row.customer);
+                self.set.asserts.push(Assert::Conversation { no, customer, version });
+            }
             if !conversation.changed {
                 continue;
-            }
-            if let Some(read) = conversation.read {
-                self.set.asserts.push(Assert::Conversation(conversation.row.no, read));
             }
             conversation.row.version += 1;
             self.set.conversations.push(ConversationWrite { new: conversation.read.is_none(), row: conversation.row });

@@ -25,7 +25,7 @@ fn key_of(interaction: &Interaction, provider_id: &str) -> MessageKey {
 
 /// Finds the interaction of a provider's message: what we received, or what we sent.
 async fn find(
-    draft: &Draft<'_>,
+    draft: &mut Draft<'_>,
     connector: &str,
     account: &str,
     provider_id: &str,
@@ -40,7 +40,7 @@ async fn find(
 }
 
 /// Completes an interaction that is about to be placed: what it refers to, and what is already known of it.
-pub(crate) async fn complete(draft: &Draft<'_>, item: &mut Item) -> Result<()> {
+pub(crate) async fn complete(draft: &mut Draft<'_>, item: &mut Item) -> Result<()> {
     let interaction = &mut item.interaction;
     let (connector, account) = (interaction.channel.connector.clone(), interaction.channel.account.clone());
     if let Some(target) = interaction.reply_to.as_ref().and_then(|r| r.provider_id.clone()) {
@@ -59,7 +59,7 @@ pub(crate) async fn complete(draft: &Draft<'_>, item: &mut Item) -> Result<()> {
     if interaction.kind != InteractionKind::Message {
         return Ok(());
     }
-    let known = draft.message(key_of(interaction, &own)).await?;
+    let known = draft.message_that_comes(key_of(interaction, &own)).await?;
     if known.edited.is_some() {
         interaction.flags.insert(Flag::Edited);
     }
@@ -73,7 +73,7 @@ pub(crate) async fn complete(draft: &Draft<'_>, item: &mut Item) -> Result<()> {
 }
 
 /// Whether an item is what we sent ourselves, coming back: the story has it already.
-pub(crate) async fn is_own_echo(draft: &Draft<'_>, item: &Item) -> Result<bool> {
+pub(crate) async fn is_own_echo(draft: &mut Draft<'_>, item: &Item) -> Result<bool> {
     let interaction = &item.interaction;
     let ours = interaction.direction == Direction::Outbound && interaction.kind == InteractionKind::Message;
     match interaction.channel.provider_id.as_deref().filter(|_| ours) {

@@ -35,6 +35,7 @@ pub mod work;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -111,6 +112,8 @@ pub(crate) struct Prepared {
     setup: Arc<Setup>,
     items: Vec<Normalized>,
     keys: Vec<lanes::Key>,
+    /// Whether something that was assumed of it did not hold.
+    met_conflict: AtomicBool,
 }
 
 /// What applying an entry gave.
@@ -135,7 +138,7 @@ pub(crate) fn prepare(context: &Context, journaled: Journaled) -> Prepared {
         // These meet others only in the rows they change, which the commit asserts.
         _ => (Vec::new(), vec![*entry.id.as_bytes()]),
     };
-    Prepared { journaled, setup, items, keys }
+    Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false) }
 }
 
 fn count(context: &Context, setup: &Setup, channel: &str, items: &[Normalized]) {
@@ -156,7 +159,8 @@ fn count(context: &Context, setup: &Setup, channel: &str, items: &[Normalized]) 
 pub(crate) async fn apply(context: &Context, state: &dyn StateRead, prepared: &Prepared) -> Result<Applied> {
     let entry = prepared.journaled.entry();
     let setup = &prepared.setup;
-    let mut draft = Draft::new(state, entry, &setup.source);
+    let careful = prepared.met_conflict.load(Ordering::Relaxed);
+    let mut draft = Draft::new(state, entry, &setup.source, careful);
     let mut told = wait::Told::default();
     match entry.kind {
         EntryKind::Webhook => {
@@ -236,7 +240,7 @@ async fn apply_item(
         if messages::keep_for_later(draft, item).await? {
             return Ok(None);
         }
-    } else if draft.interaction_by_item(item.key).await?.is_some() || messages::is_own_echo(draft, item).await? {
+    } else if draft.has_item(item.key).await? || messages::is_own_echo(draft, item).await? {
         return Ok(None);
     }
     let mut item = item.copy();

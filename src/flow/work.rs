@@ -211,7 +211,7 @@ impl Shared {
 
     fn work(self: Arc<Self>) {
         while let Some(batch) = self.next() {
-            let snapshot = match self.context.store.state.snapshot() {
+            let snapshot = match self.context.store.snapshots.snapshot() {
                 Ok(snapshot) => snapshot,
                 Err(error) => {
                     tracing::error!(target: "segue::commit", error = %error.full(), "the state cannot be read; will be tried again");
@@ -275,7 +275,10 @@ impl Shared {
             Ok(outcomes) => {
                 for ((ticket, prepared, told), outcome) in applied.into_iter().zip(outcomes) {
                     match outcome {
-                        Committed::Conflict => self.again(ticket, prepared),
+                        Committed::Conflict => {
+                            prepared.met_conflict.store(true, Ordering::Relaxed);
+                            self.again(ticket, prepared);
+                        }
                         Committed::Done(_) | Committed::AlreadyApplied => {
                             let entry = prepared.journaled.entry();
                             self.end(ticket, entry.position);

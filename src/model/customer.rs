@@ -1,5 +1,7 @@
 //! The customer record, `customer.v1`, in its first form.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +26,7 @@ pub struct Customer {
     pub open_issues: Vec<OpenIssue>,
     /// The latest interactions over all channels, the latest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub recent: Vec<Recent>,
+    pub recent: Vec<Arc<Recent>>,
     /// When the customer was first seen.
     pub created_at: Timestamp,
 }

@@ -1,12 +1,14 @@
 //! What one applied entry changes: plain data, committed whole or not at all.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::rows::{ConversationRow, CustomerRow, IdentifierKey, MessageKey, MessageState, ThreadKey};
 use crate::base::Timestamp;
 use crate::base::id::{EventId, InteractionId};
 use crate::model::entry::PlannedSend;
-use crate::model::{EventType, ItemKey};
+use crate::model::{EventType, ItemKey, Recent};
 
 /// All that one entry changes, with what must still be true for it to be right.
 #[derive(Default)]
@@ -56,14 +58,23 @@ pub struct Changeset {
 pub enum Assert {
     /// The customer of this number still has this version.
     Customer(i64, i64),
-    /// The conversation of this number still has this version.
-    Conversation(i64, i64),
+    /// A conversation still has this version.
+    Conversation {
+        /// Its number.
+        no: i64,
+        /// Whose it is.
+        customer: i64,
+        /// The version that was read.
+        version: i64,
+    },
     /// No customer has this identifier.
     IdentifierFree(IdentifierKey),
     /// The thread belongs to this conversation, or to none.
     Thread(ThreadKey, Option<i64>),
     /// The item has not become an interaction.
     ItemFree(ItemKey),
+    /// What is known of a provider's message is still this ([`MessageState::mark`]), or still nothing.
+    Message(MessageKey, Option<[u8; 16]>),
 }
 
 /// A customer made or changed.
@@ -104,8 +115,8 @@ pub struct InteractionWrite {
     pub before_of_customer: i64,
     /// Whether we sent it.
     pub outbound: bool,
-    /// [`crate::model::Recent`] as JSON.
-    pub brief: String,
+    /// What is shown of it among the customer's latest.
+    pub brief: Arc<Recent>,
     /// The interaction as JSON.
     pub body: String,
     /// The decision as JSON.

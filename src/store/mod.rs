@@ -7,6 +7,7 @@
 //! assertions no longer hold changes nothing.
 
 mod changeset;
+mod hot;
 mod rows;
 pub mod sqlite;
 #[cfg(test)]
@@ -30,15 +31,17 @@ use futures_util::future::BoxFuture;
 
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
-use crate::model::{Entry, ItemKey};
+use crate::model::{Entry, ItemKey, Recent};
 
 /// The capabilities together. Cloning shares them.
 #[derive(Clone)]
 pub struct Store {
     /// Entries: the acknowledgement point.
     pub journal: Arc<dyn Journal>,
-    /// What decisions read.
+    /// The state as it is.
     pub state: Arc<dyn StateRead>,
+    /// What decisions read.
+    pub snapshots: Arc<dyn Snapshots>,
     /// Where decisions are committed.
     pub commits: Arc<dyn StateWrite>,
     /// What is still to be delivered, sent or fetched.
@@ -81,12 +84,19 @@ pub trait Journal: Send + Sync {
     fn healthy(&self) -> bool;
 }
 
-/// What a decision reads. Reads are consistent per row; the commit asserts what matters.
-pub trait StateRead: Send + Sync {
-    /// The state as it is now, for many reads in a row: cheaper than as many single ones. What it shows grows stale; the
-    /// commit asserts what matters.
+/// Views of the state for decisions.
+pub trait Snapshots: Send + Sync {
+    /// The state as it is about now, for many reads in a row: cheaper than as many single ones. What it shows may be
+    /// stale; the commit asserts what matters.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` or `Io` if the store cannot be read.
     fn snapshot(&self) -> Result<Box<dyn StateRead>>;
+}
 
+/// The state of customers, conversations and messages. Reads are consistent per row.
+pub trait StateRead: Send + Sync {
     /// Fresh numbers for rows that are about to be made. Gaps do no harm.
     fn numbers(&self) -> Arc<dyn Numbers>;
 
@@ -120,8 +130,8 @@ pub trait StateRead: Send + Sync {
     /// The interactions of a conversation, the latest first, with `seq` below `before`.
     fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>>;
 
-    /// The latest interactions of a customer in brief: each a [`crate::model::Recent`] as JSON.
-    fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<String>>>;
+    /// The latest interactions of a customer in brief, back from the one of number `latest`.
+    fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<Recent>>>>;
 
     /// What is known of a provider's message apart from its own content.
     fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>>;

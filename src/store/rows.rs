@@ -118,6 +118,18 @@ pub struct MessageState {
     pub interaction: Option<InteractionId>,
 }
 
+impl MessageState {
+    /// Tells this state from any other.
+    pub fn mark(&self) -> [u8; 16] {
+        key16(&[b"message state", &json(self)])
+    }
+}
+
+/// JSON of our own plain types, which always serialize.
+pub(super) fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
 /// A customer as stored.
 #[derive(Clone, PartialEq)]
 pub struct CustomerRow {

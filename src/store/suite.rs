@@ -7,7 +7,9 @@ use super::*;
 use crate::base::Pii;
 use crate::base::id::{ConversationId, CustomerId, EventId, SendId};
 use crate::model::entry::PlannedSend;
-use crate::model::{ConversationState, EntryBody, EntryKind, EventType, Identifier, ItemKey, Outbound};
+use crate::model::{
+    ChannelKind, ConversationState, Direction, EntryBody, EntryKind, EventType, Identifier, ItemKey, Outbound, Recent, Role,
+};
 
 /// A store that is open for a test, with whatever keeps it open.
 struct Open {
@@ -101,7 +103,7 @@ fn add_interaction(
         customer,
         before_of_customer: before.1,
         outbound: false,
-        brief: format!("\"brief {seed}\""),
+        brief: Arc::new(brief(seed)),
         body: format!("{{\"n\":{seed},\"nul\":\"\\u0000\"}}"),
         decision: None,
     });
@@ -115,13 +117,25 @@ fn add_interaction(
     });
 }
 
+fn brief(seed: u8) -> Recent {
+    Recent {
+        interaction_id: InteractionId::from_bytes([seed; 16]),
+        conversation_id: ConversationId::from_bytes([1; 16]),
+        channel: ChannelKind::Chat,
+        direction: Direction::Inbound,
+        at: at(0),
+        text: Pii::new(format!("text {seed}")),
+        author_role: Role::Customer,
+    }
+}
+
 /// A second interaction in the story of `first_contact(.., seed 1)`.
 async fn second(store: &Store, position: i64, seed: u8, customer_version: i64) -> Changeset {
     let story = store.state.conversation_by_thread(ThreadKey([1; 16])).await.unwrap().unwrap();
     let customer = store.state.customer(story.customer).await.unwrap().unwrap();
     let mut set = Changeset { position, bundle: "b1".to_owned(), ..Changeset::default() };
     set.asserts.push(Assert::Customer(customer.no, customer_version));
-    set.asserts.push(Assert::Conversation(story.no, story.version));
+    set.asserts.push(Assert::Conversation { no: story.no, customer: customer.no, version: story.version });
     let no = store.state.numbers().interaction();
     let before = (story.latest, customer.latest);
     let (conversation_no, customer_no, seq) = (story.no, customer.no, story.seq + 1);
@@ -196,11 +210,52 @@ async fn chains_lead_back(store: &Store) {
     assert_eq!(seqs(store.state.timeline(story.no, i64::MAX, 9).await.unwrap()), [3, 2, 1]);
     assert_eq!(seqs(store.state.timeline(story.no, 3, 1).await.unwrap()), [2]);
     let customer = store.state.customer(story.customer).await.unwrap().unwrap();
-    assert_eq!(store.state.recent(customer.latest, 2).await.unwrap(), ["\"brief 5\"", "\"brief 3\""]);
+    let recent = store.state.recent(customer.latest, 2).await.unwrap();
+    assert_eq!(recent.iter().map(|r| r.text.expose().as_str()).collect::<Vec<_>>(), ["text 5", "text 3"]);
     let found = store.state.interaction_by_item(ItemKey([3; 16])).await.unwrap().unwrap();
     assert_eq!(found.body, "{\"n\":3,\"nul\":\"\\u0000\"}");
     let open = store.state.open_conversations(customer.no, 5).await.unwrap();
     assert_eq!(open.len(), 1);
+}
+
+/// What decisions are shown, from memory or not, is what is stored.
+async fn decisions_see_what_is_stored(store: &Store) {
+    let key = IdentifierKey::of(&Identifier::new("tel", "+491"));
+    for _ in 0..2 {
+        let view = store.snapshots.snapshot().unwrap();
+        let (_, seen) = view.customers_by_identifier(&[key]).await.unwrap().remove(0);
+        assert!(store.state.customer(seen.no).await.unwrap().is_some_and(|stored| stored == seen));
+        let story = view.conversation_by_thread(ThreadKey([1; 16])).await.unwrap().unwrap();
+        assert!(store.state.conversation(story.no).await.unwrap().is_some_and(|stored| stored == story));
+        let open = view.open_conversations(seen.no, 5).await.unwrap();
+        assert!(open == store.state.open_conversations(seen.no, 5).await.unwrap());
+        let recent = view.recent(seen.latest, 5).await.unwrap();
+        assert!(recent == store.state.recent(seen.latest, 5).await.unwrap() && recent.len() == 3);
+    }
+}
+
+/// What a message is known to be is asserted, whether something is known or nothing.
+async fn a_message_that_changed_is_a_conflict(store: &Store) {
+    let key = MessageKey([9; 16]);
+    let deleted = |text: &str| MessageState {
+        deleted: Some((at(0), InteractionId::from_bytes([text.len() as u8; 16]))),
+        ..MessageState::default()
+    };
+    let position = store.journal.append(webhook(None, b"")).await.unwrap().position;
+    let set = |known: Option<MessageState>, state| Changeset {
+        position,
+        bundle: "b1".to_owned(),
+        asserts: vec![Assert::Message(key, known.as_ref().map(MessageState::mark))],
+        messages: vec![MessageStateWrite { key, state }],
+        ..Changeset::default()
+    };
+    assert_eq!(commit(store, set(Some(deleted("a")), deleted("b"))).await, Committed::Conflict);
+    assert!(matches!(commit(store, set(None, deleted("a"))).await, Committed::Done(_)));
+    let position = store.journal.append(webhook(None, b"")).await.unwrap().position;
+    let again = |known| Changeset { position, ..set(known, deleted("bb")) };
+    assert_eq!(commit(store, again(None)).await, Committed::Conflict);
+    assert_eq!(commit(store, again(Some(deleted("bb")))).await, Committed::Conflict);
+    assert!(matches!(commit(store, again(Some(deleted("a")))).await, Committed::Done(_)));
 }
 
 async fn events_are_due_in_order_until_they_are_settled(store: &Store) {
@@ -348,6 +403,8 @@ async fn suite(open: fn(&Path) -> Open) {
     an_entry_is_applied_once(&store, position).await;
     a_conflict_changes_nothing_and_spares_its_batch(&store).await;
     chains_lead_back(&store).await;
+    decisions_see_what_is_stored(&store).await;
+    a_message_that_changed_is_a_conflict(&store).await;
     events_are_due_in_order_until_they_are_settled(&store).await;
     a_send_is_intended_once(&store).await;
     files_are_fetched_and_items_set_aside(&store).await;

@@ -7,12 +7,15 @@ use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::open::failed;
+use super::state::read_json;
 use super::writer::{Subscriber, Writer};
 use crate::base::Result;
 use crate::model::ConversationState;
 use crate::store::{
-    Assert, Changeset, Committed, ConversationWrite, CustomerWrite, DueEvent, EventWrite, StateWrite, Subscription,
+    Assert, Changeset, Committed, ConversationWrite, CustomerWrite, DueEvent, EventWrite, MessageState, StateWrite,
+    Subscription,
 };
+use crate::store::rows::json;
 
 /// The engine that applied: part of the applied record, so that replay knows whether equality can be demanded.
 const ENGINE: &str = concat!("segue ", env!("CARGO_PKG_VERSION"));
@@ -87,11 +90,19 @@ fn holds(connection: &Connection, assert: &Assert) -> rusqlite::Result<bool> {
         Assert::Customer(no, expected) => {
             Ok(version("SELECT version FROM customer WHERE no = ?1", *no)? == Some(*expected))
         }
-        Assert::Conversation(no, expected) => {
+        Assert::Conversation { no, version: expected, .. } => {
             Ok(version("SELECT version FROM conversation WHERE no = ?1", *no)? == Some(*expected))
         }
         Assert::IdentifierFree(key) => absent("SELECT 1 FROM identifier WHERE key = ?1", &key.0),
         Assert::ItemFree(item) => absent("SELECT 1 FROM interaction WHERE item = ?1", &item.0),
+        Assert::Message(key, None) => absent("SELECT 1 FROM message WHERE key = ?1", &key.0),
+        Assert::Message(key, Some(mark)) => {
+            let found = connection
+                .prepare_cached("SELECT state FROM message WHERE key = ?1")?
+                .query_row([key.0.as_slice()], |row| read_json::<MessageState>(row, 0))
+                .optional()?;
+            Ok(found.is_some_and(|state| state.mark() == *mark))
+        }
         Assert::Thread(key, expected) => {
             let found = connection
                 .prepare_cached("SELECT conversation FROM thread WHERE key = ?1")?
@@ -170,11 +181,6 @@ fn write(
         .insert((changeset.position, bundle, ENGINE, changeset.facts.as_ref().map(|f| f.as_bytes())))
 }
 
-/// JSON of our own plain types, which always serialize.
-pub(super) fn json<T: serde::Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
-}
-
 fn write_customer(connection: &Connection, write: &CustomerWrite) -> rusqlite::Result<()> {
     let row = &write.row;
     if write.new {
@@ -204,6 +210,28 @@ fn write_customer(connection: &Connection, write: &CustomerWrite) -> rusqlite::R
     Ok(())
 }
 
+/// The latest event of a conversation: where the chain of its events begins.
+struct Tip {
+    no: i64,
+    kind: u8,
+    channel: String,
+    sequence: i64,
+}
+
+impl Tip {
+    const NONE: Tip = Tip { no: 0, kind: 0, channel: String::new(), sequence: 0 };
+
+    fn read(connection: &Connection, conversation: i64) -> rusqlite::Result<Tip> {
+        connection
+            .prepare_cached(
+                "SELECT latest_event, latest_kind, latest_channel, event_seq FROM conversation WHERE no = ?1",
+            )?
+            .query_row([conversation], |row| {
+                Ok(Tip { no: row.get(0)?, kind: row.get(1)?, channel: row.get(2)?, sequence: row.get(3)? })
+            })
+    }
+}
+
 /// Conversations and their events: an event's place in the feed is given here, and the conversation remembers its latest.
 fn write_events(
     connection: &Connection,
@@ -212,32 +240,26 @@ fn write_events(
     sink: &mut Sink<'_>,
 ) -> rusqlite::Result<()> {
     for conversation in &changeset.conversations {
-        let mut latest_event = if conversation.new { 0 } else { latest_event(connection, conversation.row.no)? };
+        let mut tip = if conversation.new { Tip::NONE } else { Tip::read(connection, conversation.row.no)? };
         let own = || changeset.events.iter().filter(|event| event.conversation == conversation.row.no);
         let mut sequence = conversation.row.event_seq - own().count() as i64;
         for event in own() {
             sequence += 1;
-            latest_event = write_event(connection, event, sequence, latest_event, subscribers, sink)?;
+            tip = write_event(connection, event, sequence, &tip, subscribers, sink)?;
         }
-        write_conversation(connection, conversation, latest_event)?;
+        write_conversation(connection, conversation, &tip)?;
     }
     Ok(())
-}
-
-fn latest_event(connection: &Connection, conversation: i64) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("SELECT latest_event FROM conversation WHERE no = ?1")?
-        .query_row([conversation], |row| row.get(0))
 }
 
 fn write_event(
     connection: &Connection,
     event: &EventWrite,
     sequence: i64,
-    before: i64,
+    before: &Tip,
     subscribers: &[Subscriber],
     sink: &mut Sink<'_>,
-) -> rusqlite::Result<i64> {
+) -> rusqlite::Result<Tip> {
     let no = connection
         .prepare_cached(
             "INSERT INTO event (id, kind, conversation, sequence, before, channel, at, body)
@@ -248,17 +270,22 @@ fn write_event(
             event.kind as u8,
             event.conversation,
             sequence,
-            before,
+            before.no,
             &event.channel,
             event.at.millis(),
             event.body.as_ref(),
         ))?;
     *sink.feed = Some(no);
     for (subscriber, due) in subscribers.iter().zip(sink.due.iter_mut()) {
-        if !subscriber.subscription.wants(event.kind as u8, &event.channel) {
+        let wants = |kind, channel: &str| subscriber.subscription.wants(kind, channel);
+        if !wants(event.kind as u8, &event.channel) {
             continue;
         }
-        let previous = previous_wanted(connection, &subscriber.subscription, before)?;
+        let previous = if before.no == 0 || wants(before.kind, &before.channel) {
+            before.sequence
+        } else {
+            previous_wanted(connection, &subscriber.subscription, before.no)?
+        };
         due.push(DueEvent {
             no,
             id: event.id,
@@ -270,7 +297,7 @@ fn write_event(
             aside: false,
         });
     }
-    Ok(no)
+    Ok(Tip { no, kind: event.kind as u8, channel: event.channel.clone(), sequence })
 }
 
 /// The sequence of the event before it in the conversation that this help desk wants, going back by the chain.
@@ -306,15 +333,16 @@ pub(super) fn state_number(state: ConversationState) -> i64 {
     }
 }
 
-fn write_conversation(connection: &Connection, write: &ConversationWrite, latest_event: i64) -> rusqlite::Result<()> {
+fn write_conversation(connection: &Connection, write: &ConversationWrite, tip: &Tip) -> rusqlite::Result<()> {
     let row = &write.row;
     let links = (!row.links.is_empty()).then(|| json(&row.links));
     if write.new {
         connection
             .prepare_cached(
                 "INSERT INTO conversation (no, id, version, customer, state, public, seq, event_seq, opened_at,
-                                           updated_at, latest, latest_event, queue, owner, links)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                                           updated_at, latest, latest_event, latest_kind, latest_channel,
+                                           queue, owner, links)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             )?
             .execute(rusqlite::params![
                 row.no,
@@ -328,7 +356,9 @@ fn write_conversation(connection: &Connection, write: &ConversationWrite, latest
                 row.opened_at.millis(),
                 row.updated_at.millis(),
                 row.latest,
-                latest_event,
+                tip.no,
+                tip.kind,
+                tip.channel,
                 row.queue,
                 row.owner,
                 links,
@@ -338,7 +368,8 @@ fn write_conversation(connection: &Connection, write: &ConversationWrite, latest
     connection
         .prepare_cached(
             "UPDATE conversation SET version = ?2, state = ?3, seq = ?4, event_seq = ?5, updated_at = ?6, latest = ?7,
-                                     latest_event = ?8, queue = ?9, owner = ?10, links = ?11
+                                     latest_event = ?8, latest_kind = ?9, latest_channel = ?10, queue = ?11,
+                                     owner = ?12, links = ?13
              WHERE no = ?1",
         )?
         .execute(rusqlite::params![
@@ -349,7 +380,9 @@ fn write_conversation(connection: &Connection, write: &ConversationWrite, latest
             row.event_seq,
             row.updated_at.millis(),
             row.latest,
-            latest_event,
+            tip.no,
+            tip.kind,
+            tip.channel,
             row.queue,
             row.owner,
             links,
@@ -375,7 +408,7 @@ fn write_interactions(connection: &Connection, changeset: &Changeset) -> rusqlit
                 interaction.customer,
                 interaction.before_of_customer,
                 interaction.outbound,
-                interaction.brief.as_bytes(),
+                json(interaction.brief.as_ref()),
                 interaction.body.as_bytes(),
                 interaction.decision.as_ref().map(|d| d.as_bytes()),
             ))?;

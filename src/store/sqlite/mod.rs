@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::{Numbers, Store};
+use super::{Numbers, Store, hot};
 use crate::base::Result;
 use crate::base::telemetry::Metrics;
 
@@ -42,19 +42,20 @@ pub struct Opened {
 /// the settings that durability needs; `Io` if the disk refused.
 pub fn open(directory: &Path, options: Options, metrics: Metrics) -> Result<Opened> {
     let files = open::Files::open(directory, &options)?;
-    let numbers = Arc::new(Counters::read(&files)?);
+    let (numbers, hot_bytes): (Arc<dyn Numbers>, u64) = (Arc::new(Counters::read(&files)?), options.hot_kib * 1024);
     let readers = Arc::new(read::Readers::new(files.path.clone(), options.readers, options.reader_cache_kib));
     let writer = writer::Writer::start(files, &options, metrics)?;
     let broken = writer.broken();
     let store = Store {
         journal: Arc::new(journal::SqliteJournal { writer: writer.clone(), readers: readers.clone() }),
-        state: Arc::new(state::SqliteState { source: state::Source::Now(readers.clone()), numbers }),
+        state: Arc::new(state::SqliteState { source: state::Source::Now(readers.clone()), numbers: numbers.clone() }),
+        snapshots: Arc::new(state::SqliteSnapshots { readers: readers.clone(), numbers }),
         commits: Arc::new(commit::SqliteCommits { writer: writer.clone() }),
         outbox: Arc::new(outbox::SqliteOutbox { writer: writer.clone(), readers: readers.clone() }),
         catalog: Arc::new(catalog::SqliteCatalog { writer: writer.clone(), readers }),
         retention: Arc::new(retention::SqliteRetention { writer: writer.clone() }),
     };
-    Ok(Opened { store, guard: writer, broken })
+    Ok(Opened { store: hot::over(store, hot_bytes), guard: writer, broken })
 }
 
 /// Numbers for new rows: counted up in memory from what the tables hold.

@@ -21,6 +21,8 @@ pub struct Options {
     pub writer_cache_kib: i64,
     /// Page cache of each reader in KiB.
     pub reader_cache_kib: i64,
+    /// How much is kept in memory of what decisions read, in KiB.
+    pub hot_kib: u64,
     /// How many entries the tail of the journal holds in memory.
     pub tail: usize,
     /// How long a group may collect before it is committed, in milliseconds.
@@ -36,10 +38,11 @@ impl Default for Options {
         Options {
             readers: 8,
             writer_cache_kib: 24 * 1024,
-            reader_cache_kib: 2 * 1024,
+            reader_cache_kib: 1024,
+            hot_kib: 44 * 1024,
             tail: 8192,
             group_ms: 5,
-            checkpoint_after: 500,
+            checkpoint_after: 2000,
             acknowledge_before_commit: false,
         }
     }

@@ -61,6 +61,9 @@ CREATE TABLE conversation (
     updated_at   INTEGER NOT NULL,
     latest       INTEGER NOT NULL,
     latest_event INTEGER NOT NULL,
+    -- Kind and channel of that event, so that most questions for the one before need not read it.
+    latest_kind    INTEGER NOT NULL,
+    latest_channel TEXT NOT NULL,
     queue        TEXT,
     owner        TEXT,
     links        BLOB

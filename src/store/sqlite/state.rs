@@ -9,11 +9,11 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::outbox::send_row;
 use super::read::{Readers, Snapshot};
 use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
-use crate::base::{Error, Result, Timestamp};
-use crate::model::{ConversationState, ItemKey};
+use crate::base::{Result, Timestamp};
+use crate::model::{ConversationState, ItemKey, Recent};
 use crate::store::{
     ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
-    StateRead, ThreadKey,
+    Snapshots, StateRead, ThreadKey,
 };
 
 pub(super) struct SqliteState {
@@ -161,17 +161,21 @@ pub(super) fn chain(
     Ok(rows)
 }
 
+pub(super) struct SqliteSnapshots {
+    pub(super) readers: Arc<Readers>,
+    pub(super) numbers: Arc<dyn Numbers>,
+}
+
+impl Snapshots for SqliteSnapshots {
+    fn snapshot(&self) -> Result<Box<dyn StateRead>> {
+        let source = Source::Snapshot(self.readers.snapshot()?);
+        Ok(Box::new(SqliteState { source, numbers: self.numbers.clone() }))
+    }
+}
+
 impl StateRead for SqliteState {
     fn numbers(&self) -> Arc<dyn Numbers> {
         self.numbers.clone()
-    }
-
-    fn snapshot(&self) -> Result<Box<dyn StateRead>> {
-        let source = match &self.source {
-            Source::Now(readers) => Source::Snapshot(readers.snapshot()?),
-            Source::Snapshot(_) => return Err(Error::internal("a snapshot of a snapshot")),
-        };
-        Ok(Box::new(SqliteState { source, numbers: self.numbers.clone() }))
     }
 
     fn customers_by_identifier<'a>(
@@ -243,17 +247,14 @@ impl StateRead for SqliteState {
         })
     }
 
-    fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<String>>> {
+    fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<Recent>>>> {
         self.read(move |connection| {
             let mut select =
                 connection.prepare_cached("SELECT before_of_customer, brief FROM interaction WHERE no = ?1")?;
             let (mut briefs, mut no) = (Vec::new(), latest);
             while no != 0 && briefs.len() < limit {
-                let Some((further, brief)) =
-                    select.query_row([no], |row| Ok((row.get(0)?, text(row, 1)?))).optional()?
-                else {
-                    break;
-                };
+                let read = |row: &Row<'_>| Ok((row.get(0)?, read_json(row, 1)?));
+                let Some((further, brief)) = select.query_row([no], read).optional()? else { break };
                 briefs.push(brief);
                 no = further;
             }
