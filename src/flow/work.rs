@@ -24,7 +24,7 @@ const PREPARED: usize = 4096;
 /// How many may be between applying and commit.
 const UNCOMMITTED: usize = 1024;
 /// How many a worker applies before it commits.
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 /// After how long a worker applies no more before it commits.
 const BATCH_TIME: Duration = Duration::from_millis(10);
 /// How many are read from the disk at once.

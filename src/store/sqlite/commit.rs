@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::keys::{Key, Keys};
 use super::open::failed;
 use super::state::read_json;
 use super::writer::{Subscriber, Writer};
@@ -42,6 +43,7 @@ pub(super) fn apply(
     connection: &Connection,
     changeset: Changeset,
     subscribers: &[Subscriber],
+    keys: &Keys,
     bundles: &mut HashMap<String, i64>,
     sink: &mut Sink<'_>,
     careful: bool,
@@ -50,22 +52,23 @@ pub(super) fn apply(
         return Ok(Committed::AlreadyApplied);
     }
     for assert in &changeset.asserts {
-        if !holds(connection, assert).map_err(failed)? {
+        if !holds(connection, keys, assert).map_err(failed)? {
             return Ok(Committed::Conflict);
         }
     }
     let bundle = bundle_number(connection, &changeset.bundle, bundles).map_err(failed)?;
     if !careful {
-        return write(connection, changeset, bundle, subscribers, sink).map(Committed::Done).map_err(failed);
+        return write(connection, changeset, bundle, subscribers, keys, sink).map(Committed::Done).map_err(failed);
     }
     // Some changeset met a unique key that it did not assert, and its group was taken back. Now each is taken back alone.
     let before: Vec<usize> = sink.due.iter().map(Vec::len).collect();
     connection.prepare_cached("SAVEPOINT changeset").and_then(|mut s| s.execute([])).map_err(failed)?;
-    let outcome = match write(connection, changeset, bundle, subscribers, sink) {
+    let outcome = match write(connection, changeset, bundle, subscribers, keys, sink) {
         Ok(apply_no) => Committed::Done(apply_no),
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
             tracing::warn!(target: "segue::commit", error = %error, "a changeset met a unique key it did not assert");
             connection.execute_batch("ROLLBACK TO changeset").map_err(failed)?;
+            keys.reload(connection).map_err(failed)?;
             sink.due.iter_mut().zip(before).for_each(|(due, length)| due.truncate(length));
             Committed::Conflict
         }
@@ -80,7 +83,7 @@ fn still_pending(connection: &Connection, position: i64) -> rusqlite::Result<boo
 }
 
 /// Whether what was read still holds.
-fn holds(connection: &Connection, assert: &Assert) -> rusqlite::Result<bool> {
+fn holds(connection: &Connection, keys: &Keys, assert: &Assert) -> rusqlite::Result<bool> {
     let version = |sql: &str, no: i64| -> rusqlite::Result<Option<i64>> {
         connection.prepare_cached(sql)?.query_row([no], |row| row.get(0)).optional()
     };
@@ -94,7 +97,7 @@ fn holds(connection: &Connection, assert: &Assert) -> rusqlite::Result<bool> {
             Ok(version("SELECT version FROM conversation WHERE no = ?1", *no)? == Some(*expected))
         }
         Assert::IdentifierFree(key) => absent("SELECT 1 FROM identifier WHERE key = ?1", &key.0),
-        Assert::ItemFree(item) => absent("SELECT 1 FROM interaction WHERE item = ?1", &item.0),
+        Assert::ItemFree(item) => Ok(keys.find(connection, Key::item(item))?.is_none()),
         Assert::Message(key, None) => absent("SELECT 1 FROM message WHERE key = ?1", &key.0),
         Assert::Message(key, Some(mark)) => {
             let found = connection
@@ -128,6 +131,7 @@ fn write(
     changeset: Changeset,
     bundle: i64,
     subscribers: &[Subscriber],
+    keys: &Keys,
     sink: &mut Sink<'_>,
 ) -> rusqlite::Result<i64> {
     connection.prepare_cached("DELETE FROM pending WHERE position = ?1")?.execute([changeset.position])?;
@@ -148,7 +152,7 @@ fn write(
             )?
             .execute((key.0.as_slice(), conversation))?;
     }
-    write_interactions(connection, &changeset)?;
+    write_interactions(connection, &changeset, keys)?;
     for message in &changeset.messages {
         connection
             .prepare_cached(
@@ -390,7 +394,7 @@ fn write_conversation(connection: &Connection, write: &ConversationWrite, tip: &
     Ok(())
 }
 
-fn write_interactions(connection: &Connection, changeset: &Changeset) -> rusqlite::Result<()> {
+fn write_interactions(connection: &Connection, changeset: &Changeset, keys: &Keys) -> rusqlite::Result<()> {
     for interaction in &changeset.interactions {
         connection
             .prepare_cached(
@@ -412,6 +416,9 @@ fn write_interactions(connection: &Connection, changeset: &Changeset) -> rusqlit
                 interaction.body.as_bytes(),
                 interaction.decision.as_ref().map(|d| d.as_bytes()),
             ))?;
+        if let Some(item) = &interaction.item {
+            keys.add(connection, Key::item(item), interaction.no)?;
+        }
     }
     for update in &changeset.updates {
         connection

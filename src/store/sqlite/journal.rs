@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::keys::{Key, Keys};
 use super::read::Readers;
 use super::writer::Writer;
 use crate::base::id::EntryId;
@@ -17,18 +18,22 @@ use crate::store::{Appended, AppliedRow, FoundEntry, Journal, NewEntry, Tail};
 pub(super) struct SqliteJournal {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
+    pub(super) keys: Arc<Keys>,
 }
 
 /// Appends inside the writer's transaction. Gives no entry if it was there already.
-pub(super) fn append(connection: &Connection, entry: NewEntry) -> rusqlite::Result<(Appended, Option<Entry>)> {
-    if let Some(key) = &entry.key {
-        let mut find = connection.prepare_cached("SELECT position, id FROM entry WHERE delivery = ?1")?;
-        let original = find
-            .query_row([key.as_slice()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?)))
-            .optional()?;
-        if let Some((position, id)) = original {
-            return Ok((Appended { position, id: EntryId::from_bytes(id), repeat: true }, None));
-        }
+pub(super) fn append(
+    connection: &Connection,
+    keys: &Keys,
+    entry: NewEntry,
+) -> rusqlite::Result<(Appended, Option<Entry>)> {
+    if let Some(key) = &entry.key
+        && let Some(position) = keys.find(connection, Key::delivery(key))?
+    {
+        let id = connection
+            .prepare_cached("SELECT id FROM entry WHERE position = ?1")?
+            .query_row([position], |row| row.get::<_, [u8; 16]>(0))?;
+        return Ok((Appended { position, id: EntryId::from_bytes(id), repeat: true }, None));
     }
     let mut insert = connection.prepare_cached(
         "INSERT INTO entry (id, kind, channel, at, interactive, delivery, head, raw)
@@ -44,6 +49,9 @@ pub(super) fn append(connection: &Connection, entry: NewEntry) -> rusqlite::Resu
         entry.body.head.as_ref(),
         entry.body.raw.as_ref(),
     ))?;
+    if let Some(key) = &entry.key {
+        keys.add(connection, Key::delivery(key), position)?;
+    }
     connection
         .prepare_cached("INSERT INTO pending (position, channel) VALUES (?1, ?2)")?
         .execute((position, &entry.channel))?;
@@ -91,7 +99,7 @@ fn with_applied(row: &Row<'_>) -> rusqlite::Result<FoundEntry> {
     Ok((entry(row)?, applied))
 }
 
-fn find(connection: &Connection, column: &str, key: &[u8]) -> rusqlite::Result<Option<FoundEntry>> {
+fn find(connection: &Connection, column: &str, key: impl rusqlite::ToSql) -> rusqlite::Result<Option<FoundEntry>> {
     let sql = format!(
         "SELECT {ENTRY}, a.apply_no, b.hash, a.facts FROM entry e
          LEFT JOIN applied a ON a.position = e.position LEFT JOIN bundle b ON b.no = a.bundle
@@ -126,12 +134,18 @@ impl Journal for SqliteJournal {
     }
 
     fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>> {
-        self.readers.apart(move |connection| find(connection, "id", id.as_bytes()))
+        self.readers.apart(move |connection| find(connection, "id", id.as_bytes().as_slice()))
     }
 
     fn entry_by_key(&self, key: [u8; 16]) -> BoxFuture<'_, Result<Option<FoundEntry>>> {
         // A few microseconds on an indexed row: cheaper here than handed to another thread.
-        async move { self.readers.with(|connection| find(connection, "delivery", &key)) }.boxed()
+        async move {
+            self.readers.with(|connection| match self.keys.find(connection, Key::delivery(&key))? {
+                Some(position) => find(connection, "position", position),
+                None => Ok(None),
+            })
+        }
+        .boxed()
     }
 
     fn pending_count(&self) -> BoxFuture<'_, Result<u64>> {

@@ -7,6 +7,7 @@ mod catalog;
 mod checkpoint;
 mod commit;
 mod journal;
+mod keys;
 mod open;
 mod outbox;
 mod read;
@@ -44,16 +45,21 @@ pub fn open(directory: &Path, options: Options, metrics: Metrics) -> Result<Open
     let files = open::Files::open(directory, &options)?;
     let (numbers, hot_bytes): (Arc<dyn Numbers>, u64) = (Arc::new(Counters::read(&files)?), options.hot_kib * 1024);
     let readers = Arc::new(read::Readers::new(files.path.clone(), options.readers, options.reader_cache_kib));
-    let writer = writer::Writer::start(files, &options, metrics)?;
+    let keys = Arc::new(keys::Keys::load(&files.connection).map_err(open::failed)?);
+    let writer = writer::Writer::start(files, &options, keys.clone(), metrics)?;
     let broken = writer.broken();
     let store = Store {
-        journal: Arc::new(journal::SqliteJournal { writer: writer.clone(), readers: readers.clone() }),
-        state: Arc::new(state::SqliteState { source: state::Source::Now(readers.clone()), numbers: numbers.clone() }),
-        snapshots: Arc::new(state::SqliteSnapshots { readers: readers.clone(), numbers }),
+        journal: Arc::new(journal::SqliteJournal { writer: writer.clone(), readers: readers.clone(), keys: keys.clone() }),
+        state: Arc::new(state::SqliteState {
+            source: state::Source::Now(readers.clone()),
+            numbers: numbers.clone(),
+            keys: keys.clone(),
+        }),
+        snapshots: Arc::new(state::SqliteSnapshots { readers: readers.clone(), numbers, keys: keys.clone() }),
         commits: Arc::new(commit::SqliteCommits { writer: writer.clone() }),
         outbox: Arc::new(outbox::SqliteOutbox { writer: writer.clone(), readers: readers.clone() }),
         catalog: Arc::new(catalog::SqliteCatalog { writer: writer.clone(), readers }),
-        retention: Arc::new(retention::SqliteRetention { writer: writer.clone() }),
+        retention: Arc::new(retention::SqliteRetention { writer: writer.clone(), keys }),
     };
     Ok(Opened { store: hot::over(store, hot_bytes), guard: writer, broken })
 }

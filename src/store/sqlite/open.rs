@@ -41,7 +41,7 @@ impl Default for Options {
             reader_cache_kib: 1024,
             hot_kib: 44 * 1024,
             tail: 8192,
-            group_ms: 5,
+            group_ms: 2,
             checkpoint_after: 2000,
             acknowledge_before_commit: false,
         }

@@ -5,21 +5,38 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 
+use super::keys::{Key, Keys};
 use super::writer::Writer;
 use crate::base::Result;
 use crate::store::{Cutoffs, Retention};
 
 pub(super) struct SqliteRetention {
     pub(super) writer: Arc<Writer>,
+    pub(super) keys: Arc<Keys>,
 }
 
 impl Retention for SqliteRetention {
     fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>> {
+        let keys = self.keys.clone();
         self.writer.job(move |connection| {
             // What waits in quarantine keeps its original until somebody has looked at it.
             let spared = "position NOT IN (SELECT position FROM quarantine)";
-            let raw = walk(connection, "raw", before.raw.millis(), batch, "head = x'', raw = NULL", spared)?;
-            let dedupe = walk(connection, "dedupe", before.dedupe.millis(), batch, "delivery = NULL", "true")?;
+            let raw = walk(connection, "raw", before.raw.millis(), batch, |from, to| {
+                connection
+                    .prepare_cached(&format!(
+                        "UPDATE entry SET head = x'', raw = NULL WHERE position > ?1 AND position <= ?2 AND {spared}"
+                    ))?
+                    .execute((from, to))
+            })?;
+            let dedupe = walk(connection, "dedupe", before.dedupe.millis(), batch, |from, to| {
+                connection
+                    .prepare_cached("SELECT delivery FROM entry WHERE position > ?1 AND position <= ?2 AND delivery IS NOT NULL")?
+                    .query_map((from, to), |row| row.get::<_, [u8; 16]>(0))?
+                    .try_for_each(|key| keys.forget(connection, Key::delivery(&key?)))?;
+                connection
+                    .prepare_cached("UPDATE entry SET delivery = NULL WHERE position > ?1 AND position <= ?2")?
+                    .execute((from, to))
+            })?;
             let events = connection
                 .prepare_cached(
                     "DELETE FROM event WHERE no IN (
@@ -42,8 +59,7 @@ fn walk(
     class: &str,
     before: i64,
     batch: usize,
-    set: &str,
-    which: &str,
+    empty: impl FnOnce(i64, i64) -> rusqlite::Result<usize>,
 ) -> rusqlite::Result<usize> {
     let from: i64 =
         connection.query_row("SELECT coalesce((SELECT position FROM pruned WHERE class = ?1), 0)", [class], |row| {
@@ -62,9 +78,7 @@ fn walk(
     if to <= from {
         return Ok(0);
     }
-    let changed = connection
-        .prepare_cached(&format!("UPDATE entry SET {set} WHERE position > ?1 AND position <= ?2 AND {which}"))?
-        .execute((from, to))?;
+    let changed = empty(from, to)?;
     connection
         .prepare_cached(
             "INSERT INTO pruned (class, position) VALUES (?1, ?2)

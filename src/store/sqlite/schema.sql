@@ -13,7 +13,18 @@ CREATE TABLE entry (
     raw         BLOB
 ) STRICT;
 CREATE UNIQUE INDEX entry_id ON entry (id);
-CREATE UNIQUE INDEX entry_delivery ON entry (delivery) WHERE delivery IS NOT NULL;
+
+-- What has a key: entries by delivery, interactions by item. Keys that came lately are in `fresh` and go on to `seen`.
+CREATE TABLE seen (
+    key BLOB PRIMARY KEY,
+    no  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE fresh (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL,
+    no  INTEGER NOT NULL
+) STRICT;
 
 -- Every entry that has no applied record. Apart from the entry, so that applying does not rewrite the entry's page.
 CREATE TABLE pending (
@@ -91,7 +102,6 @@ CREATE TABLE interaction (
     body                   BLOB NOT NULL,
     decision               BLOB
 ) STRICT;
-CREATE UNIQUE INDEX interaction_item ON interaction (item) WHERE item IS NOT NULL;
 
 CREATE TABLE message (
     key   BLOB PRIMARY KEY,

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::keys::{Key, Keys};
 use super::outbox::send_row;
 use super::read::{Readers, Snapshot};
 use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
@@ -19,6 +20,7 @@ use crate::store::{
 pub(super) struct SqliteState {
     pub(super) source: Source,
     pub(super) numbers: Arc<dyn Numbers>,
+    pub(super) keys: Arc<Keys>,
 }
 
 /// Where reads go: to any reader, or to one snapshot.
@@ -164,12 +166,13 @@ pub(super) fn chain(
 pub(super) struct SqliteSnapshots {
     pub(super) readers: Arc<Readers>,
     pub(super) numbers: Arc<dyn Numbers>,
+    pub(super) keys: Arc<Keys>,
 }
 
 impl Snapshots for SqliteSnapshots {
     fn snapshot(&self) -> Result<Box<dyn StateRead>> {
         let source = Source::Snapshot(self.readers.snapshot()?);
-        Ok(Box::new(SqliteState { source, numbers: self.numbers.clone() }))
+        Ok(Box::new(SqliteState { source, numbers: self.numbers.clone(), keys: self.keys.clone() }))
     }
 }
 
@@ -229,7 +232,10 @@ impl StateRead for SqliteState {
     }
 
     fn interaction_by_item(&self, item: ItemKey) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
-        self.read(move |connection| one_interaction(connection, "i.item = ?1", item.0.as_slice()))
+        self.read(move |connection| match self.keys.find(connection, Key::item(&item))? {
+            Some(no) => one_interaction(connection, "i.no = ?1", no),
+            None => Ok(None),
+        })
     }
 
     fn interaction_by_id(&self, id: InteractionId) -> BoxFuture<'_, Result<Option<InteractionRow>>> {

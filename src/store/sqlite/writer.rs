@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::checkpoint;
 use super::commit;
 use super::journal;
+use super::keys::Keys;
 use super::open::{Files, Options, failed};
 use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::base::{Error, Kind, Result, Side};
@@ -91,7 +92,7 @@ pub(super) struct Append {
 }
 
 impl Writer {
-    pub(super) fn start(files: Files, options: &Options, metrics: Metrics) -> Result<Arc<Writer>> {
+    pub(super) fn start(files: Files, options: &Options, keys: Arc<Keys>, metrics: Metrics) -> Result<Arc<Writer>> {
         let end: i64 = files
             .connection
             .query_row("SELECT coalesce(max(no), 0) FROM event", [], |row| row.get(0))
@@ -121,6 +122,7 @@ impl Writer {
             group: Duration::from_millis(options.group_ms),
             early: options.acknowledge_before_commit,
             bundles: HashMap::new(),
+            keys,
             careful: 0,
             log_too_long: log_too_long.clone(),
             written: written.clone(),
@@ -241,6 +243,8 @@ struct Worker {
     early: bool,
     /// Numbers of bundles by hash.
     bundles: HashMap<String, i64>,
+    /// Keys of what was seen before.
+    keys: Arc<Keys>,
     /// For how many groups more each changeset gets a savepoint of its own.
     careful: u32,
     /// Set by the checkpointer when the log has grown so long that writing must pause for it.
@@ -355,6 +359,7 @@ impl Worker {
                         &self.connection,
                         changeset,
                         &subscribers,
+                        &self.keys,
                         &mut self.bundles,
                         &mut sink,
                         self.careful > 0,
@@ -366,14 +371,16 @@ impl Worker {
                 break;
             }
         }
+        self.keys.sweep(&self.connection).map_err(failed)?;
         self.connection.execute_batch("COMMIT").map_err(failed)?;
+        self.keys.committed();
         self.metrics.stage("journal", appending);
         self.metrics.stage("commit", thread_cpu().saturating_sub(cpu).saturating_sub(appending));
         Ok(())
     }
 
     fn append(&self, append: Append, told: &mut Told) -> Result<()> {
-        match journal::append(&self.connection, append.entry).map_err(failed) {
+        match journal::append(&self.connection, &self.keys, append.entry).map_err(failed) {
             Ok((appended, entry)) => {
                 told.entries.extend(entry);
                 if self.early {
@@ -445,6 +452,7 @@ impl Worker {
     /// Nothing of the group is on disk. Gives whether writing can go on.
     fn fail(&mut self, told: Told, error: Error) -> bool {
         let _ = self.connection.execute_batch("ROLLBACK");
+        let reloaded = self.keys.reload(&self.connection);
         drop(told);
         self.bundles.clear();
         // A full disk passes. Any other refusal by the disk may have left pages in an unknown state: the only safe way
@@ -453,7 +461,7 @@ impl Worker {
             const CAREFUL_GROUPS: u32 = 100;
             self.careful = CAREFUL_GROUPS;
         }
-        if error.kind() == Kind::Unavailable || error.kind() == Kind::Conflict {
+        if reloaded.is_ok() && (error.kind() == Kind::Unavailable || error.kind() == Kind::Conflict) {
             tracing::error!(target: "segue::journal", error = %error.full(), "a group was not written");
             std::thread::sleep(Duration::from_millis(50));
             return true;
