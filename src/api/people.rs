@@ -15,8 +15,6 @@ use crate::flow::Context;
 use crate::model::{Customer, Identifier, IdentifierType, OpenIssue};
 use crate::store::{CustomerRow, IdentifierKey};
 
-/// How many recent interactions a customer is shown with.
-const RECENT: usize = 20;
 /// How many open stories a customer is shown with.
 const OPEN: usize = 50;
 
@@ -35,10 +33,12 @@ pub(super) async fn find(call: Call) -> Answer {
     let identifier = Identifier::new(kind, canonical(kind, value));
     let context = call.api.context().clone();
     let found = apart(async move {
-        let rows = context.store.state.customers_by_identifier(&[IdentifierKey::of(&identifier)]).await?;
+        let state = &context.store.state;
         let mut customers = Vec::new();
-        for (_, row) in rows {
-            customers.push(view(&context, row).await?);
+        for (_, no) in state.holders(&[IdentifierKey::of(&identifier)]).await? {
+            if let Some(row) = state.customer(no).await? {
+                customers.push(view(&context, row).await?);
+            }
         }
         Ok(customers)
     });
@@ -108,8 +108,7 @@ async fn row(call: &Call) -> Result<CustomerRow, Problem> {
 
 async fn view(context: &Context, row: CustomerRow) -> Result<Customer> {
     let state = &context.store.state;
-    let open = state.open_conversations(row.no, OPEN).await?;
-    let recent = state.recent(row.latest, RECENT).await?;
+    let open = state.open_conversations(row.no, row.version, OPEN).await?;
     Ok(Customer {
         id: row.id,
         names: row.profile.names,
@@ -123,7 +122,7 @@ async fn view(context: &Context, row: CustomerRow) -> Result<Customer> {
                 owner: story.owner,
             })
             .collect(),
-        recent,
+        recent: row.recent,
         created_at: row.created_at,
     })
 }

@@ -99,7 +99,7 @@ pub(crate) async fn plan(
         EventType::InteractionSent,
         &Told { interaction: Some((&interaction, &body)), ..Told::default() },
     );
-    write(draft, customer, conversation, None, &interaction, &body, None);
+    write(draft, customer, conversation, None, &interaction, &body, None)?;
     let id = interaction.id.ok_or_else(|| Error::internal("an interaction was not placed"))?;
     let send = SendWrite {
         planned: PlannedSend { message: outbound, interaction: id },

@@ -142,7 +142,7 @@ async fn note(
     let body = raw(&interaction)?;
     let told = Told { interaction: Some((&interaction, &body)), ..Told::default() };
     emit(draft, at, EventType::InteractionSent, &told);
-    write(draft, customer, at, None, &interaction, &body, None);
+    write(draft, customer, at, None, &interaction, &body, None)?;
     made(&interaction)
 }
 

@@ -3,8 +3,6 @@
 //! Takes a decided item and writes into the draft what will be committed in one transaction with the applied record of
 //! its entry.
 
-use std::sync::Arc;
-
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::decide::Decided;
@@ -12,7 +10,7 @@ use super::draft::{ConversationAt, CustomerAt, Draft};
 use super::event::{Told, emit, shorten};
 use crate::base::{Error, Pii, Result, Timestamp};
 use crate::model::part::FetchState;
-use crate::model::{Direction, EventType, Interaction, InteractionKind, ItemKey, Recent};
+use crate::model::{Direction, EventType, Interaction, InteractionKind, ItemKey, Recent, RecentJson};
 use crate::store::{Assert, InteractionWrite, MediaWrite};
 
 /// How much of a text a brief holds.
@@ -57,7 +55,7 @@ pub(crate) fn step(draft: &mut Draft<'_>, decided: Decided) -> Result<Decided> {
         interaction,
         &body,
         decision.as_deref(),
-    );
+    )?;
     Ok(decided)
 }
 
@@ -98,14 +96,15 @@ pub(crate) fn write(
     interaction: &Interaction,
     body: &RawValue,
     decision: Option<&RawValue>,
-) {
-    let (Some(id), Some(conversation_id)) = (interaction.id, interaction.conversation_id) else { return };
+) -> Result<()> {
+    let (Some(id), Some(conversation_id)) = (interaction.id, interaction.conversation_id) else {
+        return Err(Error::internal("an interaction is written before it has its place"));
+    };
     let no = draft.numbers.interaction();
-    let before_of_customer = draft.set_latest_of_customer(customer, no);
     let before_in_conversation = draft.change(conversation, |row| std::mem::replace(&mut row.latest, no)).unwrap_or(0);
     let mut text = interaction.text.expose().clone();
     shorten(&mut text, BRIEF_TEXT);
-    let brief = Recent {
+    let brief = RecentJson::of(&Recent {
         interaction_id: id,
         conversation_id,
         channel: interaction.channel.kind,
@@ -113,7 +112,8 @@ pub(crate) fn write(
         at: interaction.sent_at.unwrap_or(draft.now()),
         text: Pii::new(text),
         author_role: interaction.author.role,
-    };
+    })?;
+    let before_of_customer = draft.add_to_customer(customer, no, brief);
     let write = InteractionWrite {
         no,
         id,
@@ -124,12 +124,12 @@ pub(crate) fn write(
         customer: draft.customer(customer).map_or(0, |row| row.no),
         before_of_customer,
         outbound: interaction.direction == Direction::Outbound,
-        brief: Arc::new(brief),
         body: body.get().to_owned(),
         decision: decision.map(|d| d.get().to_owned()),
     };
     draft.set.interactions.push(write);
     fetch_later(draft, no, interaction, 0);
+    Ok(())
 }
 
 /// Plans the fetching of files that lie at the provider, of the parts after the first `from`.

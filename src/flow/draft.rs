@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::base::id::{ConversationId, CustomerId, EventId, Id, InteractionId, Named, SendId};
 use crate::base::{Result, Timestamp};
 use crate::model::{
-    Conversation, ConversationState, Customer, Entry, Identifier, ItemKey, Link, LinkKind, OpenIssue, Recent,
+    Conversation, ConversationState, Customer, Entry, Identifier, ItemKey, Link, LinkKind, OpenIssue, RecentJson,
 };
 use crate::store::{
     Assert, Changeset, ConversationRow, ConversationWrite, CustomerProfile, CustomerRow, CustomerWrite, IdentifierKey,
@@ -114,9 +114,10 @@ impl<'a> Draft<'a> {
         let unknown: Vec<usize> =
             (0..keys.len()).filter(|place| !holders.iter().any(|(known, _)| known == place)).collect();
         let asked: Vec<IdentifierKey> = unknown.iter().filter_map(|place| keys.get(*place).copied()).collect();
-        for (place, row) in self.state.customers_by_identifier(&asked).await? {
-            let at = self.load_customer(row);
-            holders.push((unknown.get(place).copied().unwrap_or_default(), at));
+        for (place, no) in self.state.holders(&asked).await? {
+            if let Some(at) = self.customer_by_no(no).await? {
+                holders.push((unknown.get(place).copied().unwrap_or_default(), at));
+            }
         }
         holders.sort_unstable_by_key(|(place, _)| *place);
         Ok(holders)
@@ -147,6 +148,7 @@ impl<'a> Draft<'a> {
             created_at: self.now(),
             latest: 0,
             profile: CustomerProfile::default(),
+            recent: Vec::new(),
         };
         self.customers.push(LoadedCustomer { row, read: None, changed: true, profile_changed: true });
         CustomerAt(self.customers.len() - 1)
@@ -166,10 +168,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(crate) fn set_latest_of_customer(&mut self, at: CustomerAt, interaction: i64) -> i64 {
+    /// Makes an interaction the customer's latest. Gives the number of the one before it; 0 if there was none.
+    pub(crate) fn add_to_customer(&mut self, at: CustomerAt, interaction: i64, brief: RecentJson) -> i64 {
+        const SHOWN: usize = 5;
         match self.customers.get_mut(at.0) {
             Some(customer) => {
                 customer.changed = true;
+                customer.row.recent.truncate(SHOWN - 1);
+                customer.row.recent.insert(0, brief);
                 std::mem::replace(&mut customer.row.latest, interaction)
             }
             None => 0,
@@ -204,20 +210,9 @@ impl<'a> Draft<'a> {
             names: row.profile.names,
             identifiers: row.profile.identifiers,
             open_issues,
-            recent: self.recent(row.no, row.latest).await?,
+            recent: row.recent,
             created_at: row.created_at,
         }))
-    }
-
-    async fn recent(&self, customer: i64, latest: i64) -> Result<Vec<Arc<Recent>>> {
-        const SHOWN: usize = 5;
-        let own: Vec<_> = self.set.interactions.iter().filter(|i| i.customer == customer).collect();
-        let from = own.first().map_or(latest, |first| first.before_of_customer);
-        let mut recent: Vec<Arc<Recent>> = own.iter().rev().take(SHOWN).map(|i| i.brief.clone()).collect();
-        if recent.len() < SHOWN && from != 0 {
-            recent.extend(self.state.recent(from, SHOWN - recent.len()).await?);
-        }
-        Ok(recent)
     }
 
     // === conversations ===
@@ -263,12 +258,14 @@ impl<'a> Draft<'a> {
     /// The customer's open conversations, the latest first.
     pub(crate) async fn open_conversations(&mut self, customer: CustomerAt) -> Result<Vec<ConversationAt>> {
         const SHOWN: usize = 5;
-        let Some((no, known)) = self.customers.get(customer.0).map(|c| (c.row.no, c.read.is_some())) else {
+        let Some((no, read)) = self.customers.get(customer.0).map(|c| (c.row.no, c.read)) else {
             return Ok(Vec::new());
         };
-        if known && !self.stories_loaded.contains(&no) {
+        if let Some(version) = read
+            && !self.stories_loaded.contains(&no)
+        {
             self.stories_loaded.push(no);
-            for row in self.state.open_conversations(no, SHOWN).await? {
+            for row in self.state.open_conversations(no, version, SHOWN).await? {
                 self.load_conversation(row);
             }
         }

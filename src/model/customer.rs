@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::identifier::{IdentifierType, Trust};
 use super::interaction::{ChannelKind, Direction, Role};
 use crate::base::id::{ConversationId, CustomerId, InteractionId};
-use crate::base::{Pii, Timestamp};
+use crate::base::{Error, Pii, Result, Timestamp};
 
 /// One customer: who they are as far as it is known.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +27,8 @@ pub struct Customer {
     pub open_issues: Vec<OpenIssue>,
     /// The latest interactions over all channels, the latest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub recent: Vec<Arc<Recent>>,
+    #[schemars(with = "Vec<Recent>")]
+    pub recent: Vec<RecentJson>,
     /// When the customer was first seen.
     pub created_at: Timestamp,
 }
@@ -60,6 +62,39 @@ pub struct OpenIssue {
     /// Who has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+}
+
+/// [`Recent`] as JSON. It is written once and passed on as it is: every decision and every event has five of them, and to
+/// read and write them anew would cost more than the rest of both.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RecentJson(Arc<RawValue>);
+
+impl RecentJson {
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` if it cannot be written, which its type rules out.
+    pub fn of(recent: &Recent) -> Result<Self> {
+        let json = to_raw_value(recent).map_err(|e| Error::internal("failed to write JSON").because(e))?;
+        Ok(RecentJson(json.into()))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` if something else wrote it.
+    pub fn read(&self) -> Result<Recent> {
+        serde_json::from_str(self.0.get()).map_err(|e| Error::internal("a brief cannot be read back").because(e))
+    }
+}
+
+impl PartialEq for RecentJson {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
 }
 
 /// One of the latest interactions.

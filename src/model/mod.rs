@@ -15,7 +15,7 @@ pub mod outcome;
 pub mod part;
 
 pub use conversation::{Conversation, ConversationState, Link, LinkKind};
-pub use customer::{Customer, CustomerIdentifier, OpenIssue, Recent};
+pub use customer::{Customer, CustomerIdentifier, OpenIssue, Recent, RecentJson};
 pub use decision::Decision;
 pub use entry::{Entry, EntryBody, EntryKind};
 pub use event::{Event, EventData, EventType};

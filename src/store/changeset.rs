@@ -1,14 +1,12 @@
 //! What one applied entry changes: plain data, committed whole or not at all.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::rows::{ConversationRow, CustomerRow, IdentifierKey, MessageKey, MessageState, ThreadKey};
 use crate::base::Timestamp;
 use crate::base::id::{EventId, InteractionId};
 use crate::model::entry::PlannedSend;
-use crate::model::{EventType, ItemKey, Recent};
+use crate::model::{EventType, ItemKey};
 
 /// All that one entry changes, with what must still be true for it to be right.
 #[derive(Default)]
@@ -83,7 +81,7 @@ pub struct CustomerWrite {
     pub row: CustomerRow,
     /// Whether it is new.
     pub new: bool,
-    /// Whether the profile changed (most changes only move version and latest).
+    /// Whether the profile changed (most changes only move version, latest and recent).
     pub profile_changed: bool,
 }
 
@@ -115,8 +113,6 @@ pub struct InteractionWrite {
     pub before_of_customer: i64,
     /// Whether we sent it.
     pub outbound: bool,
-    /// What is shown of it among the customer's latest.
-    pub brief: Arc<Recent>,
     /// The interaction as JSON.
     pub body: String,
     /// The decision as JSON.

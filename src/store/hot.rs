@@ -17,9 +17,9 @@ use super::{
     Assert, Changeset, Committed, ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey,
     MessageState, Numbers, SideRow, Snapshots, StateRead, StateWrite, Store, ThreadKey,
 };
-use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
-use crate::base::{Error, Result, Timestamp};
-use crate::model::{ConversationState, ItemKey, Recent};
+use crate::base::id::{ConversationId, InteractionId, SendId};
+use crate::base::{Error, Result};
+use crate::model::{ConversationState, ItemKey};
 
 /// How many open conversations are kept of a customer.
 const SHOWN: usize = 5;
@@ -34,23 +34,19 @@ pub(super) fn over(store: Store, bytes: u64) -> Store {
     }
 }
 
-/// What is kept.
+/// What is kept. Customers themselves are not: a decision shows the texts of their latest interactions, and memory is
+/// better spent on knowing more customers.
 struct Hot {
-    customers: Cache<i64, Arc<Known>, Weight>,
+    /// Stories by customer.
+    stories: Cache<i64, Arc<Stories>, Weight>,
     /// Identifiers and threads, by their key.
     keys: Cache<[u8; 16], Owner, Weight>,
 }
 
-/// What is kept of a customer, as of one version of its row.
-#[derive(Clone)]
-struct Known {
-    id: CustomerId,
+/// The open conversations of a customer, the latest first, as of one version of the customer's row: opening one makes a
+/// new version. One may have ended meanwhile, which its own version tells.
+struct Stories {
     version: i64,
-    created_at: Timestamp,
-    latest: i64,
-    /// [`super::CustomerProfile`] as JSON: a third of the size that it has when read.
-    profile: Arc<[u8]>,
-    /// The open conversations, the latest first. One may have ended meanwhile, which its own version tells.
     open: Vec<ConversationRow>,
 }
 
@@ -68,10 +64,9 @@ struct Weight;
 /// What an entry of a cache weighs beside its value.
 const ENTRY: usize = 64;
 
-impl Weighter<i64, Arc<Known>> for Weight {
-    fn weight(&self, _: &i64, known: &Arc<Known>) -> u64 {
-        let open = known.open.len() * (size_of::<ConversationRow>() + 32);
-        (ENTRY + size_of::<Known>() + known.profile.len() + open) as u64
+impl Weighter<i64, Arc<Stories>> for Weight {
+    fn weight(&self, _: &i64, stories: &Arc<Stories>) -> u64 {
+        (ENTRY + size_of::<Stories>() + stories.open.len() * (size_of::<ConversationRow>() + 32)) as u64
     }
 }
 
@@ -95,38 +90,31 @@ where
         .shards(8)
         .build();
     match made {
-        Ok(options) => {
-            Cache::with_options(options, Weight, DefaultHashBuilder::default(), DefaultLifecycle::default())
-        }
+        Ok(options) => Cache::with_options(options, Weight, DefaultHashBuilder::default(), DefaultLifecycle::default()),
         Err(_) => Cache::with_weighter(items as usize, bytes, Weight),
     }
 }
 
 impl Hot {
     fn new(bytes: u64) -> Self {
-        const CUSTOMER: u64 = 640;
-        // A customer has two or three: identifiers and a thread.
-        let keys = bytes / 4;
-        Hot { customers: cache((bytes - keys) / CUSTOMER, bytes - keys), keys: cache(keys / ENTRY as u64, keys) }
-    }
-
-    fn customer_of(&self, key: &[u8; 16]) -> Option<(i64, Arc<Known>)> {
-        let owner = self.keys.get(key)?;
-        Some((owner.customer, self.customers.get(&owner.customer)?))
+        const STORIES: u64 = 360;
+        // A customer has two or three keys: identifiers and a thread.
+        let keys = bytes / 3;
+        Hot { stories: cache((bytes - keys) / STORIES, bytes - keys), keys: cache(keys / ENTRY as u64, keys) }
     }
 
     fn conversation_of(&self, key: &ThreadKey) -> Option<ConversationRow> {
         let owner = self.keys.get(&key.0)?;
-        let known = self.customers.get(&owner.customer)?;
-        known.open.iter().find(|row| row.no == owner.conversation).cloned()
+        let stories = self.stories.get(&owner.customer)?;
+        stories.open.iter().find(|row| row.no == owner.conversation).cloned()
     }
 
     /// Drops what a changeset asserted in vain.
     fn forget(&self, asserts: &[Assert]) {
         for assert in asserts {
             match assert {
-                Assert::Customer(no, _) => drop(self.customers.remove(no)),
-                Assert::Conversation { customer, .. } => drop(self.customers.remove(customer)),
+                Assert::Customer(no, _) => drop(self.stories.remove(no)),
+                Assert::Conversation { customer, .. } => drop(self.stories.remove(customer)),
                 Assert::IdentifierFree(key) => drop(self.keys.remove(&key.0)),
                 Assert::Thread(key, _) => drop(self.keys.remove(&key.0)),
                 Assert::ItemFree(_) | Assert::Message(..) => {}
@@ -136,28 +124,29 @@ impl Hot {
 
     /// Takes in what a committed changeset left.
     fn take_in(&self, left: Left) {
-        for customer in left.customers {
-            let known = match customer.profile.clone() {
-                Some(profile) if customer.new => Some(customer.known(profile, Vec::new())),
-                profile => self.customers.peek(&customer.no).filter(|known| known.version == customer.before).map(|known| {
-                    let profile = profile.unwrap_or_else(|| known.profile.clone());
-                    customer.known(profile, known.open.clone())
-                }),
+        for (customer, version, new) in left.customers {
+            let known = if new {
+                Some(Vec::new())
+            } else {
+                let known = self.stories.peek(&customer).filter(|known| known.version == version - 1);
+                known.map(|known| known.open.clone())
             };
             match known {
-                Some(mut known) => {
-                    left.conversations.iter().filter(|row| row.customer == customer.no).for_each(|row| known.put(row));
-                    self.customers.insert(customer.no, Arc::new(known));
+                Some(mut open) => {
+                    left.conversations
+                        .iter()
+                        .filter(|row| row.customer == customer)
+                        .for_each(|row| put(&mut open, row));
+                    self.stories.insert(customer, Arc::new(Stories { version, open }));
                 }
-                None => drop(self.customers.remove(&customer.no)),
+                None => drop(self.stories.remove(&customer)),
             }
         }
         for row in &left.conversations {
-            let untouched = self.customers.peek(&row.customer).filter(|known| !known.open.contains(row));
-            if let Some(known) = untouched {
-                let mut known = Known::clone(&known);
-                known.put(row);
-                self.customers.insert(row.customer, Arc::new(known));
+            if let Some(known) = self.stories.peek(&row.customer).filter(|known| !known.open.contains(row)) {
+                let mut open = known.open.clone();
+                put(&mut open, row);
+                self.stories.insert(row.customer, Arc::new(Stories { version: known.version, open }));
             }
         }
         for (key, owner) in left.keys {
@@ -166,88 +155,40 @@ impl Hot {
     }
 }
 
-impl Known {
-    fn row(&self, no: i64) -> Result<CustomerRow> {
-        Ok(CustomerRow {
-            no,
-            id: self.id,
-            version: self.version,
-            created_at: self.created_at,
-            latest: self.latest,
-            profile: serde_json::from_slice(&self.profile)
-                .map_err(|e| Error::internal("a customer cannot be read back").because(e))?,
-        })
+/// Puts a conversation in its place among the open ones, or out of them.
+fn put(open: &mut Vec<ConversationRow>, row: &ConversationRow) {
+    // Two commits may be told in another order than they were made.
+    if open.iter().any(|known| known.no == row.no && known.version >= row.version) {
+        return;
     }
-
-    /// Puts a conversation in its place among the open ones, or out of them.
-    fn put(&mut self, row: &ConversationRow) {
-        // Two commits may be told in another order than they were made.
-        if self.open.iter().any(|known| known.no == row.no && known.version >= row.version) {
-            return;
-        }
-        self.open.retain(|known| known.no != row.no);
-        if row.state == ConversationState::Open {
-            self.open.push(row.clone());
-            self.open.sort_by_key(|row| std::cmp::Reverse((row.updated_at, row.no)));
-        }
-        self.open.shrink_to_fit();
+    open.retain(|known| known.no != row.no);
+    if row.state == ConversationState::Open {
+        open.push(row.clone());
+        open.sort_by_key(|row| std::cmp::Reverse((row.updated_at, row.no)));
+        open.truncate(SHOWN);
     }
+    open.shrink_to_fit();
 }
 
 /// What a changeset leaves here once it is committed.
 struct Left {
-    customers: Vec<LeftCustomer>,
+    /// Customers with their new version, and whether they are new themselves.
+    customers: Vec<(i64, i64, bool)>,
     conversations: Vec<ConversationRow>,
     keys: Vec<([u8; 16], Owner)>,
     asserts: Vec<Assert>,
 }
 
-struct LeftCustomer {
-    no: i64,
-    id: CustomerId,
-    version: i64,
-    /// The version that it replaces.
-    before: i64,
-    created_at: Timestamp,
-    latest: i64,
-    new: bool,
-    /// If it changed.
-    profile: Option<Arc<[u8]>>,
-}
-
-impl LeftCustomer {
-    fn known(&self, profile: Arc<[u8]>, open: Vec<ConversationRow>) -> Known {
-        Known {
-            id: self.id,
-            version: self.version,
-            created_at: self.created_at,
-            latest: self.latest,
-            profile,
-            open,
-        }
-    }
-}
-
 impl Left {
     fn by(set: &Changeset) -> Self {
-        let customer = |write: &super::CustomerWrite| LeftCustomer {
-            no: write.row.no,
-            id: write.row.id,
-            version: write.row.version,
-            before: write.row.version - 1,
-            created_at: write.row.created_at,
-            latest: write.row.latest,
-            new: write.new,
-            profile: (write.new || write.profile_changed).then(|| super::rows::json(&write.row.profile).into()),
-        };
-        let conversation_owner = |no: i64| {
+        let thread_owner = |no: i64| {
             let write = set.conversations.iter().find(|write| write.row.no == no)?;
             Some(Owner { customer: write.row.customer, conversation: no })
         };
         let identifiers = set.identifiers.iter().map(|(key, no)| (key.0, Owner { customer: *no, conversation: 0 }));
-        let threads = set.threads.iter().filter_map(|(key, no)| Some((key.0, conversation_owner(*no)?)));
+        let threads = set.threads.iter().filter_map(|(key, no)| Some((key.0, thread_owner(*no)?)));
         Left {
-            customers: set.customers.iter().map(customer).collect(),
+            customers: set.customers.iter().map(|write| (write.row.no, write.row.version, write.new)).collect(),
             conversations: set.conversations.iter().map(|write| write.row.clone()).collect(),
             keys: identifiers.chain(threads).collect(),
             asserts: set.asserts.clone(),
@@ -318,22 +259,14 @@ impl HotState {
         self.taken.get().map(AsRef::as_ref).ok_or_else(|| Error::internal("a snapshot is missing"))
     }
 
-    /// Keeps a customer, with what is shown of it, all of one snapshot: the version of the row vouches for the rest.
-    async fn keep(&self, row: &CustomerRow) -> Result<()> {
-        if self.hot.customers.peek(&row.no).is_some_and(|known| known.version == row.version) {
-            return Ok(());
+    fn ask<'a, T: Send + 'a>(
+        &'a self,
+        question: impl FnOnce(&'a dyn StateRead) -> BoxFuture<'a, Result<T>>,
+    ) -> BoxFuture<'a, Result<T>> {
+        match self.below() {
+            Ok(below) => question(below),
+            Err(error) => std::future::ready(Err(error)).boxed(),
         }
-        let open = self.below()?.open_conversations(row.no, SHOWN).await?;
-        let known = Known {
-            id: row.id,
-            version: row.version,
-            created_at: row.created_at,
-            latest: row.latest,
-            profile: super::rows::json(&row.profile).into(),
-            open,
-        };
-        self.hot.customers.insert(row.no, Arc::new(known));
-        Ok(())
     }
 }
 
@@ -342,15 +275,12 @@ impl StateRead for HotState {
         self.numbers.clone()
     }
 
-    fn customers_by_identifier<'a>(
-        &'a self,
-        keys: &'a [IdentifierKey],
-    ) -> BoxFuture<'a, Result<Vec<(usize, CustomerRow)>>> {
+    fn holders<'a>(&'a self, keys: &'a [IdentifierKey]) -> BoxFuture<'a, Result<Vec<(usize, i64)>>> {
         async move {
             let (mut found, mut unknown) = (Vec::new(), Vec::new());
             for (place, key) in keys.iter().enumerate() {
-                match self.hot.customer_of(&key.0) {
-                    Some((no, known)) => found.push((place, known.row(no)?)),
+                match self.hot.keys.get(&key.0) {
+                    Some(owner) => found.push((place, owner.customer)),
                     None => unknown.push((place, *key)),
                 }
             }
@@ -358,27 +288,12 @@ impl StateRead for HotState {
                 return Ok(found);
             }
             let asked: Vec<IdentifierKey> = unknown.iter().map(|(_, key)| *key).collect();
-            for (place, row) in self.below()?.customers_by_identifier(&asked).await? {
+            for (place, customer) in self.below()?.holders(&asked).await? {
                 let Some((place, key)) = unknown.get(place) else { continue };
-                self.keep(&row).await?;
-                self.hot.keys.insert(key.0, Owner { customer: row.no, conversation: 0 });
-                found.push((*place, row));
+                self.hot.keys.insert(key.0, Owner { customer, conversation: 0 });
+                found.push((*place, customer));
             }
             found.sort_unstable_by_key(|(place, _)| *place);
-            Ok(found)
-        }
-        .boxed()
-    }
-
-    fn customer(&self, no: i64) -> BoxFuture<'_, Result<Option<CustomerRow>>> {
-        async move {
-            if let Some(known) = self.hot.customers.get(&no) {
-                return known.row(no).map(Some);
-            }
-            let found = self.below()?.customer(no).await?;
-            if let Some(row) = &found {
-                self.keep(row).await?;
-            }
             Ok(found)
         }
         .boxed()
@@ -398,17 +313,30 @@ impl StateRead for HotState {
         .boxed()
     }
 
-    fn open_conversations(&self, customer: i64, limit: usize) -> BoxFuture<'_, Result<Vec<ConversationRow>>> {
+    fn open_conversations(
+        &self,
+        customer: i64,
+        version: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ConversationRow>>> {
         async move {
-            match self.hot.customers.get(&customer).filter(|_| limit <= SHOWN) {
-                Some(known) => Ok(known.open.iter().take(limit).cloned().collect()),
-                None => self.below()?.open_conversations(customer, limit).await,
+            if let Some(known) = self.hot.stories.get(&customer).filter(|k| k.version == version && limit <= SHOWN) {
+                return Ok(known.open.iter().take(limit).cloned().collect());
             }
+            let open = self.below()?.open_conversations(customer, version, limit).await?;
+            if limit == SHOWN {
+                self.hot.stories.insert(customer, Arc::new(Stories { version, open: open.clone() }));
+            }
+            Ok(open)
         }
         .boxed()
     }
 
     // What follows is not kept.
+
+    fn customer(&self, no: i64) -> BoxFuture<'_, Result<Option<CustomerRow>>> {
+        self.ask(move |below| below.customer(no))
+    }
 
     fn conversation(&self, no: i64) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
         self.ask(move |below| below.conversation(no))
@@ -430,11 +358,6 @@ impl StateRead for HotState {
         self.ask(move |below| below.timeline(conversation, before, limit))
     }
 
-    /// Up to a kilobyte and a half of text a customer: memory is better spent on knowing more customers.
-    fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<Recent>>>> {
-        self.ask(move |below| below.recent(latest, limit))
-    }
-
     fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>> {
         self.ask(move |below| below.message_state(key))
     }
@@ -449,17 +372,5 @@ impl StateRead for HotState {
 
     fn side(&self, key: [u8; 16]) -> BoxFuture<'_, Result<Option<SideRow>>> {
         self.ask(move |below| below.side(key))
-    }
-}
-
-impl HotState {
-    fn ask<'a, T: Send + 'a>(
-        &'a self,
-        question: impl FnOnce(&'a dyn StateRead) -> BoxFuture<'a, Result<T>>,
-    ) -> BoxFuture<'a, Result<T>> {
-        match self.below() {
-            Ok(below) => question(below),
-            Err(error) => std::future::ready(Err(error)).boxed(),
-        }
     }
 }

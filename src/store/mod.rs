@@ -31,7 +31,7 @@ use futures_util::future::BoxFuture;
 
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
-use crate::model::{Entry, ItemKey, Recent};
+use crate::model::{Entry, ItemKey};
 
 /// The capabilities together. Cloning shares them.
 #[derive(Clone)]
@@ -100,11 +100,8 @@ pub trait StateRead: Send + Sync {
     /// Fresh numbers for rows that are about to be made. Gaps do no harm.
     fn numbers(&self) -> Arc<dyn Numbers>;
 
-    /// Customers that hold any of these identifiers, with the place of the identifier in `keys`.
-    fn customers_by_identifier<'a>(
-        &'a self,
-        keys: &'a [IdentifierKey],
-    ) -> BoxFuture<'a, Result<Vec<(usize, CustomerRow)>>>;
+    /// Numbers of the customers that hold any of these identifiers, with the place of the identifier in `keys`.
+    fn holders<'a>(&'a self, keys: &'a [IdentifierKey]) -> BoxFuture<'a, Result<Vec<(usize, i64)>>>;
 
     /// One customer.
     fn customer(&self, no: i64) -> BoxFuture<'_, Result<Option<CustomerRow>>>;
@@ -113,7 +110,13 @@ pub trait StateRead: Send + Sync {
     fn conversation_by_thread(&self, key: ThreadKey) -> BoxFuture<'_, Result<Option<ConversationRow>>>;
 
     /// The customer's open conversations, the latest first.
-    fn open_conversations(&self, customer: i64, limit: usize) -> BoxFuture<'_, Result<Vec<ConversationRow>>>;
+    /// `version` is that of the customer's row as it was read: what is answered from memory must be as of it.
+    fn open_conversations(
+        &self,
+        customer: i64,
+        version: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ConversationRow>>>;
 
     /// One conversation by number.
     fn conversation(&self, no: i64) -> BoxFuture<'_, Result<Option<ConversationRow>>>;
@@ -129,9 +132,6 @@ pub trait StateRead: Send + Sync {
 
     /// The interactions of a conversation, the latest first, with `seq` below `before`.
     fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>>;
-
-    /// The latest interactions of a customer in brief, back from the one of number `latest`.
-    fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<Recent>>>>;
 
     /// What is known of a provider's message apart from its own content.
     fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>>;

@@ -7,7 +7,9 @@ use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionI
 use crate::base::{Pii, Timestamp};
 use crate::model::entry::PlannedSend;
 use crate::model::interaction::Delivery;
-use crate::model::{Call, ConversationState, CustomerIdentifier, Entry, EntryBody, EntryKind, Identifier, Link};
+use crate::model::{
+    Call, ConversationState, CustomerIdentifier, Entry, EntryBody, EntryKind, Identifier, Link, RecentJson,
+};
 
 /// An entry that is to be appended.
 pub struct NewEntry {
@@ -145,6 +147,9 @@ pub struct CustomerRow {
     pub latest: i64,
     /// Who they are.
     pub profile: CustomerProfile,
+    /// Their latest interactions in brief, the latest first. Kept with the customer, because every decision and every
+    /// event shows them, and to gather them from the interactions would cost more than all other reading.
+    pub recent: Vec<RecentJson>,
 }
 
 /// Who a customer is, as far as it is known.

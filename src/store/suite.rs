@@ -8,7 +8,8 @@ use crate::base::Pii;
 use crate::base::id::{ConversationId, CustomerId, EventId, SendId};
 use crate::model::entry::PlannedSend;
 use crate::model::{
-    ChannelKind, ConversationState, Direction, EntryBody, EntryKind, EventType, Identifier, ItemKey, Outbound, Recent, Role,
+    ChannelKind, ConversationState, Direction, EntryBody, EntryKind, EventType, Identifier, ItemKey, Outbound, Recent,
+    RecentJson, Role,
 };
 
 /// A store that is open for a test, with whatever keeps it open.
@@ -54,6 +55,7 @@ fn first_contact(store: &Store, position: i64, seed: u8) -> Changeset {
             created_at: at(0),
             latest: interaction,
             profile: CustomerProfile::default(),
+            recent: vec![RecentJson::of(&brief(seed)).unwrap()],
         },
         new: true,
         profile_changed: true,
@@ -103,7 +105,6 @@ fn add_interaction(
         customer,
         before_of_customer: before.1,
         outbound: false,
-        brief: Arc::new(brief(seed)),
         body: format!("{{\"n\":{seed},\"nul\":\"\\u0000\"}}"),
         decision: None,
     });
@@ -139,7 +140,9 @@ async fn second(store: &Store, position: i64, seed: u8, customer_version: i64) -
     let no = store.state.numbers().interaction();
     let before = (story.latest, customer.latest);
     let (conversation_no, customer_no, seq) = (story.no, customer.no, story.seq + 1);
-    let row = CustomerRow { version: customer.version + 1, latest: no, ..customer };
+    let mut recent = vec![RecentJson::of(&brief(seed)).unwrap()];
+    recent.extend(customer.recent.clone());
+    let row = CustomerRow { version: customer.version + 1, latest: no, recent, ..customer };
     set.customers.push(CustomerWrite { row, new: false, profile_changed: false });
     let row = ConversationRow { version: story.version + 1, seq, event_seq: story.event_seq + 1, latest: no, ..story };
     set.conversations.push(ConversationWrite { row, new: false });
@@ -210,11 +213,13 @@ async fn chains_lead_back(store: &Store) {
     assert_eq!(seqs(store.state.timeline(story.no, i64::MAX, 9).await.unwrap()), [3, 2, 1]);
     assert_eq!(seqs(store.state.timeline(story.no, 3, 1).await.unwrap()), [2]);
     let customer = store.state.customer(story.customer).await.unwrap().unwrap();
-    let recent = store.state.recent(customer.latest, 2).await.unwrap();
-    assert_eq!(recent.iter().map(|r| r.text.expose().as_str()).collect::<Vec<_>>(), ["text 5", "text 3"]);
+    assert_eq!(
+        customer.recent.iter().map(|r| r.read().unwrap().text.into_inner()).collect::<Vec<_>>(),
+        ["text 5", "text 3", "text 1"]
+    );
     let found = store.state.interaction_by_item(ItemKey([3; 16])).await.unwrap().unwrap();
     assert_eq!(found.body, "{\"n\":3,\"nul\":\"\\u0000\"}");
-    let open = store.state.open_conversations(customer.no, 5).await.unwrap();
+    let open = store.state.open_conversations(customer.no, customer.version, 5).await.unwrap();
     assert_eq!(open.len(), 1);
 }
 
@@ -223,14 +228,13 @@ async fn decisions_see_what_is_stored(store: &Store) {
     let key = IdentifierKey::of(&Identifier::new("tel", "+491"));
     for _ in 0..2 {
         let view = store.snapshots.snapshot().unwrap();
-        let (_, seen) = view.customers_by_identifier(&[key]).await.unwrap().remove(0);
+        let (_, no) = view.holders(&[key]).await.unwrap().remove(0);
+        let seen = view.customer(no).await.unwrap().unwrap();
         assert!(store.state.customer(seen.no).await.unwrap().is_some_and(|stored| stored == seen));
         let story = view.conversation_by_thread(ThreadKey([1; 16])).await.unwrap().unwrap();
         assert!(store.state.conversation(story.no).await.unwrap().is_some_and(|stored| stored == story));
-        let open = view.open_conversations(seen.no, 5).await.unwrap();
-        assert!(open == store.state.open_conversations(seen.no, 5).await.unwrap());
-        let recent = view.recent(seen.latest, 5).await.unwrap();
-        assert!(recent == store.state.recent(seen.latest, 5).await.unwrap() && recent.len() == 3);
+        let open = view.open_conversations(seen.no, seen.version, 5).await.unwrap();
+        assert!(open == store.state.open_conversations(seen.no, seen.version, 5).await.unwrap());
     }
 }
 

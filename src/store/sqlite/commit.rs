@@ -12,11 +12,11 @@ use super::state::read_json;
 use super::writer::{Subscriber, Writer};
 use crate::base::Result;
 use crate::model::ConversationState;
+use crate::store::rows::json;
 use crate::store::{
     Assert, Changeset, Committed, ConversationWrite, CustomerWrite, DueEvent, EventWrite, MessageState, StateWrite,
     Subscription,
 };
-use crate::store::rows::json;
 
 /// The engine that applied: part of the applied record, so that replay knows whether equality can be demanded.
 const ENGINE: &str = concat!("segue ", env!("CARGO_PKG_VERSION"));
@@ -190,7 +190,8 @@ fn write_customer(connection: &Connection, write: &CustomerWrite) -> rusqlite::R
     if write.new {
         connection
             .prepare_cached(
-                "INSERT INTO customer (no, id, version, created_at, latest, profile) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO customer (no, id, version, created_at, latest, profile, recent)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute((
                 row.no,
@@ -199,17 +200,16 @@ fn write_customer(connection: &Connection, write: &CustomerWrite) -> rusqlite::R
                 row.created_at.millis(),
                 row.latest,
                 json(&row.profile),
+                json(&row.recent),
             ))?;
     } else if write.profile_changed {
         connection
-            .prepare_cached("UPDATE customer SET version = ?2, latest = ?3, profile = ?4 WHERE no = ?1")?
-            .execute((row.no, row.version, row.latest, json(&row.profile)))?;
+            .prepare_cached("UPDATE customer SET version = ?2, latest = ?3, recent = ?4, profile = ?5 WHERE no = ?1")?
+            .execute((row.no, row.version, row.latest, json(&row.recent), json(&row.profile)))?;
     } else {
-        connection.prepare_cached("UPDATE customer SET version = ?2, latest = ?3 WHERE no = ?1")?.execute((
-            row.no,
-            row.version,
-            row.latest,
-        ))?;
+        connection
+            .prepare_cached("UPDATE customer SET version = ?2, latest = ?3, recent = ?4 WHERE no = ?1")?
+            .execute((row.no, row.version, row.latest, json(&row.recent)))?;
     }
     Ok(())
 }
@@ -399,8 +399,8 @@ fn write_interactions(connection: &Connection, changeset: &Changeset, keys: &Key
         connection
             .prepare_cached(
                 "INSERT INTO interaction (no, id, item, conversation, seq, before_in_conversation, customer,
-                                          before_of_customer, outbound, brief, body, decision)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                          before_of_customer, outbound, body, decision)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
             .execute((
                 interaction.no,
@@ -412,7 +412,6 @@ fn write_interactions(connection: &Connection, changeset: &Changeset, keys: &Key
                 interaction.customer,
                 interaction.before_of_customer,
                 interaction.outbound,
-                json(interaction.brief.as_ref()),
                 interaction.body.as_bytes(),
                 interaction.decision.as_ref().map(|d| d.as_bytes()),
             ))?;

@@ -93,9 +93,8 @@ impl Keys {
 
     /// Adds a key that is not there.
     pub(super) fn add(&self, connection: &Connection, key: Key, no: i64) -> rusqlite::Result<()> {
-        let seq = connection
-            .prepare_cached("INSERT INTO fresh (key, no) VALUES (?1, ?2)")?
-            .insert((key.0.as_slice(), no))?;
+        let seq =
+            connection.prepare_cached("INSERT INTO fresh (key, no) VALUES (?1, ?2)")?.insert((key.0.as_slice(), no))?;
         let mut inner = self.0.write();
         inner.young.insert(key, Place { no, seq });
         inner.added += 1;
@@ -193,7 +192,7 @@ mod tests {
             again.sweep(&connection).unwrap();
             again.committed();
         }
-        assert_eq!(count(&connection, "seen"), all.into());
+        assert_eq!(count(&connection, "seen"), i64::from(all));
         assert_eq!(count(&connection, "fresh"), 0);
     }
 

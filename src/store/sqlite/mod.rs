@@ -49,7 +49,11 @@ pub fn open(directory: &Path, options: Options, metrics: Metrics) -> Result<Open
     let writer = writer::Writer::start(files, &options, keys.clone(), metrics)?;
     let broken = writer.broken();
     let store = Store {
-        journal: Arc::new(journal::SqliteJournal { writer: writer.clone(), readers: readers.clone(), keys: keys.clone() }),
+        journal: Arc::new(journal::SqliteJournal {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            keys: keys.clone(),
+        }),
         state: Arc::new(state::SqliteState {
             source: state::Source::Now(readers.clone()),
             numbers: numbers.clone(),

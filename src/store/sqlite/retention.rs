@@ -30,7 +30,9 @@ impl Retention for SqliteRetention {
             })?;
             let dedupe = walk(connection, "dedupe", before.dedupe.millis(), batch, |from, to| {
                 connection
-                    .prepare_cached("SELECT delivery FROM entry WHERE position > ?1 AND position <= ?2 AND delivery IS NOT NULL")?
+                    .prepare_cached(
+                        "SELECT delivery FROM entry WHERE position > ?1 AND position <= ?2 AND delivery IS NOT NULL",
+                    )?
                     .query_map((from, to), |row| row.get::<_, [u8; 16]>(0))?
                     .try_for_each(|key| keys.forget(connection, Key::delivery(&key?)))?;
                 connection

@@ -51,7 +51,8 @@ CREATE TABLE customer (
     version    INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     latest     INTEGER NOT NULL,
-    profile    BLOB NOT NULL
+    profile    BLOB NOT NULL,
+    recent     BLOB NOT NULL
 ) STRICT;
 
 CREATE TABLE identifier (
@@ -98,7 +99,6 @@ CREATE TABLE interaction (
     customer               INTEGER NOT NULL,
     before_of_customer     INTEGER NOT NULL,
     outbound               INTEGER NOT NULL,
-    brief                  BLOB NOT NULL,
     body                   BLOB NOT NULL,
     decision               BLOB
 ) STRICT;

@@ -11,7 +11,7 @@ use super::outbox::send_row;
 use super::read::{Readers, Snapshot};
 use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
-use crate::model::{ConversationState, ItemKey, Recent};
+use crate::model::{ConversationState, ItemKey};
 use crate::store::{
     ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
     Snapshots, StateRead, ThreadKey,
@@ -56,7 +56,7 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: u
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(e)))
 }
 
-pub(super) const CUSTOMER: &str = "c.no, c.id, c.version, c.created_at, c.latest, c.profile";
+pub(super) const CUSTOMER: &str = "c.no, c.id, c.version, c.created_at, c.latest, c.profile, c.recent";
 
 pub(super) fn customer(row: &Row<'_>) -> rusqlite::Result<CustomerRow> {
     Ok(CustomerRow {
@@ -66,6 +66,7 @@ pub(super) fn customer(row: &Row<'_>) -> rusqlite::Result<CustomerRow> {
         created_at: Timestamp::from_millis(row.get(3)?),
         latest: row.get(4)?,
         profile: read_json(row, 5)?,
+        recent: read_json(row, 6)?,
     })
 }
 
@@ -181,18 +182,13 @@ impl StateRead for SqliteState {
         self.numbers.clone()
     }
 
-    fn customers_by_identifier<'a>(
-        &'a self,
-        keys: &'a [IdentifierKey],
-    ) -> BoxFuture<'a, Result<Vec<(usize, CustomerRow)>>> {
+    fn holders<'a>(&'a self, keys: &'a [IdentifierKey]) -> BoxFuture<'a, Result<Vec<(usize, i64)>>> {
         self.read(move |connection| {
-            let sql =
-                format!("SELECT {CUSTOMER} FROM identifier i JOIN customer c ON c.no = i.customer WHERE i.key = ?1");
-            let mut select = connection.prepare_cached(&sql)?;
+            let mut select = connection.prepare_cached("SELECT customer FROM identifier WHERE key = ?1")?;
             let mut found = Vec::new();
             for (place, key) in keys.iter().enumerate() {
-                if let Some(row) = select.query_row([key.0.as_slice()], customer).optional()? {
-                    found.push((place, row));
+                if let Some(no) = select.query_row([key.0.as_slice()], |row| row.get(0)).optional()? {
+                    found.push((place, no));
                 }
             }
             Ok(found)
@@ -212,7 +208,12 @@ impl StateRead for SqliteState {
         })
     }
 
-    fn open_conversations(&self, customer: i64, limit: usize) -> BoxFuture<'_, Result<Vec<ConversationRow>>> {
+    fn open_conversations(
+        &self,
+        customer: i64,
+        _version: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ConversationRow>>> {
         self.read(move |connection| {
             let sql = format!(
                 "SELECT {CONVERSATION} FROM conversation v WHERE v.customer = ?1 AND v.state = 0
@@ -250,21 +251,6 @@ impl StateRead for SqliteState {
                 .optional()?
                 .unwrap_or(0);
             chain(connection, Chain::Conversation, latest, limit, |row| row.seq < before)
-        })
-    }
-
-    fn recent(&self, latest: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Arc<Recent>>>> {
-        self.read(move |connection| {
-            let mut select =
-                connection.prepare_cached("SELECT before_of_customer, brief FROM interaction WHERE no = ?1")?;
-            let (mut briefs, mut no) = (Vec::new(), latest);
-            while no != 0 && briefs.len() < limit {
-                let read = |row: &Row<'_>| Ok((row.get(0)?, read_json(row, 1)?));
-                let Some((further, brief)) = select.query_row([no], read).optional()? else { break };
-                briefs.push(brief);
-                no = further;
-            }
-            Ok(briefs)
         })
     }
 
