@@ -10,21 +10,19 @@ use super::draft::{ConversationAt, CustomerAt, Draft};
 use super::event::{Told, emit, shorten};
 use crate::base::{Error, Pii, Result, Timestamp};
 use crate::model::part::FetchState;
-use crate::model::{Direction, EventType, Interaction, InteractionKind, ItemKey, Recent, RecentJson};
+use crate::model::{Direction, EventType, Interaction, InteractionKind, ItemKey, OpenIssue, Recent, RecentJson};
 use crate::store::{Assert, InteractionWrite, MediaWrite};
 
 /// How much of a text a brief holds.
 const BRIEF_TEXT: usize = 200;
 
 /// Writes an interaction with its decision and its events.
-pub(crate) fn step(draft: &mut Draft<'_>, decided: Decided) -> Result<Decided> {
+pub(crate) fn step(draft: &mut Draft<'_>, mut decided: Decided) -> Result<Decided> {
+    route(draft, &mut decided);
     let attached = &decided.attached;
     let (identified, conversation) = (&attached.identified, &attached.conversation);
     let interaction = &decided.interaction;
     let decision = decided.decision.as_ref().map(raw).transpose()?;
-    if let Some(decision) = &decided.decision {
-        draft.change(*conversation, |row| row.queue = Some(decision.queue.clone()));
-    }
     if attached.opened {
         emit(draft, *conversation, EventType::ConversationOpened, &Told::default());
     }
@@ -44,7 +42,7 @@ pub(crate) fn step(draft: &mut Draft<'_>, decided: Decided) -> Result<Decided> {
         interaction: Some((interaction, &body)),
         customer: decided.customer.as_deref(),
         decision: decision.as_deref(),
-        delivery: None,
+        ..Told::default()
     };
     emit(draft, *conversation, kind, &told);
     write(
@@ -57,6 +55,23 @@ pub(crate) fn step(draft: &mut Draft<'_>, decided: Decided) -> Result<Decided> {
         decision.as_deref(),
     )?;
     Ok(decided)
+}
+
+/// Puts the story into the queue that was decided, also where the customer's open issues show it: they were read before
+/// the decision.
+fn route(draft: &mut Draft<'_>, decided: &mut Decided) {
+    let Some(decision) = &decided.decision else { return };
+    let id = draft.change(decided.attached.conversation, |row| {
+        row.queue = Some(decision.queue.clone());
+        row.id
+    });
+    let Some(customer) = decided.customer.as_mut() else { return };
+    let stale = |issue: &OpenIssue| Some(issue.conversation_id) == id && issue.queue.as_ref() != Some(&decision.queue);
+    if customer.open_issues.iter().any(stale) {
+        for issue in Arc::make_mut(customer).open_issues.iter_mut().filter(|issue| stale(issue)) {
+            issue.queue = Some(decision.queue.clone());
+        }
+    }
 }
 
 /// JSON of one of our own types.

@@ -1,5 +1,6 @@
 //! The room's own tests: a real store, real workers, a connector for trials, and the router called as listeners call it.
 
+mod events;
 mod feed;
 mod story;
 mod surface;
