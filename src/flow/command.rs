@@ -66,11 +66,13 @@ pub(crate) async fn apply(
             }
             None => Err(unknown(*conversation)),
         },
-        Command::Resolve { conversation, .. } => {
-            turn(draft, *conversation, ConversationState::Resolved, EventType::ConversationResolved).await
+        Command::Resolve { conversation, disposition, .. } => {
+            let told = Told { disposition: disposition.as_deref(), ..Told::default() };
+            turn(draft, *conversation, ConversationState::Resolved, EventType::ConversationResolved, &told).await
         }
         Command::Reopen { conversation, .. } => {
-            turn(draft, *conversation, ConversationState::Open, EventType::ConversationReopened).await
+            let told = Told::default();
+            turn(draft, *conversation, ConversationState::Open, EventType::ConversationReopened, &told).await
         }
         Command::RetryQuarantined { entry } => known_entry(journal, *entry).await,
         Command::Done { result } => Ok(CommandResult { status: 200, body: result.clone() }),
@@ -151,12 +153,13 @@ async fn turn(
     id: ConversationId,
     to: ConversationState,
     kind: EventType,
+    told: &Told<'_>,
 ) -> Result<CommandResult> {
     let Some(at) = find(draft, id).await? else { return Err(unknown(id)) };
     let already = draft.conversation(at).is_some_and(|row| row.state == to);
     if !already {
         draft.change(at, |row| row.state = to);
-        emit(draft, at, kind, &Told::default());
+        emit(draft, at, kind, told);
     }
     shown(draft, at)
 }

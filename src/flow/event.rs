@@ -46,6 +46,8 @@ struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<&'a Delivery>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    disposition: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     more: Option<String>,
 }
 
@@ -57,6 +59,8 @@ pub(crate) struct Told<'a> {
     pub(crate) customer: Option<&'a Customer>,
     pub(crate) decision: Option<&'a RawValue>,
     pub(crate) delivery: Option<&'a Delivery>,
+    /// With what result a story was closed.
+    pub(crate) disposition: Option<&'a str>,
 }
 
 /// Adds an event about a conversation to the draft.
@@ -89,6 +93,7 @@ pub(crate) fn emit(draft: &mut Draft<'_>, at: ConversationAt, kind: EventType, t
                 customer: told.customer,
                 decision: told.decision,
                 delivery: told.delivery,
+                disposition: told.disposition,
                 more,
             },
         };

@@ -127,6 +127,9 @@ pub struct EventData {
     /// For `delivery.updated`: how far it got.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// For `conversation.resolved`: with what result it was closed, in the words of whoever closed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disposition: Option<String>,
     /// Set if something was left out to keep the event below 20 kB: where the whole is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<String>,
