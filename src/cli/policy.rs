@@ -249,7 +249,7 @@ fn ask(config: &Config, bundle: &Bundle, mut interaction: Interaction) -> Decisi
         Verdict::Decided(opinion) => {
             destination::guarantee(*opinion, channel_queue.as_deref(), default_queue, bundle.hash())
         }
-        Verdict::Breach { message, .. } => destination::fallback(default_queue, bundle.hash(), message),
+        Verdict::Breach(breach) => destination::fallback(default_queue, bundle.hash(), breach.message()),
     }
 }
 

@@ -45,6 +45,9 @@ pub(crate) fn step(draft: &mut Draft<'_>, mut decided: Decided) -> Result<Decide
         ..Told::default()
     };
     emit(draft, *conversation, kind, &told);
+    if let Some(failure) = &decided.failure {
+        emit(draft, *conversation, EventType::PolicyFailed, &Told { failure: Some(failure), ..Told::default() });
+    }
     write(
         draft,
         identified.customer,

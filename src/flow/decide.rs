@@ -7,12 +7,18 @@ use std::sync::Arc;
 
 use super::attach::Attached;
 use super::draft::Draft;
+use super::event::{Told, emit};
 use super::{Context, Setup};
 use crate::base::Result;
 use crate::base::telemetry::{By, thread_cpu};
-use crate::model::{Conversation, Customer, Decision, Direction, Flag, Interaction};
+use crate::model::decision::CallAnswer;
+use crate::model::event::PolicyFailure;
+use crate::model::{Conversation, Customer, Decision, Direction, EventType, Flag, Interaction};
 use crate::rules::destination;
-use crate::script::{PolicyInput, Verdict};
+use crate::script::{Breach, PolicyInput, Verdict};
+
+/// The event that every interaction of a customer is.
+const RECEIVED: &str = "interaction.received";
 
 /// An item with its decision.
 pub(crate) struct Decided {
@@ -23,6 +29,8 @@ pub(crate) struct Decided {
     pub(crate) customer: Option<Arc<Customer>>,
     /// Absent for our own words.
     pub(crate) decision: Option<Decision>,
+    /// How the policy failed, if it did.
+    pub(crate) failure: Option<PolicyFailure>,
 }
 
 /// Asks the policy.
@@ -37,8 +45,9 @@ pub(crate) async fn step(
     let customer = draft.snapshot(attached.identified.customer).await?.map(Arc::new);
     let conversation = draft.shown(attached.conversation).map(Arc::new);
     let ours = interaction.direction != Direction::Inbound || interaction.flags.contains(&Flag::Echo);
-    let decision = (!ours).then(|| ask(context, setup, draft, &interaction, conversation, customer.clone()));
-    Ok(Decided { attached, interaction, customer, decision })
+    let asked = (!ours).then(|| ask(context, setup, draft, &interaction, conversation, customer.clone()));
+    let (decision, failure) = asked.map_or((None, None), |(decision, failure)| (Some(decision), failure));
+    Ok(Decided { attached, interaction, customer, decision, failure })
 }
 
 fn ask(
@@ -48,44 +57,81 @@ fn ask(
     interaction: &Arc<Interaction>,
     conversation: Option<Arc<Conversation>>,
     customer: Option<Arc<Customer>>,
-) -> Decision {
+) -> (Decision, Option<PolicyFailure>) {
     let begun = thread_cpu();
     let input = PolicyInput {
         now: draft.now(),
-        kind: "interaction.received",
+        kind: RECEIVED,
         interaction: interaction.clone(),
         conversation,
         customer,
     };
     let hash = setup.policy.hash();
     let channel_queue = setup.channels.get(&draft.entry.channel).and_then(|c| c.queue.as_deref());
-    let (decision, by) = match setup.policy.decide(&input) {
+    let (decision, failure, by) = match setup.policy.decide(&input) {
         Verdict::Decided(opinion) => {
             let by = if opinion.queue.is_some() { "policy" } else { "default" };
-            (destination::guarantee(*opinion, channel_queue, &setup.default_queue, hash), by)
+            (destination::guarantee(*opinion, channel_queue, &setup.default_queue, hash), None, by)
         }
-        Verdict::Breach { what, rule, message } => {
-            let rule = rule.unwrap_or_default();
-            tracing::warn!(target: "segue::decide", entry = %draft.entry.id, ?what, %rule, breach = %message, "the policy failed; the fallback was taken");
-            (destination::fallback(&setup.default_queue, hash, message), "breach")
+        Verdict::Breach(breach) => {
+            let decision = destination::fallback(&setup.default_queue, hash, breach.message());
+            let failure = failed(draft, RECEIVED, breach, interaction, &decision.queue, &decision.bundle);
+            (decision, Some(failure), "breach")
         }
     };
     context.metrics.decided.get_or_create(&By::new(&decision.queue, by)).inc();
     context.stage_seconds("decide", begun);
-    decision
+    (decision, failure)
+}
+
+/// Logs that the policy failed, and gives what is told of it.
+pub(crate) fn failed(
+    draft: &Draft<'_>,
+    event: &str,
+    breach: Breach,
+    about: &Interaction,
+    queue: &str,
+    bundle: &str,
+) -> PolicyFailure {
+    let rule = breach.rule.as_deref().unwrap_or_default();
+    tracing::warn!(target: "segue::decide", entry = %draft.entry.id, event, what = ?breach.what, %rule, breach = %breach.message(), "the policy failed; the fallback was taken");
+    PolicyFailure {
+        event: event.to_owned(),
+        what: breach.what,
+        rule: breach.rule,
+        file: breach.file,
+        line: breach.line,
+        reason: breach.reason,
+        interaction_id: about.id,
+        queue: queue.to_owned(),
+        bundle: bundle.to_owned(),
+    }
 }
 
 /// What a caller who waits hears next, as the policy sees the call now. The first decision about the call stands.
-pub(crate) fn again(setup: &Setup, draft: &Draft<'_>, call: Interaction) -> Option<crate::model::decision::CallAnswer> {
+pub(crate) async fn again(setup: &Setup, draft: &mut Draft<'_>, call: Interaction) -> Result<Option<CallAnswer>> {
+    let call = Arc::new(call);
     let input = PolicyInput {
         now: draft.now(),
-        kind: "interaction.received",
-        interaction: Arc::new(call),
+        kind: RECEIVED,
+        interaction: call.clone(),
         conversation: None,
         customer: None,
     };
-    match setup.policy.decide(&input) {
-        Verdict::Decided(opinion) => opinion.answer,
-        Verdict::Breach { .. } => None,
+    let breach = match setup.policy.decide(&input) {
+        Verdict::Decided(opinion) => return Ok(opinion.answer),
+        Verdict::Breach(breach) => breach,
+    };
+    let at = match call.conversation_id {
+        Some(id) => draft.conversation_by_id(id).await?,
+        None => None,
+    };
+    if let Some(at) = at {
+        let queue = draft.conversation(at).and_then(|row| row.queue.clone());
+        let queue = queue.unwrap_or_else(|| setup.default_queue.clone());
+        let bundle = destination::named(setup.policy.hash());
+        let failure = failed(draft, RECEIVED, breach, &call, &queue, bundle);
+        emit(draft, at, EventType::PolicyFailed, &Told { failure: Some(&failure), ..Told::default() });
     }
+    Ok(None)
 }

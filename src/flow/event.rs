@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::draft::{ConversationAt, Draft};
 use crate::base::Timestamp;
 use crate::base::id::{ConversationId, EventId};
-use crate::model::event::{EventConversation, TYPE_PREFIX};
+use crate::model::event::{EventConversation, PolicyFailure, TYPE_PREFIX};
 use crate::model::interaction::Delivery;
 use crate::model::{Customer, EventType, Interaction};
 use crate::store::EventWrite;
@@ -48,6 +48,8 @@ struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     disposition: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'a PolicyFailure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     more: Option<String>,
 }
 
@@ -61,6 +63,8 @@ pub(crate) struct Told<'a> {
     pub(crate) delivery: Option<&'a Delivery>,
     /// With what result a story was closed.
     pub(crate) disposition: Option<&'a str>,
+    /// How the policy failed.
+    pub(crate) failure: Option<&'a PolicyFailure>,
 }
 
 /// Adds an event about a conversation to the draft.
@@ -94,6 +98,7 @@ pub(crate) fn emit(draft: &mut Draft<'_>, at: ConversationAt, kind: EventType, t
                 decision: told.decision,
                 delivery: told.delivery,
                 disposition: told.disposition,
+                failure: told.failure,
                 more,
             },
         };

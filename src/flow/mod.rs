@@ -235,7 +235,7 @@ async fn apply_item(
 ) -> Result<Option<CallAnswer>> {
     if item.interaction.kind == InteractionKind::Call {
         if let Some(call) = messages::fold_call(draft, item).await? {
-            return Ok(if waits { decide::again(setup, draft, call) } else { None });
+            return if waits { decide::again(setup, draft, call).await } else { Ok(None) };
         }
         if messages::keep_for_later(draft, item).await? {
             return Ok(None);

@@ -8,7 +8,7 @@ use super::customer::Customer;
 use super::decision::Decision;
 use super::interaction::{Delivery, Interaction};
 use crate::base::Timestamp;
-use crate::base::id::{ConversationId, EventId};
+use crate::base::id::{ConversationId, EventId, InteractionId};
 
 /// The prefix of every event type.
 pub const TYPE_PREFIX: &str = "dev.segue.";
@@ -35,7 +35,7 @@ pub enum EventType {
     ConversationLinked = 8,
     /// A story was given to somebody.
     RoutingAssigned = 9,
-    /// A policy could not be loaded or failed while deciding.
+    /// A rule failed, or went beyond its budget; the documented fallback was taken.
     PolicyFailed = 10,
 }
 
@@ -130,9 +130,52 @@ pub struct EventData {
     /// For `conversation.resolved`: with what result it was closed, in the words of whoever closed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disposition: Option<String>,
+    /// For `policy.failed`: which rule failed, how, and what was done instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<PolicyFailure>,
     /// Set if something was left out to keep the event below 20 kB: where the whole is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<String>,
+}
+
+/// A policy that failed while it decided. Says where and why, and nothing that a person said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFailure {
+    /// The event that the rules were asked about, such as `interaction.received`.
+    pub event: String,
+    /// What happened.
+    pub what: BreachKind,
+    /// The rule that was running, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The file, relative to the policy's folder.
+    pub file: String,
+    /// The line, from 1; 0 if it is not known.
+    pub line: u32,
+    /// Why, in plain words.
+    pub reason: String,
+    /// The interaction that the rules were asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interaction_id: Option<InteractionId>,
+    /// The queue in which the conversation lies now: the fallback, or where it lay already.
+    pub queue: String,
+    /// The first 12 hex digits of the hash of the bundle that failed.
+    pub bundle: String,
+}
+
+/// Ways for a policy to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BreachKind {
+    /// The time budget was passed.
+    Time,
+    /// The budget of calls and loop turns was passed.
+    Work,
+    /// The memory budget was passed.
+    Memory,
+    /// A rule raised an error.
+    Error,
 }
 
 /// The story as events show it.

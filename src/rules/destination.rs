@@ -41,9 +41,14 @@ pub fn guarantee(opinion: Opinion, channel_queue: Option<&str>, default_queue: &
         because: opinion.because,
         rules: opinion.rules,
         answer: opinion.answer,
-        bundle: bundle.get(..12).unwrap_or(bundle).to_owned(),
+        bundle: named(bundle).to_owned(),
         breach: None,
     }
+}
+
+/// A bundle's hash as decisions name it: its first 12 hex digits.
+pub fn named(bundle: &str) -> &str {
+    bundle.get(..12).unwrap_or(bundle)
 }
 
 /// The documented fallback where the policy failed: the default queue, the usual priority, nothing sent, and the reason.

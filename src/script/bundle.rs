@@ -11,6 +11,7 @@ use super::suite::{self, TestReport};
 use super::vm::{Pool, Program, Vm, kind_word};
 use crate::base::Timestamp;
 use crate::model::{Channel, Conversation, Customer, Interaction};
+pub use crate::model::event::BreachKind;
 pub use crate::rules::destination::Opinion;
 
 /// What a rule is asked about.
@@ -33,27 +34,29 @@ pub enum Verdict {
     /// The rules ran to their end.
     Decided(Box<Opinion>),
     /// They did not: the interaction takes the documented fallback.
-    Breach {
-        /// What happened.
-        what: BreachKind,
-        /// The rule that was running, if one was.
-        rule: Option<String>,
-        /// `file:line: reason`, without anything that a person said.
-        message: String,
-    },
+    Breach(Breach),
 }
 
-/// Ways for a policy to fail an interaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BreachKind {
-    /// The time budget was passed.
-    Time,
-    /// The budget of calls and loop turns was passed.
-    Work,
-    /// The memory budget was passed.
-    Memory,
-    /// A rule raised an error.
-    Error,
+/// How the rules failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breach {
+    /// What happened.
+    pub what: BreachKind,
+    /// The rule that was running, if one was.
+    pub rule: Option<String>,
+    /// The file, relative to the policy's folder.
+    pub file: String,
+    /// The line, from 1; 0 if it is not known.
+    pub line: u32,
+    /// Why, without anything that a person said.
+    pub reason: String,
+}
+
+impl Breach {
+    /// `file:line: reason`
+    pub fn message(&self) -> String {
+        format!("{}:{}: {}", self.file, self.line, self.reason)
+    }
 }
 
 /// One declared rule.
@@ -150,8 +153,9 @@ impl Bundle {
             None => match Vm::load(&self.0.program, false) {
                 Ok(vm) => vm,
                 Err(wrong) => {
-                    let message = wrong.first().map_or_else(String::new, Diagnostic::to_string);
-                    return Verdict::Breach { what: BreachKind::Error, rule: None, message };
+                    let first = wrong.into_iter().next().unwrap_or_else(|| Diagnostic::at("policy", 0, "not loaded"));
+                    let Diagnostic { file, line, reason, .. } = first;
+                    return Verdict::Breach(Breach { what: BreachKind::Error, rule: None, file, line, reason });
                 }
             },
         };

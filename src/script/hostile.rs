@@ -126,10 +126,10 @@ fn every_hostile_rule_ends_within_its_budget_and_the_next_is_fine() {
         let took = begun.elapsed();
         match verdict {
             Verdict::Decided(_) => wrong.push(format!("{name}: no breach")),
-            Verdict::Breach { rule, .. } if rule.as_deref() != Some("hostile") => {
+            Verdict::Breach(breach) if breach.rule.as_deref() != Some("hostile") => {
                 wrong.push(format!("{name}: no rule named"))
             }
-            Verdict::Breach { .. } => {}
+            Verdict::Breach(_) => {}
         }
         if took > LIMIT {
             wrong.push(format!("{name}: took {took:?}"));
@@ -151,7 +151,7 @@ fn harmless_extremes_are_quick() {
         assert!(begun.elapsed() < LIMIT, "{name}: {:?}", begun.elapsed());
         match verdict {
             Verdict::Decided(opinion) => assert_eq!(opinion.queue.as_deref(), Some("vip"), "{name}"),
-            Verdict::Breach { message, .. } => panic!("{name}: {message}"),
+            Verdict::Breach(breach) => panic!("{name}: {}", breach.message()),
         }
     }
 }

@@ -31,7 +31,7 @@ mod view;
 mod vm;
 
 pub use budget::Budget;
-pub use bundle::{BreachKind, Bundle, Opinion, PolicyInput, RuleInfo, Verdict};
+pub use bundle::{Breach, BreachKind, Bundle, Opinion, PolicyInput, RuleInfo, Verdict};
 pub use diagnostic::Diagnostic;
 pub use files::{PolicyFacts, PolicyFiles};
 pub use map::{Helper, MapScript};

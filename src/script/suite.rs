@@ -117,8 +117,9 @@ fn tools(lua: &Lua, bundle: &Bundle, program: &Program, covered: &Arc<Mutex<BTre
                     covered.lock().extend(opinion.rules.iter().cloned());
                     to_lua(lua, &result(&opinion), true)
                 }
-                Verdict::Breach { rule, message, .. } => {
-                    let rule = rule.map(|rule| format!("rule \"{rule}\" failed: ")).unwrap_or_default();
+                Verdict::Breach(breach) => {
+                    let message = breach.message();
+                    let rule = breach.rule.map(|rule| format!("rule \"{rule}\" failed: ")).unwrap_or_default();
                     Err(raise(lua, format!("{rule}{message}")))
                 }
             }

@@ -43,7 +43,7 @@ fn opinion(body: &str) -> Opinion {
     let source = format!("rule('r', function(e, d)\n{body}\nend)");
     match ask(&build(&[("a.lua", &source)]).unwrap_or_else(|w| panic!("{}", w[0])), message("my Invoice 42")) {
         Verdict::Decided(opinion) => *opinion,
-        Verdict::Breach { message, .. } => panic!("{message}"),
+        Verdict::Breach(breach) => panic!("{}", breach.message()),
     }
 }
 
@@ -51,9 +51,9 @@ fn breach(body: &str) -> String {
     let source = format!("rule('r', function(e, d)\n{body}\nend)");
     match ask(&build(&[("a.lua", &source)]).unwrap_or_else(|w| panic!("{}", w[0])), message("secret 42")) {
         Verdict::Decided(_) => panic!("no breach"),
-        Verdict::Breach { message, rule, what } => {
-            assert_eq!((rule.as_deref(), what), (Some("r"), BreachKind::Error));
-            message
+        Verdict::Breach(breach) => {
+            assert_eq!((breach.rule.as_deref(), breach.what), (Some("r"), BreachKind::Error));
+            breach.message()
         }
     }
 }

@@ -7,7 +7,7 @@ use mlua::{AnyUserData, Function, Lua, Table, Value};
 use parking_lot::Mutex;
 
 use super::budget::{Budget, Over};
-use super::bundle::{BreachKind, Opinion, PolicyInput, RuleInfo, Verdict};
+use super::bundle::{Breach, BreachKind, Opinion, PolicyInput, RuleInfo, Verdict};
 use super::convert::to_lua;
 use super::data::Data;
 use super::diagnostic::{Diagnostic, hint, nearest};
@@ -205,8 +205,8 @@ impl Vm {
                     Over::Work => BreachKind::Work,
                     Over::Memory => BreachKind::Memory,
                 };
-                let place = rule.map_or_else(|| "policy:0".to_owned(), |rule| format!("{}:{}", rule.file, rule.line));
-                Verdict::Breach { what, rule: name, message: format!("{place}: {over}") }
+                let (file, line) = declared_at(rule);
+                Verdict::Breach(Breach { what, rule: name, file, line, reason: over.to_string() })
             }
             Failure::Fault(fault) => {
                 let known = |text: &str| program.files.mentions(text);
@@ -217,12 +217,11 @@ impl Vm {
                     (false, true) => "the rule raised an error of its own (its words may be a customer's)".to_owned(),
                     (false, false) => redact(&fault.reason, '\'', known),
                 };
-                let place = match (fault.file.is_empty(), rule) {
-                    (true, Some(rule)) => format!("{}:{}", rule.file, rule.line),
-                    (true, None) => "policy:0".to_owned(),
-                    (false, _) => format!("{}:{}", fault.file, fault.line),
+                let (file, line) = match fault.file.is_empty() {
+                    true => declared_at(rule),
+                    false => (fault.file, fault.line),
                 };
-                Verdict::Breach { what: BreachKind::Error, rule: name, message: format!("{place}: {reason}") }
+                Verdict::Breach(Breach { what: BreachKind::Error, rule: name, file, line, reason })
             }
         }
     }
@@ -231,6 +230,11 @@ impl Vm {
     pub(super) fn run_test(&self, budget: &Budget, index: usize, t: Table) -> (mlua::Result<()>, Option<Over>) {
         self.sandbox.metered(&budget.for_build(), || self.run_test.call::<()>((index, t)))
     }
+}
+
+/// Where a rule stands; the policy as a whole if none was running.
+fn declared_at(rule: Option<&RuleInfo>) -> (String, u32) {
+    rule.map_or_else(|| ("policy".to_owned(), 0), |rule| (rule.file.clone(), rule.line))
 }
 
 /// Our own wording quotes names in backticks. A name that the policy's files do not hold was built from data, so it is
