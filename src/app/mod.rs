@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::api::ApiState;
 use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Result};
-use crate::config::{Config, Listen};
+use crate::config::{Config, ForwardedHeader, Listen};
 use crate::flow::{Context, intake::Intake, media, send, wait::Waiting, work::Workers};
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
@@ -170,9 +170,7 @@ fn doors(config: &Config, instead: &[SocketAddr]) -> Vec<Listen> {
     if instead.is_empty() {
         return config.listen.clone();
     }
-    let plain =
-        |address: &SocketAddr| Listen { address: *address, tls: None, public_url: None, trusted_proxies: Vec::new() };
-    instead.iter().map(plain).collect()
+    instead.iter().map(|address| Listen { address: *address, ..Listen::default() }).collect()
 }
 
 fn settings(config: &Config, listen: &Listen, tls: Option<Arc<ServerTls>>) -> Result<Settings> {
@@ -188,9 +186,13 @@ fn settings(config: &Config, listen: &Listen, tls: Option<Arc<ServerTls>>) -> Re
         idle_timeout: config.limits.idle_timeout,
         ..Limits::default()
     };
+    let headers = match listen.forwarded_header {
+        ForwardedHeader::XForwarded => ProxyHeaders::XForwarded,
+        ForwardedHeader::Forwarded => ProxyHeaders::Forwarded,
+    };
     Ok(Settings {
         public_url: public.map(|url| PublicUrl::parse(url)).transpose()?,
-        proxies: TrustedProxies::new(listen.trusted_proxies.clone(), ProxyHeaders::XForwarded),
+        proxies: TrustedProxies::new(listen.trusted_proxies.clone(), headers),
         tls,
         limits,
         ..Settings::new(listen.address)
@@ -209,4 +211,25 @@ fn client_of(config: &Config) -> Result<Client> {
 fn rates_of(config: &Config) -> Arc<RateLimits> {
     let rate = |per_second: u32| (per_second > 0).then(|| Rate::new(per_second, per_second));
     Arc::new(RateLimits::new(rate(config.limits.per_peer_per_second), rate(config.limits.per_channel_per_second)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_believes_the_headers_that_it_was_told_to() {
+        let folder = tempfile::tempdir().unwrap();
+        for (line, headers) in [
+            ("", ProxyHeaders::XForwarded),
+            ("forwarded_header = \"x-forwarded\"\n", ProxyHeaders::XForwarded),
+            ("forwarded_header = \"forwarded\"\n", ProxyHeaders::Forwarded),
+        ] {
+            let text = format!("[[listen]]\ntrusted_proxies = [\"10.0.0.0/8\"]\n{line}");
+            std::fs::write(folder.path().join("segue.toml"), text).unwrap();
+            let config = crate::config::load(folder.path()).unwrap_or_else(|found| panic!("{found:?}"));
+            let settings = settings(&config, &config.listen[0], None).unwrap();
+            assert_eq!(settings.proxies, TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()], headers));
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use url::Url;
 
-use super::reader::{Field, Section};
+use super::reader::{Field, Section, shown};
 use super::secret;
 
 /// One door: an address, its TLS, and how the world names it.
@@ -19,8 +19,21 @@ pub struct Listen {
     /// `public_url`: how the world reaches this door, without a slash at its end; URL signatures are checked against it.
     /// Default: the gateway's `public_url`, else what the request and trusted proxies say.
     pub public_url: Option<String>,
-    /// `trusted_proxies`: networks whose `Forwarded` and `X-Forwarded-*` headers are believed. Default: none.
+    /// `trusted_proxies`: networks whose forwarding headers are believed. Default: none.
     pub trusted_proxies: Vec<IpNet>,
+    /// `forwarded_header`: which forwarding headers these proxies write. Default: `x-forwarded`.
+    pub forwarded_header: ForwardedHeader,
+}
+
+/// Which headers the trusted proxies write. Only one family is believed: a proxy that writes one of them passes the other
+/// through as a stranger sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedHeader {
+    /// `x-forwarded`: `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    #[default]
+    XForwarded,
+    /// `forwarded`: `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// Certificate and key of a door.
@@ -37,7 +50,13 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Add
 
 impl Default for Listen {
     fn default() -> Self {
-        Listen { address: DEFAULT_ADDRESS, tls: None, public_url: None, trusted_proxies: Vec::new() }
+        Listen {
+            address: DEFAULT_ADDRESS,
+            tls: None,
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+        }
     }
 }
 
@@ -56,6 +75,7 @@ impl Listen {
                 tls: section.get("tls").and_then(|field| field.table()).and_then(|tls| TlsFiles::read(tls, on)),
                 public_url: section.get("public_url").and_then(|field| read_public_url(&field)),
                 trusted_proxies: section.get("trusted_proxies").map(|f| f.set(read_network)).unwrap_or_default(),
+                forwarded_header: section.get("forwarded_header").and_then(|f| read_header(&f)).unwrap_or_default(),
             };
             if door.address.port() != 0 && doors.iter().any(|other| other.address == door.address) {
                 section.error("address", format!("two doors at `{}`", door.address), "");
@@ -110,6 +130,18 @@ pub(super) fn read_folder(field: &Field<'_>, root: &Path, exists: bool) -> Optio
 fn read_address(field: &Field<'_>) -> Option<SocketAddr> {
     let expected = "an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:443\"";
     field.parse(expected, |text| text.parse().ok())
+}
+
+fn read_header(field: &Field<'_>) -> Option<ForwardedHeader> {
+    const NAMES: [(&str, ForwardedHeader); 2] =
+        [("x-forwarded", ForwardedHeader::XForwarded), ("forwarded", ForwardedHeader::Forwarded)];
+    let text = field.text()?;
+    let found = NAMES.iter().find(|(name, _)| *name == text).map(|(_, header)| *header);
+    if found.is_none() {
+        let problem = field.problem(format!("no forwarding header {} is read", shown(text)));
+        field.add(problem.near(text, NAMES.map(|(name, _)| name)).expected("`x-forwarded` or `forwarded`"));
+    }
+    found
 }
 
 /// A network, or a single address.

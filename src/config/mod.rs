@@ -32,7 +32,7 @@ pub use channel::{Channel, ChannelOption, OptionValue};
 pub use diff::{Change, Effect, diff};
 pub use helpdesk::{Breaker, HelpDesk, Retry, WebhookSecret};
 pub use limits::Limits;
-pub use listen::{Listen, TlsFiles};
+pub use listen::{ForwardedHeader, Listen, TlsFiles};
 pub use policy::{Policy, PolicyBudget, Retention};
 pub use problem::{Place, Problem, Severity, nearest};
 pub use secret::{Host, Machine, Origin};

@@ -114,6 +114,7 @@ log = "info,segue::flow=debug"
 address = "[::]:443"
 tls = { cert = "cert.pem", key = "key.pem" }
 trusted_proxies = ["10.1.2.3/8", "192.0.2.7"]
+forwarded_header = "forwarded"
 
 [limits]
 body = "5MiB"
@@ -168,6 +169,7 @@ breaker = { failures = 3, pause = "10s" }
     assert_eq!(config.listen[0].tls.as_ref().unwrap().cert, Path::new("/p/cert.pem"));
     assert_eq!(config.listen[0].trusted_proxies[0].to_string(), "10.0.0.0/8");
     assert_eq!(config.listen[0].trusted_proxies[1].to_string(), "192.0.2.7/32");
+    assert_eq!(config.listen[0].forwarded_header, ForwardedHeader::Forwarded);
     assert_eq!(config.limits.body, 5 << 20);
     assert_eq!(config.limits.per_peer_per_second, 1000);
     let channel = config.channel("support-wa").unwrap();
@@ -254,6 +256,14 @@ default_queue = "generall"
         "/p/segue.toml:33:17: queue `generall` does not exist; did you mean `general`?",
     ];
     assert_eq!(problems, expected, "{problems:#?}");
+}
+
+#[test]
+fn a_forwarding_header_that_is_not_read_is_told_with_those_that_are() {
+    let problems = bad("[[listen]]\nforwarded_header = \"forwardd\"\n");
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(problems[0].starts_with("/p/segue.toml:2:20: no forwarding header `forwardd` is read"), "{problems:#?}");
+    assert!(problems[0].contains("did you mean `forwarded`?"), "{problems:#?}");
 }
 
 #[test]
