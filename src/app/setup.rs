@@ -96,15 +96,14 @@ pub fn reload(config: &Config, previous: &Registry) -> Result<Loaded, Vec<Proble
     match policy {
         Some(policy) if !problems.iter().any(Problem::is_error) => {
             let source = config.public_url.clone().unwrap_or_else(|| SOURCE.to_owned());
-            let mut setup = Setup {
+            let setup = Setup {
+                hash: bundle_hash(config, &policy, &channels),
                 channels,
                 policy,
                 default_queue: config.policy.default_queue.clone(),
                 templates: config.policy.templates.clone().into_iter().collect(),
                 source,
-                hash: String::new(),
             };
-            setup.hash = digest(config, &setup);
             Ok(Loaded { registry, setup, warnings: problems })
         }
         _ => Err(problems),
@@ -238,6 +237,13 @@ pub fn bundle(config: &Config) -> Result<Bundle, Vec<Problem>> {
     Bundle::build(files, facts(config), budget(config)).map_err(problems)
 }
 
+/// The hash by which a gateway with this configuration would name what it decides by. Channels that cannot be made count
+/// as absent.
+pub fn hash_of(config: &Config, policy: &Bundle) -> String {
+    let (registry, mut problems) = connectors(&config.connectors, &Registry::default());
+    bundle_hash(config, policy, &channels(config, &registry, &mut problems))
+}
+
 /// The policy that rules where a project has none.
 fn built_in_policy() -> PolicyFiles {
     PolicyFiles::from_memory([("fallback.lua".to_owned(), include_bytes!("fallback.lua").to_vec())])
@@ -261,22 +267,23 @@ fn budget(config: &Config) -> Budget {
     Budget { memory, wall: config.policy.budget.time, ..Budget::default() }
 }
 
-/// 64 hex digits over everything that a decision depends on: the policy with its facts, each channel with its connector
-/// and public options, the texts of templates, the default country.
-fn digest(config: &Config, setup: &Setup) -> String {
+/// The hash of the whole bundle, by which decisions and applied records name it: 64 hex digits over everything that a
+/// decision depends on. That is the policy with its data, facts and budget, each channel with its connector and public
+/// options, the texts of templates, the default country and the public URL.
+fn bundle_hash(config: &Config, policy: &Bundle, channels: &HashMap<String, ChannelSetup>) -> String {
     let mut parts: Vec<Vec<u8>> = vec![
-        b"setup.v1".to_vec(),
-        setup.policy.hash().into(),
-        setup.default_queue.clone().into(),
+        b"bundle.v1".to_vec(),
+        policy.digest().into(),
+        config.policy.default_queue.clone().into(),
         config.default_country.clone().unwrap_or_default().into(),
-        setup.source.clone().into(),
+        config.public_url.clone().unwrap_or_else(|| SOURCE.to_owned()).into(),
     ];
     for (name, text) in &config.policy.templates {
         parts.extend([b"template".to_vec(), name.clone().into(), text.clone().into()]);
     }
-    let mut names: Vec<&String> = setup.channels.keys().collect();
+    let mut names: Vec<&String> = channels.keys().collect();
     names.sort();
-    for (name, channel) in names.into_iter().filter_map(|name| setup.channels.get_key_value(name)) {
+    for (name, channel) in names.into_iter().filter_map(|name| channels.get_key_value(name)) {
         let queue = channel.queue.clone().unwrap_or_default();
         parts.extend([b"channel".to_vec(), name.clone().into(), queue.into()]);
         parts.push(channel.connector.folder().digest().to_vec());
@@ -352,6 +359,23 @@ mod tests {
         assert_ne!(again(|config| config.default_country = Some("DE".into())), first);
         assert_ne!(again(|config| drop(config.policy.templates.insert("a".into(), "b".into()))), first);
         assert_ne!(again(|config| config.policy.queues.push("vip".into())), first);
+        assert_ne!(again(|config| config.policy.budget.memory /= 2), first);
+        assert_eq!(hash_of(&config, &bundle(&config).unwrap_or_else(|found| panic!("{found:?}"))), first);
+        // A data file, and a connector's map and manifest.
+        fs::create_dir_all(folder.path().join("scripts/data")).unwrap();
+        fs::write(folder.path().join("scripts/data/vip.csv"), "id\n1\n").unwrap();
+        let with_data = loaded(&config).setup.hash;
+        assert_ne!(with_data, first);
+        let own = folder.path().join("connectors/whatsapp");
+        fs::create_dir_all(&own).unwrap();
+        let shipped = Folder::embedded().into_iter().find(|folder| folder.name == "whatsapp").unwrap();
+        for (path, content) in shipped.files.iter().filter(|(path, _)| !path.contains('/')) {
+            fs::write(own.join(path), content).unwrap();
+        }
+        assert_eq!(loaded(&config).setup.hash, with_data, "the same connector in a folder of the project's own");
+        let manifest = fs::read_to_string(own.join("connector.toml")).unwrap();
+        fs::write(own.join("connector.toml"), manifest + "\n# another\n").unwrap();
+        assert_ne!(loaded(&config).setup.hash, with_data);
         assert_ne!(again(|config| config.public_url = Some("https://a.example".into())), first);
         fs::write(folder.path().join("scripts/a.lua"), "rule(\"r\", function(e, d) d:tag(\"y\") end)").unwrap();
         assert_ne!(loaded(&config).setup.hash, first);

@@ -172,11 +172,12 @@ fn write_stubs(global: &Global, args: &PolicyStubsArgs) -> Outcome {
 fn decide(global: &Global, args: &PolicyRunArgs) -> Outcome {
     let config = settings(global, args.dir.as_deref())?;
     let Some(bundle) = bundle(&config) else { return Ok(Exit::Config) };
+    let hash = setup::hash_of(&config, &bundle);
     let mut exit = Exit::Ok;
     let mut decided = 0;
     for file in &args.files {
         for interaction in interactions(file, &input::read(file)?)? {
-            let decision = ask(&config, &bundle, interaction);
+            let decision = ask(&config, &bundle, &hash, interaction);
             if decision.breach.is_some() {
                 exit = Exit::Data;
             }
@@ -219,7 +220,7 @@ fn interactions(file: &Path, bytes: &[u8]) -> Result<Vec<Interaction>> {
 }
 
 /// Decides as the gateway would for somebody who writes for the first time.
-fn ask(config: &Config, bundle: &Bundle, mut interaction: Interaction) -> Decision {
+fn ask(config: &Config, bundle: &Bundle, hash: &str, mut interaction: Interaction) -> Decision {
     let now = interaction.received_at.or(interaction.sent_at).unwrap_or_else(|| Clock::system().now());
     let entry = EntryId::random(now);
     interaction.id.get_or_insert_with(|| InteractionId::derive(entry, now, "interaction", 0));
@@ -246,10 +247,8 @@ fn ask(config: &Config, bundle: &Bundle, mut interaction: Interaction) -> Decisi
     };
     let default_queue = &config.policy.default_queue;
     match bundle.decide(&input) {
-        Verdict::Decided(opinion) => {
-            destination::guarantee(*opinion, channel_queue.as_deref(), default_queue, bundle.hash())
-        }
-        Verdict::Breach(breach) => destination::fallback(default_queue, bundle.hash(), breach.message()),
+        Verdict::Decided(opinion) => destination::guarantee(*opinion, channel_queue.as_deref(), default_queue, hash),
+        Verdict::Breach(breach) => destination::fallback(default_queue, hash, breach.message()),
     }
 }
 

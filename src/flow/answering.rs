@@ -3,14 +3,18 @@
 //! Used by the policy's replies and by agents' answers alike, so that both leave by the same way.
 
 use super::Setup;
+use super::arise::announce;
 use super::commit::{place, raw, write};
 use super::draft::{ConversationAt, Draft};
 use super::event::{Told, emit};
 use super::messages::read;
-use crate::base::{Error, Kind, Pii, Result};
+use crate::base::hash::key16;
+use crate::base::{Error, Kind, Pii, Result, Timestamp};
+use crate::model::decision::PolicyReply;
 use crate::model::entry::{PlannedSend, ReplyMessage};
 use crate::model::interaction::{Delivery, Recipient, RecipientRole, ReplyTo};
 use crate::model::{DeliveryState, Direction, EventType, Flag, Interaction, Outbound, Part, Role, Trust, Visibility};
+use crate::rules::template;
 use crate::store::{InteractionRow, SendWrite};
 
 /// Who speaks.
@@ -93,12 +97,12 @@ pub(crate) async fn plan(
     let mut interaction = shown(&outbound, to, speaker, draft);
     place(draft, customer, conversation, &mut interaction);
     let body = raw(&interaction)?;
-    emit(
-        draft,
-        conversation,
-        EventType::InteractionSent,
-        &Told { interaction: Some((&interaction, &body)), ..Told::default() },
-    );
+    let told = Told { interaction: Some((&interaction, &body)), ..Told::default() };
+    match interaction.author.role {
+        // Rules are not asked about what rules said: an answer to it would be answered for ever.
+        Role::Bot => emit(draft, conversation, EventType::InteractionSent, &told),
+        _ => announce(draft, conversation, EventType::InteractionSent, &told).await?,
+    }
     write(draft, customer, conversation, None, &interaction, &body, None)?;
     let id = interaction.id.ok_or_else(|| Error::internal("an interaction was not placed"))?;
     let send = SendWrite {
@@ -108,6 +112,41 @@ pub(crate) async fn plan(
     };
     draft.set.sends.push(send);
     Ok(interaction)
+}
+
+/// Sends an answer that a rule asked for, unless it was sent lately or the sender is nobody we may answer unasked.
+pub(crate) async fn policy_reply(
+    draft: &mut Draft<'_>,
+    conversation: ConversationAt,
+    to: &Interaction,
+    reply: &PolicyReply,
+) -> Result<()> {
+    if to.author.trust < Trust::Claimed || to.author.identifier.is_none() {
+        return Ok(());
+    }
+    if let Some(seconds) = reply.once_per_seconds {
+        let customer = draft.conversation(conversation).map_or(0, |row| row.customer);
+        let key = key16(&[b"once", &customer.to_be_bytes(), reply.template.as_bytes()]);
+        let since = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+        let lately = |at: Timestamp| draft.now().since(at) < since;
+        if draft.state.side(key).await?.is_some_and(|side| lately(side.at)) {
+            return Ok(());
+        }
+        draft.set.sides.push((key, draft.now()));
+    }
+    let setup = draft.setup;
+    let text = setup.templates.get(&reply.template).map_or(reply.template.as_str(), String::as_str);
+    let message = ReplyMessage {
+        text: Some(Pii::new(template::fill(text, &reply.vars))),
+        parts: Vec::new(),
+        in_reply_to: to.id,
+        public: false,
+    };
+    let planned = plan(draft, setup, conversation, to, &message, Speaker::Bot).await;
+    if let Err(error) = planned {
+        tracing::warn!(target: "segue::decide", entry = %draft.entry.id, error = %error, "a rule's reply cannot be sent");
+    }
+    Ok(())
 }
 
 /// The outbound interaction of a message.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Setup;
 use super::answering::{Speaker, plan, target};
+use super::arise::{announce, react};
 use super::commit::{place, raw, write};
 use super::draft::{ConversationAt, Draft};
 use super::event::{Told, emit};
@@ -143,7 +144,7 @@ async fn note(
     place(draft, customer, at, &mut interaction);
     let body = raw(&interaction)?;
     let told = Told { interaction: Some((&interaction, &body)), ..Told::default() };
-    emit(draft, at, EventType::InteractionSent, &told);
+    announce(draft, at, EventType::InteractionSent, &told).await?;
     write(draft, customer, at, None, &interaction, &body, None)?;
     made(&interaction)
 }
@@ -159,7 +160,7 @@ async fn turn(
     let already = draft.conversation(at).is_some_and(|row| row.state == to);
     if !already {
         draft.change(at, |row| row.state = to);
-        emit(draft, at, kind, told);
+        react(draft, at, kind, told).await?;
     }
     shown(draft, at)
 }

@@ -5,6 +5,7 @@
 
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::arise::{announce, tell};
 use super::decide::Decided;
 use super::draft::{ConversationAt, CustomerAt, Draft};
 use super::event::{Told, emit, shorten};
@@ -17,17 +18,17 @@ use crate::store::{Assert, InteractionWrite, MediaWrite};
 const BRIEF_TEXT: usize = 200;
 
 /// Writes an interaction with its decision and its events.
-pub(crate) fn step(draft: &mut Draft<'_>, mut decided: Decided) -> Result<Decided> {
+pub(crate) async fn step(draft: &mut Draft<'_>, mut decided: Decided) -> Result<Decided> {
     route(draft, &mut decided);
     let attached = &decided.attached;
     let (identified, conversation) = (&attached.identified, &attached.conversation);
     let interaction = &decided.interaction;
     let decision = decided.decision.as_ref().map(raw).transpose()?;
     if attached.opened {
-        emit(draft, *conversation, EventType::ConversationOpened, &Told::default());
+        tell(draft, *conversation, EventType::ConversationOpened, &Told::default(), decided.opening.as_ref())?;
     }
     if attached.reopened {
-        emit(draft, *conversation, EventType::ConversationReopened, &Told::default());
+        tell(draft, *conversation, EventType::ConversationReopened, &Told::default(), decided.opening.as_ref())?;
     }
     if attached.linked {
         emit(draft, *conversation, EventType::ConversationLinked, &Told::default());
@@ -44,7 +45,10 @@ pub(crate) fn step(draft: &mut Draft<'_>, mut decided: Decided) -> Result<Decide
         decision: decision.as_deref(),
         ..Told::default()
     };
-    emit(draft, *conversation, kind, &told);
+    match kind {
+        EventType::InteractionSent => announce(draft, *conversation, kind, &told).await?,
+        _ => emit(draft, *conversation, kind, &told),
+    }
     if let Some(failure) = &decided.failure {
         emit(draft, *conversation, EventType::PolicyFailed, &Told { failure: Some(failure), ..Told::default() });
     }

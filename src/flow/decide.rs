@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::arise::Asked;
 use super::attach::Attached;
 use super::draft::Draft;
 use super::event::{Told, emit};
@@ -31,6 +32,8 @@ pub(crate) struct Decided {
     pub(crate) decision: Option<Decision>,
     /// How the policy failed, if it did.
     pub(crate) failure: Option<PolicyFailure>,
+    /// What the rules said about the story's opening, if it opened and rules are for that.
+    pub(crate) opening: Option<Asked>,
 }
 
 /// Asks the policy.
@@ -40,14 +43,21 @@ pub(crate) async fn step(
     draft: &mut Draft<'_>,
     attached: Attached,
     interaction: Interaction,
+    opening: Option<Asked>,
 ) -> Result<Decided> {
     let interaction = Arc::new(interaction);
     let customer = draft.snapshot(attached.identified.customer).await?.map(Arc::new);
     let conversation = draft.shown(attached.conversation).map(Arc::new);
     let ours = interaction.direction != Direction::Inbound || interaction.flags.contains(&Flag::Echo);
     let asked = (!ours).then(|| ask(context, setup, draft, &interaction, conversation, customer.clone()));
-    let (decision, failure) = asked.map_or((None, None), |(decision, failure)| (Some(decision), failure));
-    Ok(Decided { attached, interaction, customer, decision, failure })
+    let (mut decision, failure) = asked.map_or((None, None), |(decision, failure)| (Some(decision), failure));
+    // The first writer wins, and a story opens before something is received in it.
+    if let Some(decision) = decision.as_mut().filter(|decision| decision.breach.is_none())
+        && let Some(queue) = opening.as_ref().and_then(|opening| opening.named.clone())
+    {
+        decision.queue = queue;
+    }
+    Ok(Decided { attached, interaction, customer, decision, failure, opening })
 }
 
 fn ask(
@@ -59,14 +69,9 @@ fn ask(
     customer: Option<Arc<Customer>>,
 ) -> (Decision, Option<PolicyFailure>) {
     let begun = thread_cpu();
-    let input = PolicyInput {
-        now: draft.now(),
-        kind: RECEIVED,
-        interaction: interaction.clone(),
-        conversation,
-        customer,
-    };
-    let hash = setup.policy.hash();
+    let input =
+        PolicyInput { now: draft.now(), kind: RECEIVED, interaction: interaction.clone(), conversation, customer };
+    let hash = &setup.hash;
     let channel_queue = setup.channels.get(&draft.entry.channel).and_then(|c| c.queue.as_deref());
     let (decision, failure, by) = match setup.policy.decide(&input) {
         Verdict::Decided(opinion) => {
@@ -111,13 +116,8 @@ pub(crate) fn failed(
 /// What a caller who waits hears next, as the policy sees the call now. The first decision about the call stands.
 pub(crate) async fn again(setup: &Setup, draft: &mut Draft<'_>, call: Interaction) -> Result<Option<CallAnswer>> {
     let call = Arc::new(call);
-    let input = PolicyInput {
-        now: draft.now(),
-        kind: RECEIVED,
-        interaction: call.clone(),
-        conversation: None,
-        customer: None,
-    };
+    let input =
+        PolicyInput { now: draft.now(), kind: RECEIVED, interaction: call.clone(), conversation: None, customer: None };
     let breach = match setup.policy.decide(&input) {
         Verdict::Decided(opinion) => return Ok(opinion.answer),
         Verdict::Breach(breach) => breach,
@@ -129,7 +129,7 @@ pub(crate) async fn again(setup: &Setup, draft: &mut Draft<'_>, call: Interactio
     if let Some(at) = at {
         let queue = draft.conversation(at).and_then(|row| row.queue.clone());
         let queue = queue.unwrap_or_else(|| setup.default_queue.clone());
-        let bundle = destination::named(setup.policy.hash());
+        let bundle = destination::named(&setup.hash);
         let failure = failed(draft, RECEIVED, breach, &call, &queue, bundle);
         emit(draft, at, EventType::PolicyFailed, &Told { failure: Some(&failure), ..Told::default() });
     }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::Setup;
 use crate::base::id::{ConversationId, CustomerId, EventId, Id, InteractionId, Named, SendId};
 use crate::base::{Result, Timestamp};
 use crate::model::{
@@ -44,7 +45,8 @@ struct LoadedConversation {
 pub(crate) struct Draft<'a> {
     pub(crate) state: &'a dyn StateRead,
     pub(crate) entry: &'a Entry,
-    pub(crate) source: &'a str,
+    /// What decisions depend on.
+    pub(crate) setup: &'a Setup,
     pub(crate) numbers: Arc<dyn Numbers>,
     /// What is to be written, but for customers and conversations.
     pub(crate) set: Changeset,
@@ -58,11 +60,11 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(state: &'a dyn StateRead, entry: &'a Entry, source: &'a str, careful: bool) -> Self {
+    pub(crate) fn new(state: &'a dyn StateRead, entry: &'a Entry, setup: &'a Setup, careful: bool) -> Self {
         Draft {
             state,
             entry,
-            source,
+            setup,
             numbers: state.numbers(),
             set: Changeset { position: entry.position, ..Changeset::default() },
             customers: Vec::new(),

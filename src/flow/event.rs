@@ -76,7 +76,7 @@ pub(crate) fn emit(draft: &mut Draft<'_>, at: ConversationAt, kind: EventType, t
         let written = Written {
             specversion: "1.0",
             id,
-            source: draft.source,
+            source: &draft.setup.source,
             kind: format!("{TYPE_PREFIX}{}.v1", kind.name()),
             subject: row.id,
             time: draft.entry.at,

@@ -3,9 +3,10 @@
 //! A provider's message has a small state of its own beside the interaction, kept under its provider id, because facts
 //! about a message may come before the message itself.
 
+use super::arise::react;
 use super::commit::{fetch_later, mark_files, raw};
 use super::draft::Draft;
-use super::event::{Told, emit};
+use super::event::Told;
 use super::normalize::Item;
 use crate::base::id::InteractionId;
 use crate::base::{Error, Result, Timestamp};
@@ -129,7 +130,7 @@ pub(crate) async fn update(
             delivery: interaction.delivery.as_ref().filter(|_| kind == EventType::DeliveryUpdated),
             ..Told::default()
         };
-        emit(draft, at, kind, &told);
+        react(draft, at, kind, &told).await?;
     }
     Ok(Some(interaction))
 }

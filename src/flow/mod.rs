@@ -10,6 +10,7 @@
 //! stages of applying an entry, and holds what all of them share.
 
 pub(crate) mod answering;
+mod arise;
 mod attach;
 pub mod attempt;
 mod command;
@@ -45,13 +46,12 @@ pub use command::CommandResult;
 use crate::base::telemetry::{By, Metrics, thread_cpu};
 use crate::base::{Clock, Error, Pii, Result};
 use crate::connector::{Account, Connector};
-use crate::model::decision::{CallAnswer, PolicyReply};
-use crate::model::entry::{Answered, Command, MediaOutcome, ReplyMessage, SendOutcome};
-use crate::model::{EntryKind, Interaction, InteractionKind, Trust};
-use crate::rules::template;
+use crate::model::decision::CallAnswer;
+use crate::model::entry::{Answered, Command, MediaOutcome, SendOutcome};
+use crate::model::{EntryKind, InteractionKind};
 use crate::script::Bundle;
 use crate::store::{Changeset, StateRead, Store};
-use draft::{ConversationAt, Draft};
+use draft::Draft;
 use journal::Journaled;
 use normalize::{Item, Normalized};
 
@@ -160,7 +160,7 @@ pub(crate) async fn apply(context: &Context, state: &dyn StateRead, prepared: &P
     let entry = prepared.journaled.entry();
     let setup = &prepared.setup;
     let careful = prepared.met_conflict.load(Ordering::Relaxed);
-    let mut draft = Draft::new(state, entry, &setup.source, careful);
+    let mut draft = Draft::new(state, entry, setup, careful);
     let mut told = wait::Told::default();
     match entry.kind {
         EntryKind::Webhook => {
@@ -258,53 +258,19 @@ async fn apply_item(
     context.stage_seconds("attach", begun);
     let mut interaction = attached.interaction().clone();
     commit::place(draft, attached.customer(), attached.conversation, &mut interaction);
-    let mut decided = decide::step(context, setup, draft, attached, interaction).await?;
+    let opening = arise::opening(draft, &attached, &interaction).await?;
+    let mut decided = decide::step(context, setup, draft, attached, interaction, opening).await?;
     if let Some(decision) = decided.decision.as_mut().filter(|d| d.answer.is_some() && !waits) {
         decision.answer = None;
         decision.because.push(Pii::new("nobody was waiting for an answer any more".to_owned()));
     }
-    let decided = commit::step(draft, decided)?;
+    let decided = commit::step(draft, decided).await?;
     messages::mark_target(draft, &decided.interaction).await?;
-    let Some(decision) = decided.decision else { return Ok(None) };
-    for reply in &decision.replies {
-        policy_reply(setup, draft, decided.attached.conversation, &decided.interaction, reply).await?;
+    let asked = decided.opening.as_ref().map(|opening| &opening.decision).into_iter().chain(&decided.decision);
+    for reply in asked.flat_map(|decision| &decision.replies) {
+        answering::policy_reply(draft, decided.attached.conversation, &decided.interaction, reply).await?;
     }
-    Ok(decision.answer)
-}
-
-/// Sends an answer that a rule asked for, unless it was sent lately or the sender is nobody we may answer unasked.
-async fn policy_reply(
-    setup: &Setup,
-    draft: &mut Draft<'_>,
-    conversation: ConversationAt,
-    to: &Interaction,
-    reply: &PolicyReply,
-) -> Result<()> {
-    if to.author.trust < Trust::Claimed || to.author.identifier.is_none() {
-        return Ok(());
-    }
-    if let Some(seconds) = reply.once_per_seconds {
-        let customer = draft.conversation(conversation).map_or(0, |row| row.customer);
-        let key = crate::base::hash::key16(&[b"once", &customer.to_be_bytes(), reply.template.as_bytes()]);
-        let since = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
-        let lately = |at: crate::base::Timestamp| draft.now().since(at) < since;
-        if draft.state.side(key).await?.is_some_and(|side| lately(side.at)) {
-            return Ok(());
-        }
-        draft.set.sides.push((key, draft.now()));
-    }
-    let text = setup.templates.get(&reply.template).map_or(reply.template.as_str(), String::as_str);
-    let message = ReplyMessage {
-        text: Some(Pii::new(template::fill(text, &reply.vars))),
-        parts: Vec::new(),
-        in_reply_to: to.id,
-        public: false,
-    };
-    let planned = answering::plan(draft, setup, conversation, to, &message, answering::Speaker::Bot).await;
-    if let Err(error) = planned {
-        tracing::warn!(target: "segue::decide", entry = %draft.entry.id, error = %error, "a rule's reply cannot be sent");
-    }
-    Ok(())
+    Ok(decided.decision.and_then(|decision| decision.answer))
 }
 
 /// Applies a quarantined entry again, as the connector reads it now. Gives whether it could be understood.

@@ -1,5 +1,6 @@
 //! A policy, checked and ready: what the decide stage asks.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::budget::Budget;
@@ -10,8 +11,8 @@ use super::lint;
 use super::suite::{self, TestReport};
 use super::vm::{Pool, Program, Vm, kind_word};
 use crate::base::Timestamp;
-use crate::model::{Channel, Conversation, Customer, Interaction};
 pub use crate::model::event::BreachKind;
+use crate::model::{Channel, Conversation, Customer, Interaction};
 pub use crate::rules::destination::Opinion;
 
 /// What a rule is asked about.
@@ -95,8 +96,10 @@ pub struct Bundle(Arc<Inner>);
 
 struct Inner {
     program: Program,
-    hash: String,
+    digest: String,
     rules: Vec<RuleInfo>,
+    /// The events that at least one rule is for.
+    heard: HashSet<String>,
     pool: Pool<Vm>,
 }
 
@@ -108,7 +111,7 @@ impl Bundle {
     ///
     /// Every mistake found, each with its place. A policy with any is not usable.
     pub fn build(files: PolicyFiles, facts: PolicyFacts, budget: Budget) -> Result<Bundle, Vec<Diagnostic>> {
-        let hash = files.hash(&facts);
+        let digest = files.digest(&facts, &budget);
         let (data, mut wrong) = data::read_all(&files, "data");
         wrong.extend(data::read_all(&files, "fixtures").1);
         wrong.extend(lint::policy(&files, &facts));
@@ -122,7 +125,10 @@ impl Bundle {
         let program = Program { files, facts: Arc::new(facts), data, budget };
         if !wrong.is_empty() {
             // Mistakes in the syntax explain others: they are told together.
-            wrong.extend(Vm::load(&program, true).err().into_iter().flatten());
+            let more = Vm::load(&program, true).err().into_iter().flatten();
+            let told = |found: &Diagnostic| wrong.iter().any(|w| w.file == found.file && w.reason == found.reason);
+            let more: Vec<Diagnostic> = more.filter(|found| !told(found)).collect();
+            wrong.extend(more);
             wrong.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
             wrong.dedup_by(|a, b| a.file == b.file && a.line == b.line && a.reason == b.reason);
             return Err(wrong);
@@ -132,17 +138,24 @@ impl Bundle {
         let rules = vm.declared.lock().rules.clone();
         let pool = Pool::new();
         pool.give(vm);
-        Ok(Bundle(Arc::new(Inner { program, hash, rules, pool })))
+        let heard = rules.iter().flat_map(|rule| rule.on.iter().cloned()).collect();
+        Ok(Bundle(Arc::new(Inner { program, digest, rules, heard, pool })))
     }
 
-    /// The hash over every file and fact: 64 hex digits.
-    pub fn hash(&self) -> &str {
-        &self.0.hash
+    /// A digest over every file, every fact and the budget: 64 hex digits. One part of the hash of the whole bundle, by
+    /// which decisions are known.
+    pub fn digest(&self) -> &str {
+        &self.0.digest
     }
 
     /// The rules in the order they run.
     pub fn rules(&self) -> &[RuleInfo] {
         &self.0.rules
+    }
+
+    /// Whether any rule is for this event: if none is, there is no need to ask.
+    pub fn hears(&self, event: &str) -> bool {
+        self.0.heard.contains(event)
     }
 
     /// Asks the rules. Takes at most about the wall budget, whatever the policy does; call it where blocking that long

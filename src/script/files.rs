@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::budget::Budget;
 use crate::base::{Error, Kind, Result, hash};
 
 /// The largest file of a policy, in bytes. Compiling cannot be interrupted, so what is compiled is bounded.
@@ -92,11 +93,13 @@ impl PolicyFiles {
         })
     }
 
-    /// 64 hex digits over every file and every fact.
-    pub(super) fn hash(&self, facts: &PolicyFacts) -> String {
+    /// 64 hex digits over every file, every fact and the budget, which decides too.
+    pub(super) fn digest(&self, facts: &PolicyFacts, budget: &Budget) -> String {
         let params = serde_json::to_string(&facts.params).unwrap_or_default();
         let lists = [&facts.queues, &facts.templates, &facts.skills].map(|names| names.join("\n"));
-        let mut parts: Vec<&[u8]> = vec![b"policy.v1", facts.default_queue.as_bytes(), params.as_bytes()];
+        let budget = format!("{budget:?}");
+        let mut parts: Vec<&[u8]> =
+            vec![b"policy.v1", budget.as_bytes(), facts.default_queue.as_bytes(), params.as_bytes()];
         parts.extend(lists.iter().map(|names| names.as_bytes()));
         for (path, bytes) in &self.files {
             parts.push(path.as_bytes());
@@ -163,11 +166,13 @@ mod tests {
         let names: Vec<_> = files.all().iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a.lua", "b.lua", "data/vip.csv"]);
         let facts = PolicyFacts::default();
-        let hash = files.hash(&facts);
-        assert_eq!(hash.len(), 64);
-        assert_ne!(hash, files.hash(&PolicyFacts { queues: vec!["q".into()], ..facts.clone() }));
+        let budget = Budget::default();
+        let digest = files.digest(&facts, &budget);
+        assert_eq!(digest.len(), 64);
+        assert_ne!(digest, files.digest(&PolicyFacts { queues: vec!["q".into()], ..facts.clone() }, &budget));
+        assert_ne!(digest, files.digest(&facts, &Budget { memory: 1, ..budget }));
         std::fs::write(dir.path().join("data/vip.csv"), "id\n2").unwrap();
-        assert_ne!(hash, PolicyFiles::read(dir.path()).unwrap().hash(&facts));
+        assert_ne!(digest, PolicyFiles::read(dir.path()).unwrap().digest(&facts, &budget));
         assert!(PolicyFiles::read(&dir.path().join("absent")).is_err());
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::diagnostic::{hint, nearest};
 use super::shape::{Object, Shape, shapes};
-use super::vm::EVENTS;
+use super::vm::check_event;
 use crate::base::Timestamp;
 use crate::model::{ChannelKind, Conversation, Customer, Interaction};
 
@@ -44,10 +44,10 @@ pub(super) fn given(partial: Json) -> Result<Given, String> {
     let now: Timestamp = now.parse().map_err(|_| "`now` is a time such as \"2026-03-02T10:00:00Z\"".to_owned())?;
     let kind = match partial.remove("kind") {
         None => "interaction.received".to_owned(),
-        Some(Json::String(kind)) if EVENTS.contains(&kind.as_str()) => kind,
-        Some(Json::String(kind)) => {
-            return Err(format!("event `{kind}` does not exist{}", hint(nearest(&kind, EVENTS.iter().copied()))));
-        }
+        Some(Json::String(kind)) => match check_event(&kind) {
+            None => kind,
+            Some(reason) => return Err(reason),
+        },
         Some(_) => return Err("`kind` is an event's name".to_owned()),
     };
     let shapes = shapes();

@@ -8,6 +8,7 @@ use super::diagnostic::Diagnostic;
 use super::files::{PolicyFacts, PolicyFiles};
 use super::shape::{Shape, shapes};
 use super::view::{AUTHOR_METHODS, CUSTOMER_METHODS, EVENT_FIELDS, INTERACTION_SHORTCUTS, unknown_of_event};
+use super::vm::check_event;
 
 /// Checks all rule files.
 pub(super) fn policy(files: &PolicyFiles, facts: &PolicyFacts) -> Vec<Diagnostic> {
@@ -23,6 +24,7 @@ pub(super) fn policy(files: &PolicyFiles, facts: &PolicyFacts) -> Vec<Diagnostic
             let rest = tokens.get(index..).unwrap_or_default();
             let before = index.checked_sub(1).and_then(|at| tokens.get(at));
             let wrong = match watched {
+                _ if name_at(rest, "rule", before) => events(rest),
                 [_, true] if name_at(rest, "d", before) => call(rest, facts),
                 [true, _] if name_at(rest, "e", before) => chain(rest),
                 _ => None,
@@ -87,6 +89,36 @@ fn only_arguments(tokens: &[Token<'_>], name: &str) -> bool {
         at += 1;
     }
     true
+}
+
+/// `rule("name", { on = "event" }, ...)`, `{ on = { "event", ... } }`: the events' names, where they are literals.
+fn events<'a>(rest: &[Token<'a>]) -> Option<(Token<'a>, String)> {
+    let [_, open, name, comma, brace, more @ ..] = rest else { return None };
+    let options = [(open, '('), (comma, ','), (brace, '{')].iter().all(|(token, mark)| token.kind == Kind::Mark(*mark));
+    if !options || !matches!(name.kind, Kind::Text(_)) {
+        return None;
+    }
+    // `depth` counts the braces inside the options; `on` is whether the value of that key is being read.
+    let (mut depth, mut on) = (0, false);
+    for (at, token) in more.iter().enumerate() {
+        let next = more.get(at + 1).map(|token| &token.kind);
+        match token.kind {
+            Kind::Mark('{') => depth += 1,
+            Kind::Mark('}') if depth == 0 => return None,
+            Kind::Mark('}') => depth -= 1,
+            Kind::Mark(',' | ';') if depth == 0 => on = false,
+            Kind::Name("on") if depth == 0 && next == Some(&Kind::Mark('=')) => on = true,
+            Kind::Name("function") => return None,
+            // What is put together at run time (`"a" .. b`) is checked then.
+            Kind::Text(text) if on && matches!(next, Some(Kind::Mark('}' | ',' | ';'))) => {
+                if let Some(reason) = check_event(text) {
+                    return Some((token.clone(), reason));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// `d:name(...)`: the name, and its first argument where that is a literal.
@@ -295,6 +327,22 @@ mod tests {
             ["a.lua:2:25: `trsut` is not a field of author; did you mean `trust`?"]
         );
         assert_eq!(wrong("local x = e.chanel").len(), 1);
+    }
+
+    #[test]
+    fn finds_events_that_no_rule_is_asked_about() {
+        let wrong = |options: &str| lint(&format!("rule(\"r\", {options}, function(e, d) d:tag(\"on\") end)"));
+        assert_eq!(
+            wrong("{ on = \"conversation.reopend\" }"),
+            ["a.lua:1:18: no rule is asked about event `conversation.reopend`; did you mean `conversation.reopened`?"]
+        );
+        assert_eq!(
+            wrong("{ only = \"voice\",\n  on = { \"interaction.sent\", \"sla.warning\" } }"),
+            ["a.lua:2:30: event `sla.warning` is not available in this version"]
+        );
+        assert_eq!(wrong("{ on = { \"interaction.sent\", \"delivery.failed\" }, only = { \"voice\" } }"), [""; 0]);
+        assert_eq!(wrong("{ on = \"interaction.\" .. kind, except = \"no.event\" }"), [""; 0]);
+        assert_eq!(wrong("options"), [""; 0]);
     }
 
     #[test]

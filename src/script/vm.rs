@@ -22,7 +22,14 @@ use crate::model::ChannelKind;
 pub(super) const EVENTS: &[&str] = &[
     "interaction.received",
     "interaction.sent",
+    "interaction.updated",
+    "conversation.opened",
     "conversation.reopened",
+    "conversation.resolved",
+    "delivery.failed",
+];
+/// Events that a later version asks rules about: naming one is an error, never silence.
+const LATER_EVENTS: &[&str] = &[
     "queue.waited",
     "offer.declined",
     "agent.freed",
@@ -30,10 +37,21 @@ pub(super) const EVENTS: &[&str] = &[
     "sla.breached",
     "expectation.missed",
     "identity.conflict",
-    "delivery.failed",
     "channel.stalled",
     "schedule",
 ];
+
+/// What is wrong with an event's name, if anything.
+pub(super) fn check_event(name: &str) -> Option<String> {
+    if EVENTS.contains(&name) {
+        return None;
+    }
+    if LATER_EVENTS.contains(&name) {
+        return Some(format!("event `{name}` is not available in this version"));
+    }
+    let shown: String = name.chars().take(100).collect();
+    Some(format!("no rule is asked about event `{shown}`{}", hint(nearest(name, EVENTS.iter().copied()))))
+}
 
 /// What every machine of a bundle is made from.
 pub(super) struct Program {
@@ -387,13 +405,7 @@ fn declare_rule(lua: &Lua, name: Value, options: Value, body: Value) -> mlua::Re
         match key.as_str() {
             "on" => {
                 rule.on = words(lua, value, "an event's name")?;
-                match rule.on.iter().find(|on| !EVENTS.contains(&on.as_str())) {
-                    None => Ok(()),
-                    Some(on) => {
-                        let hint = hint(nearest(on, EVENTS.iter().copied()));
-                        Err(raise(lua, format!("event `{on}` does not exist{hint}")))
-                    }
-                }
+                rule.on.iter().find_map(|on| check_event(on)).map_or(Ok(()), |reason| Err(raise(lua, reason)))
             }
             "fallback" => match value {
                 Value::Boolean(fallback) => {

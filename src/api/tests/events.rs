@@ -79,3 +79,127 @@ async fn a_policy_that_fails_is_told_without_anything_that_was_said() {
         assert!(!all.contains("secret") && !all.contains("111111") && !all.contains("Ana"), "{all}");
     }
 }
+
+/// Tags every event that a rule is asked about with its name and what `e` shows of it.
+const EVERY_EVENT: &str = r#"
+rule("all", { on = { "interaction.sent", "interaction.updated", "conversation.opened", "conversation.reopened",
+  "conversation.resolved", "delivery.failed" } }, function(e, d)
+  d:tag(e.kind, e.ix.text, e.conv.state, e.customer.id and "known")
+  d:notify("ann")
+  d:because("it is %s", e.kind)
+  d:priority_add(10)
+end)
+rule("only received", function(e, d) d:tag("received") end)
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_asked_about_every_event_that_they_may_be_for() {
+    let gateway = ruled(EVERY_EVENT).await;
+    let path = format!("/v1/conversations/{}", gateway.message("+4930111111", "hello").await);
+    gateway.post(&format!("{path}/notes"), json!({ "text": "a note" })).await.ok(201);
+    gateway.post(&format!("{path}/resolve"), json!({})).await.ok(200);
+    gateway.post(&format!("{path}/reopen"), json!({})).await.ok(200);
+    let received = told(&gateway, "interaction.received").await;
+    assert_eq!(received[0]["data"]["decision"]["tags"], json!(["received"]));
+    for (name, text, state) in [
+        ("conversation.opened", "hello", "open"),
+        ("interaction.sent", "a note", "open"),
+        ("conversation.resolved", "hello", "resolved"),
+        ("conversation.reopened", "hello", "open"),
+    ] {
+        let events = told(&gateway, name).await;
+        assert_eq!(events.len(), 1, "{name}");
+        let decision = &events[0]["data"]["decision"];
+        assert_eq!(decision["tags"], json!([name, text, state, "known"]), "{decision}");
+        assert_eq!((&decision["notify"], &decision["priority"]), (&json!(["ann"]), &json!(60)));
+        assert_eq!(decision["because"], json!([format!("it is {name}")]));
+        assert_eq!((&decision["queue"], &decision["rules"]), (&json!("general"), &json!(["rules.lua:all"])));
+        assert_eq!(decision["bundle"], received[0]["data"]["decision"]["bundle"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_delivery_asks_its_rules_and_a_rules_own_answer_leads_to_no_next_one() {
+    let script = r#"
+        rule("failed", { on = "delivery.failed" }, function(e, d)
+          d:queue("vip")
+          d:tag(e.ix.delivery.state, e.ix.direction)
+          d:reply("We could not reach you: please write again")
+        end)
+        rule("answered", { on = "interaction.sent" }, function(e, d) d:reply("And another thing") end)
+    "#;
+    let gateway = ruled(script).await;
+    let path = format!("/v1/conversations/{}", gateway.message("+4930111111", "hello").await);
+    gateway.post(&format!("{path}/replies"), json!({ "text": "an answer" })).await.ok(201);
+    let sends = gateway.context.store.outbox.due_sends(gateway.context.clock.now(), 10).await.unwrap();
+    assert_eq!(sends.len(), 1, "nothing was added to an agent's answer");
+    fail(&gateway, sends[0].id).await;
+    let updated = told(&gateway, "delivery.updated").await;
+    let data = &updated[0]["data"];
+    assert_eq!(data["decision"]["tags"], json!(["failed", "outbound"]));
+    assert_eq!((&data["decision"]["queue"], &data["conversation"]["queue"]), (&json!("vip"), &json!("vip")));
+    let sent = told(&gateway, "interaction.sent").await;
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[1]["data"]["interaction"]["text"], "We could not reach you: please write again");
+    let why = sent[0]["data"]["decision"]["because"][0].as_str().unwrap();
+    assert!(why.contains("not sent") && sent[0]["data"]["decision"].get("replies").is_none());
+    assert!(sent[1]["data"].get("decision").is_none(), "rules are not asked about what rules said");
+    // The rule's own answer fails as well: the rule is asked, and nothing more is sent.
+    let sends = gateway.context.store.outbox.due_sends(gateway.context.clock.now(), 10).await.unwrap();
+    let own =
+        sends.iter().find(|send| send.planned.message.text.as_ref().is_some_and(|t| t.expose().starts_with("We")));
+    fail(&gateway, own.unwrap().id).await;
+    assert_eq!(told(&gateway, "delivery.updated").await.len(), 2);
+    assert_eq!(told(&gateway, "interaction.sent").await.len(), 2);
+}
+
+/// The provider refused a send.
+async fn fail(gateway: &Gateway, send: crate::base::id::SendId) {
+    let result = crate::model::entry::SendResult::Refused { code: None, title: "no such number".to_owned() };
+    let outcome = crate::model::entry::SendOutcome { send, result };
+    let body = EntryBody { head: serde_json::to_vec(&outcome).unwrap().into(), raw: Bytes::new() };
+    let id = EntryId::random(gateway.context.clock.now());
+    gateway.enter(id, EntryKind::SendOutcome, "trial", body).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_of_a_storys_opening_stands_and_a_later_event_moves_it() {
+    let script = r#"
+        rule("opened", { on = { "conversation.opened", "conversation.reopened" } }, function(e, d) d:queue("front") end)
+        rule("resolved", { on = "conversation.resolved" }, function(e, d) d:queue("archive") d:reply("Thank you, and bye") end)
+        rule("all", { fallback = true }, function(e, d) d:queue("general") end)
+    "#;
+    let gateway = ruled(script).await;
+    let path = format!("/v1/conversations/{}", gateway.message("+4930111111", "hello").await);
+    let received = told(&gateway, "interaction.received").await;
+    let data = &received[0]["data"];
+    assert_eq!((&data["decision"]["queue"], &data["conversation"]["queue"]), (&json!("front"), &json!("front")));
+    assert_eq!(data["customer"]["open_issues"][0]["queue"], "front");
+    gateway.message("+4930111111", "more").await;
+    assert_eq!(told(&gateway, "interaction.received").await[1]["data"]["decision"]["queue"], "general");
+    gateway.post(&format!("{path}/resolve"), json!({})).await.ok(200);
+    let resolved = told(&gateway, "conversation.resolved").await;
+    assert_eq!(resolved[0]["data"]["conversation"]["queue"], "archive");
+    assert_eq!(told(&gateway, "interaction.sent").await[0]["data"]["interaction"]["text"], "Thank you, and bye");
+    let shown = gateway.get(&path).await.ok(200);
+    assert_eq!((&shown["state"], &shown["queue"]), (&json!("resolved"), &json!("archive")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_fail_beside_an_interaction_change_nothing_and_are_told() {
+    let script = r#"
+        rule("all", function(e, d) d:queue("vip") end)
+        rule("bad", { on = { "conversation.opened", "conversation.resolved" } }, function(e, d) error(e.ix.text) end)
+    "#;
+    let gateway = ruled(script).await;
+    let path = format!("/v1/conversations/{}", gateway.message("+4930111111", "secret").await);
+    gateway.post(&format!("{path}/resolve"), json!({})).await.ok(200);
+    assert_eq!(gateway.get(&path).await.ok(200)["queue"], "vip");
+    let failed = told(&gateway, "policy.failed").await;
+    let events: Vec<&Value> = failed.iter().map(|event| &event["data"]["failure"]["event"]).collect();
+    assert_eq!(events, [&json!("conversation.opened"), &json!("conversation.resolved")]);
+    assert_eq!(failed[1]["data"]["failure"]["queue"], "vip");
+    assert!(failed.iter().all(|event| !event.to_string().contains("secret")));
+    let resolved = told(&gateway, "conversation.resolved").await;
+    assert_eq!(resolved[0]["data"]["decision"]["tags"], json!(["policy-failed"]));
+}
