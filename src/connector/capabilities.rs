@@ -41,6 +41,8 @@ pub struct Capabilities {
     pub private_reply: bool,
     /// Whether answers can be public.
     pub public_reply: bool,
+    /// Whether a public answer goes to the thread or the comment alone, so that the author need not be known.
+    pub public_to_thread: bool,
     /// Whether the provider takes an idempotency key, so that an uncertain send may be repeated.
     pub idempotent: bool,
     /// How long after a customer's message it can be answered freely, in milliseconds; absent for "for ever".
@@ -100,6 +102,7 @@ impl Capabilities {
             ("threads", &mut can.threads),
             ("private_reply", &mut can.private_reply),
             ("public_reply", &mut can.public_reply),
+            ("public_to_thread", &mut can.public_to_thread),
             ("idempotent", &mut can.idempotent),
         ] {
             *field = table.truth(key, notes).unwrap_or(false);

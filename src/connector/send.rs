@@ -242,8 +242,8 @@ fn outbound_value<'o>(message: &'o Outbound, unit: &Unit<'o>, at: usize) -> Valu
         ("id".into(), text(&message.id.to_string())),
         ("index".into(), text(&at.to_string())),
         ("account".into(), maybe(Some(&message.account))),
-        ("to".into(), maybe(Some(message.to.value.expose()))),
-        ("to_type".into(), maybe(Some(&message.to.kind.0))),
+        ("to".into(), maybe(message.to.as_ref().map(|to| to.value.expose().as_str()))),
+        ("to_type".into(), maybe(message.to.as_ref().map(|to| to.kind.0.as_str()))),
         ("thread_id".into(), maybe(message.thread_id.as_ref().map(|id| id.expose().as_str()))),
         // Only the first message of several quotes what is answered.
         ("reply_to".into(), maybe(message.reply_to.as_deref().filter(|_| at == 0))),

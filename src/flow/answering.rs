@@ -2,12 +2,12 @@
 //!
 //! Used by the policy's replies and by agents' answers alike, so that both leave by the same way.
 
-use super::Setup;
 use super::arise::announce;
 use super::commit::{place, raw, write};
 use super::draft::{ConversationAt, Draft};
 use super::event::{Told, emit};
 use super::messages::read;
+use super::{ChannelSetup, Setup};
 use crate::base::hash::key16;
 use crate::base::{Error, Kind, Pii, Result, Timestamp};
 use crate::model::decision::PolicyReply;
@@ -49,12 +49,22 @@ pub(crate) async fn target(
     for row in draft.state.timeline(no, i64::MAX, LOOK_BACK).await? {
         let interaction = read(&row)?;
         let name = interaction.channel.name.as_deref().unwrap_or_default();
-        let answerable = setup.channels.get(name).is_some_and(|channel| channel.connector.can_send());
-        if interaction.direction == Direction::Inbound && interaction.author.identifier.is_some() && answerable {
+        let channel = setup.channels.get(name).filter(|channel| channel.connector.can_send());
+        let answerable = channel.is_some_and(|channel| {
+            interaction.author.identifier.is_some() || (message.public && reaches_thread(channel, &interaction))
+        });
+        if interaction.direction == Direction::Inbound && answerable {
             return Ok((row, interaction));
         }
     }
     Err(refused("the customer has said nothing lately on a channel that can be answered"))
+}
+
+/// Whether a public answer to `to` needs nothing but where it was said.
+fn reaches_thread(channel: &ChannelSetup, to: &Interaction) -> bool {
+    channel.connector.capabilities().public_to_thread
+        && to.visibility == Visibility::Public
+        && (to.thread_id.is_some() || to.channel.provider_id.is_some())
 }
 
 fn refused(reason: &'static str) -> Error {
@@ -78,17 +88,24 @@ pub(crate) async fn plan(
     if to.reply_until.is_some_and(|until| until < draft.now()) {
         return Err(refused("the provider's reply window is over; the customer must write first"));
     }
-    let identifier = to.author.identifier.clone().ok_or_else(|| refused("the sender is anonymous"))?;
+    let public = message.public && to.visibility == Visibility::Public;
+    let to_thread = public && reaches_thread(channel, to);
+    if to.author.identifier.is_none() && !to_thread {
+        return Err(refused(match (reaches_thread(channel, to), to.visibility) {
+            (true, Visibility::Public) => "the sender is anonymous; only a public answer reaches them: `public`: true",
+            _ => "the sender is anonymous",
+        }));
+    }
     let customer_no = draft.conversation(conversation).map_or(0, |row| row.customer);
     let customer = draft.customer_by_no(customer_no).await?.ok_or_else(|| Error::internal("a customer is missing"))?;
     let outbound = Outbound {
         id: draft.send_id(),
         channel: name.to_owned(),
         account: to.channel.account.clone(),
-        to: identifier,
+        to: to.author.identifier.clone(),
         thread_id: to.thread_id.clone(),
         reply_to: to.channel.provider_id.clone(),
-        public: message.public && to.visibility == Visibility::Public,
+        public,
         text: message.text.clone(),
         parts: message.parts.clone(),
     };
@@ -167,7 +184,8 @@ fn shown(outbound: &Outbound, to: &Interaction, speaker: Speaker, draft: &Draft<
             shown.flags.insert(Flag::Automated);
         }
     }
-    shown.recipients.push(Recipient { role: RecipientRole::To, identifier: outbound.to.clone() });
+    let recipients = outbound.to.iter().map(|to| Recipient { role: RecipientRole::To, identifier: to.clone() });
+    shown.recipients.extend(recipients);
     shown.reply_to =
         Some(ReplyTo { interaction_id: to.id, provider_id: to.channel.provider_id.clone(), message_ids: Vec::new() });
     shown.text = outbound.text.clone().unwrap_or_else(|| Pii::new(describe(outbound)));

@@ -20,8 +20,9 @@ pub struct Outbound {
     pub channel: String,
     /// Our address on it.
     pub account: String,
-    /// To whom.
-    pub to: Identifier,
+    /// To whom. Absent only for a public answer that goes to a thread or a comment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Identifier>,
     /// The provider's thread to answer in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread_id: Option<Pii<String>>,

@@ -302,7 +302,7 @@ async fn a_send_is_intended_once(store: &Store) {
         id,
         channel: "wa".to_owned(),
         account: "1".to_owned(),
-        to: Identifier::new("tel", "+49"),
+        to: Some(Identifier::new("tel", "+49")),
         thread_id: None,
         reply_to: None,
         public: false,

@@ -203,3 +203,33 @@ async fn rules_that_fail_beside_an_interaction_change_nothing_and_are_told() {
     let resolved = told(&gateway, "conversation.resolved").await;
     assert_eq!(resolved[0]["data"]["decision"]["tags"], json!(["policy-failed"]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comment_of_somebody_unknown_is_answered_in_public_where_the_channel_can() {
+    let gateway = ruled("rule('all', function(e, d) d:queue('general') end)").await;
+    let visit = json!([{ "id": "c1", "name": "Ana", "text": "where is it?", "thread": "post_1", "public": "yes" }]);
+    gateway.deliver(visit).await;
+    let received = told(&gateway, "interaction.received").await;
+    assert!(received[0]["data"]["interaction"]["author"].get("identifier").is_none());
+    let path = format!("/v1/conversations/{}/replies", received[0]["subject"].as_str().unwrap());
+    let asked = received[0]["data"]["interaction"]["id"].clone();
+    // In private there is nobody to write to.
+    gateway.post(&path, json!({ "text": "on its way" })).await.problem(409);
+    let private = gateway.post(&path, json!({ "text": "on its way", "in_reply_to": asked })).await.problem(409);
+    assert!(private.contains("public"), "{private}");
+    for body in [
+        json!({ "text": "on its way", "public": true }),
+        json!({ "text": "on its way", "public": true, "in_reply_to": asked }),
+    ] {
+        let sent = gateway.post(&path, body).await.ok(201);
+        assert_eq!((&sent["visibility"], sent.get("recipients")), (&json!("public"), None));
+    }
+    let sends = gateway.context.store.outbox.due_sends(gateway.context.clock.now(), 10).await.unwrap();
+    assert_eq!(sends.len(), 2);
+    for send in sends {
+        let message = &send.planned.message;
+        assert!(message.to.is_none() && message.public);
+        assert_eq!(message.thread_id.as_ref().map(|id| id.expose().as_str()), Some("post_1"));
+        assert_eq!(message.reply_to.as_deref(), Some("c1"));
+    }
+}

@@ -56,6 +56,8 @@ budget_ms = 5000
 [capabilities]
 text_limit = 100
 text_unit = "characters"
+public_reply = true
+public_to_thread = true
 
 [payload]
 each = ["batch in body.batches"]
@@ -72,6 +74,8 @@ reason = "poison"
 account = "'inbox'"
 provider_id = "msg.id"
 text = "msg.text"
+thread_id = "msg.thread"
+visibility = "if(msg.public, 'public', 'private')"
 author = { name = "msg.name", identifiers = [{ type = "tel", value = "msg.from", trust = "verified" }] }
 [[item.case.part]]
 when = "msg.file"
