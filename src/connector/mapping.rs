@@ -21,7 +21,15 @@ use crate::model::{Interaction, Outcome};
 pub(super) struct Mapping {
     walk: Vec<Bind>,
     otherwise: Option<Expr>,
+    lists: Option<Lists>,
     items: Vec<Item>,
+}
+
+/// Where lists of items stand side by side, and which names are known there.
+#[derive(Debug)]
+struct Lists {
+    source: Expr,
+    known: Vec<String>,
 }
 
 /// One step: `name in list` visits each element, `name = path` binds what is there.
@@ -46,10 +54,18 @@ impl Mapping {
     /// Reads `[payload]`, `[cases.*]` and `[[item]]`.
     pub(super) fn read(payload: Option<Table>, manifest: &mut Table, c: &mut Compiler<'_, '_>) -> Mapping {
         let mut mapping = Mapping::default();
+        let mut lists_in = None;
         if let Some(mut payload) = payload {
             let each = payload.texts("each", c.notes);
             mapping.walk = each.into_iter().filter_map(|(text, at)| Bind::read(&text, at, c)).collect();
             mapping.otherwise = c.template(&mut payload, "otherwise");
+            let aside = payload.texts("aside", c.notes).into_iter().map(|(name, _)| name);
+            let written = payload.text("lists", c.notes);
+            mapping.lists = written.and_then(|(text, at)| {
+                let source = c.expr_of(&text, at)?;
+                lists_in = Some(text);
+                Some(Lists { source, known: aside.collect() })
+            });
             payload.finish(c.notes);
         }
         let shared = manifest.table("cases", c.notes).map(|mut table| table.take_all()).unwrap_or_default();
@@ -57,6 +73,11 @@ impl Mapping {
         for item in manifest.tables("item", c.notes) {
             mapping.items.extend(Item::read(item, &shared, c));
             c.names.scopes.truncate(scopes);
+        }
+        if let (Some(lists), Some(within)) = (&mut mapping.lists, lists_in) {
+            let visited = mapping.items.iter().flat_map(|item| &item.each).map(|bind| bind.written.as_str());
+            let names = visited.filter_map(|path| member(path.strip_prefix(within.trim())?.strip_prefix('.')?));
+            lists.known.extend(names.map(str::to_owned));
         }
         if mapping.items.is_empty() {
             c.notes.wrong(manifest.at, "a mapping needs at least one `[[item]]`");
@@ -101,8 +122,40 @@ impl Mapping {
             && let Some(reason) = self.otherwise.as_ref().and_then(|expr| expr.string(env))
         {
             run.outcomes.push(Outcome::Ignored { reason });
+            return;
+        }
+        if let Some(lists) = &self.lists {
+            run.outcomes.extend(lists.unknown(env).map(|reason| Outcome::Ignored { reason }));
         }
     }
+}
+
+impl Lists {
+    /// The reasons why lists that hold something are left alone: no item visits a list of this name.
+    fn unknown<'v>(&'v self, env: &Env<'v>) -> impl Iterator<Item = String> {
+        let members = match self.source.eval(env) {
+            Some(Val::Node(Value::Object(members))) => members.as_slice(),
+            _ => &[],
+        };
+        members.iter().filter_map(|(name, value)| match value {
+            Value::Array(items) if !items.is_empty() && !self.known.iter().any(|known| known == name) => {
+                Some(format!("list `{}` ({} in it) is not known", printable(name), items.len()))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// The first name of a path such as `messages[0].id`.
+fn member(path: &str) -> Option<&str> {
+    let end = path.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(path.len());
+    path.get(..end).filter(|name| !name.is_empty())
+}
+
+/// A name of the provider's, as far as it looks like one: a reason is shown to people and logged.
+fn printable(name: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    name.chars().take(64).map(|c| if fits(c) { c } else { '?' }).collect()
 }
 
 /// One run over one payload.
