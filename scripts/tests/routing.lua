@@ -43,6 +43,28 @@ test("a claimed VIP is only labeled", function(t)
   t:equal(r.tags, { "vip" })
 end)
 
+test("a VIP is known by any identifier of the delivery, each with its own trust", function(t)
+  local function given(trust)
+    return t:given { ix = { channel = { kind = "whatsapp" }, author = {
+      trust = "verified", identifier = { type = "whatsapp_bsuid", value = "DE.77", trust = "verified" },
+      also = { { type = "external:shop", value = "77" }, { type = "tel", value = "+4915112345678", trust = trust } },
+    } } }
+  end
+  t:equal(given("verified").queue, "vip")
+  t:equal(given("claimed").queue, "general")
+  t:equal(given("claimed").tags, { "vip" })
+  t:equal(given(nil).queue, "general")
+end)
+
+test("a proven identifier counts before a claimed one", function(t)
+  local r = t:given { ix = { author = {
+    trust = "claimed", identifier = { type = "tel", value = "+15550100" },
+    also = { { type = "tel", value = "+4915112345678", trust = "verified" } },
+  } } }
+  t:equal(r.queue, "vip")
+  t:contains(r.because[1], "gold")
+end)
+
 test("everything else goes to the general queue", function(t)
   local r = t:given { ix = { text = "Hello" } }
   t:equal(r.queue, "general")
