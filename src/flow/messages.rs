@@ -52,10 +52,14 @@ pub(crate) async fn complete(draft: &mut Draft<'_>, item: &mut Item) -> Result<(
         }
     }
     let Some(own) = interaction.channel.provider_id.clone() else { return Ok(()) };
-    if interaction.kind == InteractionKind::Call
-        && let Some(told) = draft.message(call_key(interaction)).await?.call
-    {
-        call::fold(interaction.call.get_or_insert_default(), &told);
+    if interaction.kind == InteractionKind::Call {
+        let known = draft.message(call_key(interaction)).await?;
+        if let Some(told) = known.call {
+            call::fold(interaction.call.get_or_insert_default(), &told);
+        }
+        let mut parts = known.parts;
+        parts.retain(|part| !interaction.parts.iter().any(|own| same(own, part)));
+        interaction.parts.extend(parts);
     }
     if interaction.kind != InteractionKind::Message {
         return Ok(());
@@ -148,10 +152,18 @@ pub(crate) async fn keep_for_later(draft: &mut Draft<'_>, item: &Item) -> Result
     if interaction.author.role != Role::System || interaction.author.identifier.is_some() {
         return Ok(false);
     }
+    const MOST: usize = 50;
     let key = call_key(interaction);
     let mut state = draft.message(key).await?;
     let told = interaction.call.clone().unwrap_or_default();
-    if call::fold(state.call.get_or_insert_default(), &told) {
+    let mut changed = call::fold(state.call.get_or_insert_default(), &told);
+    for part in &interaction.parts {
+        if state.parts.len() < MOST && !state.parts.iter().any(|known| same(known, part)) {
+            state.parts.push(part.clone());
+            changed = true;
+        }
+    }
+    if changed {
         draft.set_message(key, state);
     }
     Ok(true)

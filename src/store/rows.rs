@@ -8,7 +8,7 @@ use crate::base::{Pii, Timestamp};
 use crate::model::entry::PlannedSend;
 use crate::model::interaction::Delivery;
 use crate::model::{
-    Call, ConversationState, CustomerIdentifier, Entry, EntryBody, EntryKind, Identifier, Link, RecentJson,
+    Call, ConversationState, CustomerIdentifier, Entry, EntryBody, EntryKind, Identifier, Link, Part, RecentJson,
 };
 
 /// An entry that is to be appended.
@@ -112,6 +112,9 @@ pub struct MessageState {
     /// What was told of a call before the call itself was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Call>,
+    /// Files and the like that were told of a call before the call itself was known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// Callbacks of a call that were counted, by a hash of their revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counted: Vec<u64>,

@@ -140,6 +140,83 @@ async fn the_callbacks_of_a_call_fold_into_one_in_any_order() {
     assert_eq!(desk.taken().len(), orders.len());
 }
 
+/// A recording as Twilio tells of it: nothing of the caller.
+fn recorded(channel: &str, sid: &str, state: &str, more: &[(&str, &str)]) -> Call {
+    let account = provider::TWILIO_ACCOUNT;
+    let url = format!("https://api.twilio.com/2010-04-01/Accounts/{account}/Recordings/RE{}", &sid[2..]);
+    let recording = format!("RE{}", &sid[2..]);
+    let mut parameters = vec![
+        ("AccountSid", account),
+        ("CallSid", sid),
+        ("RecordingSid", &recording),
+        ("RecordingUrl", &url),
+        ("RecordingStatus", state),
+        ("RecordingSource", "RecordVerb"),
+    ];
+    parameters.extend_from_slice(more);
+    provider::twilio(channel, &parameters)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn menu_dial_and_recording_of_a_call_fold_in_any_order() {
+    let mut random = Random(seed());
+    let desk = HelpDesk::start().await;
+    let project = Project::new().helpdesk("desk", &desk, &["interaction.received"]).voice("voice");
+    let gateway = Gateway::start(&project).await;
+    let orders = some(permutations(6), &mut random);
+    for (number, order) in orders.iter().enumerate() {
+        let (sid, from) = (format!("CA{number:032}"), format!("+1415556{number:04}"));
+        let leg = format!("CB{number:032}");
+        let call = |state: &str, more: &[(&str, &str)]| provider::twilio_call("voice", &sid, &from, state, more);
+        let dial = [("DialCallSid", leg.as_str()), ("DialCallStatus", "completed"), ("DialCallDuration", "17")];
+        let over = [("CallbackSource", "call-progress-events"), ("SequenceNumber", "3"), ("CallDuration", "42")];
+        let calls = [
+            call("ringing", &[]),
+            call("in-progress", &[("Digits", "2"), ("FinishedOnKey", ""), ("msg", "Gather End")]),
+            call("in-progress", &dial),
+            recorded("voice", &sid, "in-progress", &[]),
+            recorded("voice", &sid, "completed", &[("RecordingDuration", "12")]),
+            call("completed", &over),
+        ];
+        for at in order {
+            gateway.accept(&calls[*at]).await;
+        }
+        // Twilio repeats itself.
+        gateway.accept(&calls[order[0]]).await;
+        gateway.accept(&calls[order[5]]).await;
+    }
+    gateway.settled(&project).await;
+    assert_eq!(project.number("SELECT count(*) FROM interaction"), orders.len() as i64, "a call is one interaction");
+    assert_eq!(project.number("SELECT count(*) FROM quarantine"), 0);
+    let database = project.open();
+    let mut rows = database.prepare("SELECT CAST(body AS TEXT) FROM interaction").unwrap();
+    for interaction in rows.query_map([], |row| row.get::<_, String>(0)).unwrap() {
+        let interaction: Value = serde_json::from_str(&interaction.unwrap()).unwrap();
+        let sid = interaction["channel"]["provider_id"].as_str().unwrap();
+        let order = &orders[sid[2..].parse::<usize>().unwrap()];
+        let call = &interaction["call"];
+        let found = json!({
+            "state": call["state"], "duration": call["duration_seconds"], "menu": call["ivr_path"],
+            "legs": call["legs"].as_array().map(Vec::len), "leg": call["legs"][0]["state"],
+            "leg_duration": call["legs"][0]["duration_seconds"],
+            "recording": call["recording"]["state"], "recorded": call["recording"]["duration_seconds"],
+        });
+        let expected = json!({
+            "state": "completed", "duration": 42, "menu": ["2"], "legs": 1, "leg": "completed", "leg_duration": 17,
+            "recording": "completed", "recorded": 12,
+        });
+        assert_eq!(found, expected, "in the order {order:?}");
+        // The recording is there to be fetched, once, also where it was told before the call was.
+        let parts = interaction["parts"].as_array().unwrap();
+        let audio: Vec<&Value> = parts.iter().filter(|part| part["type"] == "audio").collect();
+        assert_eq!(audio.len(), 1, "in the order {order:?}: {parts:?}");
+        assert_eq!(audio[0]["data"]["duration"], "12", "in the order {order:?}");
+        assert!(audio[0]["blob"]["provider_ref"].is_string(), "in the order {order:?}: {parts:?}");
+    }
+    wait::until_true("each call is told once", wait::SOON, async || desk.taken().len() >= orders.len()).await;
+    assert_eq!(desk.taken().len(), orders.len());
+}
+
 #[test]
 fn there_are_as_many_orders_as_there_should_be() {
     let orders: std::collections::BTreeSet<Vec<usize>> = permutations(5).into_iter().collect();
