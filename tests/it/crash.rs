@@ -193,6 +193,7 @@ fn faults(outcome: &Outcome) -> Vec<String> {
     }
     let taken = outcome.desk.taken();
     told_once(outcome, &taken, &mut faults);
+    few_copies(outcome, &mut faults);
     in_order(outcome, &taken, &mut faults);
     stored_once(outcome, &mut faults);
     answered_once(outcome, &mut faults);
@@ -215,6 +216,26 @@ fn told_once(outcome: &Outcome, taken: &[Delivery], faults: &mut Vec<String>) {
     }
     for id in events.keys().filter(|id| !acknowledged.contains(*id)) {
         faults.push(format!("unknown: {id} was delivered and never sent"));
+    }
+}
+
+/// How many deliveries a kill may have repeated at most: those under way (the help desk's `concurrency`), and those that
+/// were answered while the mark behind them was being written.
+const COPIES: usize = 16 * 4;
+
+/// A help desk sees what it has taken again only after a kill, and then not much of it. That copies are byte-equal under
+/// one id is seen where they are collected.
+fn few_copies(outcome: &Outcome, faults: &mut Vec<String>) {
+    let (mut taken, mut copies) = (BTreeSet::new(), 0);
+    for delivery in outcome.desk.attempts() {
+        copies += usize::from(taken.contains(&delivery.id));
+        if delivery.taken() {
+            taken.insert(delivery.id);
+        }
+    }
+    println!("{copies} copies after {} deaths", outcome.deaths);
+    if copies > outcome.deaths * COPIES {
+        faults.push(format!("copies: {copies} deliveries were repeated after {} deaths", outcome.deaths));
     }
 }
 
