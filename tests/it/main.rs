@@ -18,6 +18,7 @@ mod names; // no code names a connector
 mod call; // a call is answered in time, whatever waits
 mod crash; // killed anywhere, nothing acknowledged is lost, nothing is told twice
 mod delivery; // to help desks: retries, order, dead letters, filtered subscribers
+mod flood; // peers that dribble, or flood a connection with frames, hold nothing up and make nothing grow
 mod intake; // bad input gets its documented answer and leaves nothing behind
 mod order; // whatever the order of arrival, the outcome is the same
 mod peers; // official libraries of providers and standards, in Python and Node

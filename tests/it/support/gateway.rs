@@ -286,6 +286,13 @@ impl Gateway {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
+    /// The memory that it has in use, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the memory in use is told");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Sends a request.
     ///
     /// # Panics
