@@ -62,7 +62,16 @@ pub(crate) async fn opening(
     if !draft.setup.policy.hears(kind.name()) {
         return Ok(None);
     }
-    ask(draft, kind.name(), attached.conversation, &Arc::new(interaction.clone())).await.map(Some)
+    let mut asked = ask(draft, kind.name(), attached.conversation, &Arc::new(interaction.clone())).await?;
+    if is_ours(interaction) {
+        asked.unanswered();
+    }
+    Ok(Some(asked))
+}
+
+/// Whether these are words of our own, which nobody is to be answered for.
+fn is_ours(interaction: &Interaction) -> bool {
+    interaction.direction != Direction::Inbound || interaction.flags.contains(&Flag::Echo)
 }
 
 /// Asks the rules about words of our own and tells of them. Answers that rules ask for are not sent: an answer to our own
@@ -94,9 +103,9 @@ pub(crate) async fn react(draft: &mut Draft<'_>, at: ConversationAt, kind: Event
     if asked.decision.replies.is_empty() {
         return Ok(());
     }
-    let to = match about.direction {
-        Direction::Inbound => Some(Interaction::clone(&about)),
-        _ => answerable(draft, at).await?,
+    let to = match is_ours(&about) {
+        false => Some(Interaction::clone(&about)),
+        true => answerable(draft, at).await?,
     };
     if let Some(to) = to {
         for reply in &asked.decision.replies {
@@ -201,7 +210,7 @@ async fn latest(draft: &Draft<'_>, at: ConversationAt) -> Result<Option<Interact
     let mut first = None;
     for row in draft.state.timeline(no, i64::MAX, LOOK_BACK).await? {
         let interaction = read(&row)?;
-        if interaction.direction == Direction::Inbound {
+        if !is_ours(&interaction) {
             return Ok(Some(interaction));
         }
         first.get_or_insert(interaction);

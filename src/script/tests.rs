@@ -221,7 +221,10 @@ fn a_broken_policy_is_refused_with_every_mistake() {
 #[test]
 fn a_failed_test_says_what_was_expected() {
     let files = [
-        ("a.lua", "rule('r', function(e, d) d:queue('vip') end)\nrule('s', { on = 'delivery.failed' }, function() end)"),
+        (
+            "a.lua",
+            "rule('r', function(e, d) d:queue('vip') end)\nrule('s', { on = 'delivery.failed' }, function() end)",
+        ),
         (
             "tests/a.lua",
             "test('t', function(t)\n  local r = t:given {}\n  t:equal(r.queue, 'general')\nend)\ntest('u', function(t) t:given { ix = { chanel = 1 } } end)\ntest('v', function(t) while true do end end)",

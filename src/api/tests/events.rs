@@ -233,3 +233,17 @@ async fn a_comment_of_somebody_unknown_is_answered_in_public_where_the_channel_c
         assert_eq!(message.reply_to.as_deref(), Some("c1"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_story_that_opens_with_words_of_our_own_is_answered_by_nobody() {
+    let gateway =
+        ruled("rule('o', { on = 'conversation.opened' }, function(e, d) d:queue('vip') d:reply('How are you?') end)");
+    let gateway = gateway.await;
+    gateway.deliver(json!([{ "id": "m1", "from": "+4930111111", "text": "we wrote first", "ours": "yes" }])).await;
+    let opened = told(&gateway, "conversation.opened").await;
+    let data = &opened[0]["data"];
+    assert_eq!((&data["conversation"]["queue"], data["decision"].get("replies")), (&json!("vip"), None));
+    assert!(data["decision"]["because"][0].as_str().unwrap().contains("not sent"));
+    assert_eq!(gateway.rows("send").await, 0);
+    assert_eq!(told(&gateway, "interaction.sent").await.len(), 1);
+}

@@ -75,6 +75,7 @@ account = "'inbox'"
 provider_id = "msg.id"
 text = "msg.text"
 thread_id = "msg.thread"
+direction = "if(msg.ours, 'outbound', 'inbound')"
 visibility = "if(msg.public, 'public', 'private')"
 author = { name = "msg.name", identifiers = [{ type = "tel", value = "msg.from", trust = "verified" }] }
 [[item.case.part]]
