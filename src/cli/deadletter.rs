@@ -100,16 +100,7 @@ pub fn run(global: &Global, args: &DeadletterArgs) -> Outcome {
 
 async fn list(gateway: &Gateway, args: &DeadletterListArgs) -> Outcome {
     let rows = gateway.dead_letters(args.helpdesk.as_deref(), args.limit as usize).await?;
-    for row in &rows {
-        if args.json {
-            report::json(row)?;
-        } else {
-            report::line(&line(row))?;
-        }
-    }
-    if rows.is_empty() && !args.json {
-        report::note("there are no dead letters");
-    }
+    report::rows(&rows, args.json, line, "there are no dead letters")?;
     Ok(Exit::Ok)
 }
 
@@ -124,17 +115,11 @@ async fn show(gateway: &Gateway, args: &DeadletterShowArgs) -> Outcome {
     let id: EventId = args.id.parse()?;
     let name = id.to_string();
     let rows = gateway.dead_letters(args.helpdesk.as_deref(), usize::from(u16::MAX)).await?;
-    let rows: Vec<&Value> = rows.iter().filter(|row| text(row, &["event", "id"]) == name).collect();
+    let rows: Vec<Value> = rows.into_iter().filter(|row| text(row, &["event", "id"]) == name).collect();
     if rows.is_empty() {
         return Err(Error::not_found(format!("event {id} is no dead letter; `segue deadletter list` shows them")));
     }
-    for row in rows {
-        if args.json {
-            report::json(row)?;
-        } else {
-            report::line(&line(row))?;
-        }
-    }
+    report::rows(&rows, args.json, line, "")?;
     Ok(Exit::Ok)
 }
 

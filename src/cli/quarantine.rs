@@ -92,16 +92,7 @@ pub fn run(global: &Global, args: &QuarantineArgs) -> Outcome {
 
 async fn list(gateway: &Gateway, args: &QuarantineListArgs) -> Outcome {
     let rows = gateway.quarantine(args.channel.as_deref(), args.limit as usize).await?;
-    for row in &rows {
-        if args.json {
-            report::json(row)?;
-        } else {
-            report::line(&line(row))?;
-        }
-    }
-    if rows.is_empty() && !args.json {
-        report::note("nothing is quarantined");
-    }
+    report::rows(&rows, args.json, line, "nothing is quarantined")?;
     Ok(Exit::Ok)
 }
 

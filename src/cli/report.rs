@@ -92,6 +92,25 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string(value).map_err(|error| Error::internal("failed to write JSON").because(error))?)
 }
 
+/// Prints rows, each as JSON or as `shown` says; `none` is what is said to people where there is no row.
+///
+/// # Errors
+///
+/// As [`json()`].
+pub fn rows<T: Serialize>(rows: &[T], as_json: bool, shown: impl Fn(&T) -> String, none: &str) -> Result<()> {
+    for row in rows {
+        if as_json {
+            json(row)?;
+        } else {
+            line(&shown(row))?;
+        }
+    }
+    if rows.is_empty() && !as_json {
+        note(none);
+    }
+    Ok(())
+}
+
 /// Prints an error to standard error.
 pub fn error(error: &Error) {
     let paint = Paint::stderr();

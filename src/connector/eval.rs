@@ -84,14 +84,11 @@ impl<'v> Val<'v> {
         }
     }
 
-    /// The value with nothing borrowed.
+    /// The value as JSON has it, with nothing borrowed: a condition is `true`, not its text.
     fn made(self) -> Value<'static> {
         match self {
-            Val::Node(value) => value.clone().into_owned(),
-            Val::Made(value) => value,
             Val::Truth => Value::Bool(true),
-            Val::Text(text) => Value::String(Cow::Owned(text.into_owned())),
-            Val::Time(time) => Value::String(Cow::Owned(time.to_string())),
+            other => other.into_value().into_owned(),
         }
     }
 

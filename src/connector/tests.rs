@@ -8,33 +8,13 @@ use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::app::setup::build_map;
 use crate::base::Timestamp;
-use crate::script::{Budget, MapScript};
 
 const NOW: &str = "2026-03-02T10:00:00.000Z";
 
 fn now() -> Timestamp {
     NOW.parse().unwrap()
-}
-
-/// The Lua engine, as the gateway lends it to a `map.lua`.
-struct Map(MapScript);
-
-impl MapEngine for Map {
-    fn call(&self, function: &str, arguments: &[&Value<'_>], extra: &Json) -> Result<Json> {
-        self.0.call(function, arguments, extra)
-    }
-
-    fn functions(&self) -> &[String] {
-        self.0.functions()
-    }
-}
-
-fn build_map(file: &str, source: &str) -> std::result::Result<Box<dyn MapEngine>, Vec<Diagnostic>> {
-    match MapScript::build(file, source, Budget::default(), &[("e164", |text| e164(text, None))]) {
-        Ok(map) => Ok(Box::new(Map(map))),
-        Err(found) => Err(found.iter().map(|one| Diagnostic::of_file(&one.file, one.to_string())).collect()),
-    }
 }
 
 fn shipped(name: &str) -> Connector {
