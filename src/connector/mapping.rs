@@ -76,7 +76,7 @@ impl Mapping {
         }
         if let (Some(lists), Some(within)) = (&mut mapping.lists, lists_in) {
             let visited = mapping.items.iter().flat_map(|item| &item.each).map(|bind| bind.written.as_str());
-            let names = visited.filter_map(|path| member(path.strip_prefix(within.trim())?.strip_prefix('.')?));
+            let names = visited.flat_map(|path| members(path, within.trim()));
             lists.known.extend(names.map(str::to_owned));
         }
         if mapping.items.is_empty() {
@@ -146,10 +146,16 @@ impl Lists {
     }
 }
 
-/// The first name of a path such as `messages[0].id`.
-fn member(path: &str) -> Option<&str> {
-    let end = path.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(path.len());
-    path.get(..end).filter(|name| !name.is_empty())
+/// The names that an expression reads of `object`: `b` and `c` of `when(x, a.b ?? a.c[0])` for `a`.
+fn members<'p>(expression: &'p str, object: &'p str) -> impl Iterator<Item = &'p str> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    expression.match_indices(object).filter_map(move |(at, _)| {
+        let before = expression.get(..at)?.chars().next_back();
+        let rest = expression.get(at + object.len()..)?.strip_prefix('.')?;
+        let end = rest.find(|c: char| !inside(c)).unwrap_or(rest.len());
+        let whole = !before.is_some_and(|c| inside(c) || c == '.');
+        rest.get(..end).filter(|name| whole && !name.is_empty())
+    })
 }
 
 /// A name of the provider's, as far as it looks like one: a reason is shown to people and logged.
