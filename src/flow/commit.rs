@@ -3,6 +3,8 @@
 //! Takes a decided item and writes into the draft what will be committed in one transaction with the applied record of
 //! its entry.
 
+use std::sync::Arc;
+
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::arise::{announce, tell};
