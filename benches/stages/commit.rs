@@ -8,7 +8,7 @@ use segue::base::hash::key16;
 use segue::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId};
 use segue::base::{Clock, Timestamp};
 use segue::model::entry::{EntryBody, RequestHead};
-use segue::model::{ConversationState, EntryKind, EventType, Interaction, ItemKey};
+use segue::model::{ConversationState, EntryKind, EventType, Interaction, ItemKey, Recent, RecentJson};
 use segue::store::sqlite::{self, Options};
 use segue::store::{
     Assert, Changeset, Committed, ConversationRow, ConversationWrite, CustomerProfile, CustomerRow, CustomerWrite,
@@ -32,6 +32,8 @@ struct Bench {
     people: Vec<(CustomerRow, ConversationRow)>,
     next: usize,
     body: String,
+    /// What a customer's row shows of each interaction.
+    brief: RecentJson,
 }
 
 /// Times appends and commits in groups of 1, 16, 64 and 256.
@@ -49,8 +51,17 @@ pub(crate) fn run(timer: &mut Timer, interaction: &Interaction) -> Result<()> {
         channels: Vec::new(),
     }]))?;
     let body = serde_json::to_string(interaction)?;
-    let mut bench =
-        Bench { store: opened.store.clone(), now: Clock::system().now(), people: Vec::new(), next: 0, body };
+    let now = Clock::system().now();
+    let brief = RecentJson::of(&Recent {
+        interaction_id: InteractionId::derive(EntryId::random(now), now, "interaction", 0),
+        conversation_id: ConversationId::derive(EntryId::random(now), now, "conversation", 0),
+        channel: interaction.channel.kind,
+        direction: interaction.direction,
+        at: now,
+        text: interaction.text.clone(),
+        author_role: interaction.author.role,
+    })?;
+    let mut bench = Bench { store: opened.store.clone(), now, people: Vec::new(), next: 0, body, brief };
     runtime.block_on(async {
         // Every customer's first message makes the customer; that is no part of what is timed.
         for _ in 0..CUSTOMERS / 500 {
@@ -134,11 +145,17 @@ impl Bench {
         let (before_customer, before_conversation) = (customer.latest, conversation.latest);
         if !new {
             set.asserts.push(Assert::Customer(customer.no, customer.version));
-            set.asserts.push(Assert::Conversation(conversation.no, conversation.version));
+            set.asserts.push(Assert::Conversation {
+                no: conversation.no,
+                customer: customer.no,
+                version: conversation.version,
+            });
             customer.version += 1;
             conversation.version += 1;
         }
         (customer.latest, conversation.latest) = (no, no);
+        customer.recent.truncate(4);
+        customer.recent.insert(0, self.brief.clone());
         conversation.seq += 1;
         conversation.event_seq += 1;
         let item = ItemKey(key16(&[b"item", &number.to_be_bytes()]));
@@ -155,7 +172,6 @@ impl Bench {
             customer: customer.no,
             before_of_customer: before_customer,
             outbound: false,
-            brief: "s".repeat(300),
             body: self.body.clone(),
             decision: Some("d".repeat(150)),
         });
@@ -179,6 +195,7 @@ impl Bench {
             created_at: self.now,
             latest: 0,
             profile: CustomerProfile::default(),
+            recent: Vec::new(),
         };
         let conversation = ConversationRow {
             no: numbers.conversation(),
