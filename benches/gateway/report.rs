@@ -63,8 +63,8 @@ pub(crate) struct Throughput {
     pub(crate) cpu: f64,
     /// The same, by thread name.
     pub(crate) cpu_by_thread: BTreeMap<String, f64>,
-    /// Milliseconds by the clock for 1,000 interactions by stage, as the gateway counts them. A stage that shares the
-    /// machine counts what others used meanwhile; `commit` is timed by the batch, from handing over to being told.
+    /// CPU milliseconds of the gateway for 1,000 interactions by stage, as it counts them. `intake` holds `verify`; what is
+    /// in no stage is the runtime, the HTTP connections and moving the log into the database.
     pub(crate) by_stage: BTreeMap<String, f64>,
     /// CPU milliseconds of load and sink for 1,000 interactions.
     pub(crate) cpu_of_load: f64,
@@ -153,7 +153,7 @@ impl Report {
         println!("RSS max: {:.1} MB", self.rss_mb);
         println!("CPU per 1,000 interactions: {:.0} ms", run.cpu);
         print_costs("thread", &run.cpu_by_thread);
-        println!("by the clock per 1,000 interactions (commit: whole batches, waiting included):");
+        println!("by stage per 1,000 interactions (intake holds verify; the rest is runtime, connections and the log):");
         print_costs("stage", &run.by_stage);
         println!(
             "CPU per 1,000 of load {:.0} ms, of sink {:.0} ms; the machine: {:.0} % others, {:.0} % idle",

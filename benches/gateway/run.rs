@@ -263,7 +263,11 @@ fn between(before: &Sample, after: &Sample) -> Throughput {
     };
     let stage = |(name, stage): (&String, &Stage)| {
         let earlier = before.stages.get(name).copied().unwrap_or_default();
-        (name.clone(), each(stage.seconds - earlier.seconds))
+        let seconds = stage.seconds - earlier.seconds;
+        // Stages that wait are timed now and then, once for each interaction.
+        let sampled = matches!(name.as_str(), "intake" | "deliver");
+        let all = if sampled { seconds / (stage.count - earlier.count).max(1.0) * verified } else { seconds };
+        (name.clone(), each(all))
     };
     Throughput {
         seconds,

@@ -1,7 +1,7 @@
 //! Names of what is measured. Every counter and every log target carries the name of its stage.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -54,7 +54,12 @@ pub struct Metrics {
     pub pending_events: Gauge<i64, AtomicI64>,
     /// CPU seconds by stage.
     pub stage_seconds: Family<Stage, Histogram>,
+    /// Counts what might be timed.
+    turn: Arc<AtomicU64>,
 }
+
+/// One in so many futures is timed by [`Metrics::metered`].
+pub const SAMPLED: u64 = 16;
 
 /// CPU time of the thread that asks: what a stage costs, whoever else the machine is busy with.
 pub fn thread_cpu() -> Duration {
@@ -116,12 +121,32 @@ impl Metrics {
             pending_entries,
             pending_events,
             stage_seconds,
+            turn: Arc::default(),
         }
     }
 
     /// Adds CPU time to a stage's account.
     pub fn stage(&self, stage: &'static str, cpu: Duration) {
         self.stage_seconds.get_or_create(&Stage { stage }).observe(cpu.as_secs_f64());
+    }
+
+    /// Runs a future and adds the CPU time of all its turns to a stage's account: for stages that wait in between. One in
+    /// [`SAMPLED`] is timed, since asking for the time twice a turn is not free.
+    pub async fn metered<F: Future>(&self, stage: &'static str, future: F) -> F::Output {
+        if self.turn.fetch_add(1, Ordering::Relaxed) % SAMPLED != 0 {
+            return future.await;
+        }
+        let mut future = std::pin::pin!(future);
+        let mut cpu = Duration::ZERO;
+        let output = std::future::poll_fn(|context| {
+            let begun = thread_cpu();
+            let polled = future.as_mut().poll(context);
+            cpu += thread_cpu().saturating_sub(begun);
+            polled
+        });
+        let output = output.await;
+        self.stage(stage, cpu);
+        output
     }
 
     /// The figures in OpenMetrics text.

@@ -295,8 +295,9 @@ impl Dispatcher {
                 return;
             }
             let (client, destination, at) = (self.client.clone(), self.destination.clone(), self.context.clock.now());
+            let metrics = self.context.metrics.clone();
             self.attempts.spawn(async move {
-                let outcome = attempt(&client, &destination, &event, at).await;
+                let outcome = metrics.metered("deliver", attempt(&client, &destination, &event, at)).await;
                 (ticket, event, outcome)
             });
         }

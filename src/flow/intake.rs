@@ -53,7 +53,8 @@ impl Intake {
             self.context.metrics.intake.get_or_create(&By::new("", "unknown_channel")).inc();
             return problem(StatusCode::NOT_FOUND, "there is no channel of this name");
         };
-        let (result, response) = self.serve(channel, name, incoming).await;
+        let served = self.context.metrics.metered("intake", self.serve(channel, name, incoming));
+        let (result, response) = served.await;
         self.context.metrics.intake.get_or_create(&By::new(name, result)).inc();
         response
     }
