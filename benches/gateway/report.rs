@@ -153,7 +153,9 @@ impl Report {
         println!("RSS max: {:.1} MB", self.rss_mb);
         println!("CPU per 1,000 interactions: {:.0} ms", run.cpu);
         print_costs("thread", &run.cpu_by_thread);
-        println!("by stage per 1,000 interactions (intake holds verify; the rest is runtime, connections and the log):");
+        println!(
+            "by stage per 1,000 interactions (intake holds verify; the rest is runtime, connections and the log):"
+        );
         print_costs("stage", &run.by_stage);
         println!(
             "CPU per 1,000 of load {:.0} ms, of sink {:.0} ms; the machine: {:.0} % others, {:.0} % idle",

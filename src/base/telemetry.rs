@@ -133,7 +133,7 @@ impl Metrics {
     /// Runs a future and adds the CPU time of all its turns to a stage's account: for stages that wait in between. One in
     /// [`SAMPLED`] is timed, since asking for the time twice a turn is not free.
     pub async fn metered<F: Future>(&self, stage: &'static str, future: F) -> F::Output {
-        if self.turn.fetch_add(1, Ordering::Relaxed) % SAMPLED != 0 {
+        if !self.turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLED) {
             return future.await;
         }
         let mut future = std::pin::pin!(future);

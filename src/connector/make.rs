@@ -8,12 +8,13 @@ use super::eval::{Env, Val};
 use super::expr::Expr;
 use super::spec::{CallSpec, Data, ErrorSpec, IdentifierSpec, InteractionSpec, PartSpec, ReceiptSpec};
 use crate::base::{Pii, Timestamp};
-use crate::model::interaction::{CallLeg, DeliveryError, Lang, Recipient, Recording, ReplyTo};
+use crate::model::interaction::{Lang, Recipient, ReplyTo};
 use crate::model::part::FetchState;
 use crate::model::{
     Blob, Call, ChannelKind, Direction, Evidence, Identifier, Interaction, InteractionKind, Normalized, Part, PartType,
     Receipt, Trust,
 };
+use crate::model::{CallLeg, DeliveryError, Recording};
 
 /// What every outcome of one delivery has in common.
 pub(super) struct Common<'c> {

@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use super::draft::{ConversationAt, Draft};
 use crate::base::Timestamp;
 use crate::base::id::{ConversationId, EventId};
+use crate::model::Delivery;
 use crate::model::event::{EventConversation, PolicyFailure, TYPE_PREFIX};
-use crate::model::interaction::Delivery;
 use crate::model::{Customer, EventType, Interaction};
 use crate::store::EventWrite;
 

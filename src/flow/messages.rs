@@ -10,7 +10,7 @@ use super::event::Told;
 use super::normalize::Item;
 use crate::base::id::InteractionId;
 use crate::base::{Error, Result, Timestamp};
-use crate::model::interaction::Delivery;
+use crate::model::Delivery;
 use crate::model::{Direction, EventType, Flag, Interaction, InteractionKind, ItemKey, Part, Receipt, Role};
 use crate::rules::{call, receipt as receipts};
 use crate::store::{InteractionRow, MessageKey, ThreadKey};

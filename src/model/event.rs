@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::conversation::{ConversationState, Link};
 use super::customer::Customer;
 use super::decision::Decision;
-use super::interaction::{Delivery, Interaction};
+use super::delivery::Delivery;
+use super::interaction::Interaction;
 use crate::base::Timestamp;
 use crate::base::id::{ConversationId, EventId, InteractionId};
 

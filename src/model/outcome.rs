@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::delivery::{DeliveryError, DeliveryState};
 use super::identifier::Identifier;
-use super::interaction::{DeliveryError, DeliveryState, Interaction, InteractionKind};
+use super::interaction::{Interaction, InteractionKind};
 use crate::base::{Pii, Timestamp, hash};
 
 /// What became of one item of a payload. This is the line that `segue normalize` prints.

@@ -5,7 +5,7 @@
 
 use crate::base::Timestamp;
 use crate::model::Call;
-use crate::model::interaction::CallLeg;
+use crate::model::CallLeg;
 
 /// Adds what one callback told to what is known of the call. Gives whether it changed anything.
 ///
@@ -108,7 +108,7 @@ fn recording_rank(state: &str) -> (u8, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::interaction::Recording;
+    use crate::model::Recording;
     use proptest::prelude::*;
 
     /// A piece of a call, printable where a test fails.

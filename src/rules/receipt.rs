@@ -2,7 +2,7 @@
 
 use crate::base::Timestamp;
 use crate::model::DeliveryState;
-use crate::model::interaction::{Delivery, DeliveryError};
+use crate::model::{Delivery, DeliveryError};
 
 /// Adds a receipt to what is known. Gives whether it changed anything.
 ///

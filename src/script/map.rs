@@ -12,8 +12,9 @@ use super::budget::Budget;
 use super::convert::{ARRAY_MARK, Bounds, from_lua, payload_to_lua, to_lua};
 use super::diagnostic::{Diagnostic, hint, nearest};
 use super::fault::{Failure, raise, read, redact};
+use super::pool::Pool;
 use super::sandbox::{Sandbox, frozen};
-use super::vm::{Pool, diagnose};
+use super::vm::diagnose;
 use crate::base::{Error, Kind, Timestamp, json};
 
 /// A function that the host lends to maps: a name (`e164`, or `text.upper` in a library) and what it does. `None` is nil.

@@ -14,9 +14,10 @@ use super::convert::to_lua;
 use super::decision::Writer;
 use super::diagnostic::{hint, nearest};
 use super::fault::{raise, type_name};
+use super::questions;
 use super::shape::{Shape, shapes};
 use crate::base::Timestamp;
-use crate::model::{Author, Channel, Conversation, Customer, Interaction, Trust};
+use crate::model::{Author, Channel, Conversation, Customer, Interaction};
 
 /// Enrichments below this confidence are not shown by the shortcuts `e.ix.topic` and `e.ix.urgency`.
 const CONFIDENT: f64 = 0.5;
@@ -128,18 +129,21 @@ pub(super) fn event(lua: &Lua, call: &Shared) -> mlua::Result<AnyUserData> {
     let view = |node, kept| lua.create_userdata(View { node, call: call.clone(), kept });
     let method = |function: Function| Value::Function(function);
     let channel = view(Node::Channel, Vec::new())?;
-    let author = view(Node::Author, vec![("trusted", method(trusted(lua, call)?))])?;
+    let author = view(Node::Author, vec![("trusted", method(questions::trusted(lua, call)?))])?;
     let interaction = view(
         Node::Interaction,
         vec![
             ("channel", Value::UserData(channel)),
             ("author", Value::UserData(author)),
-            ("mentions", method(mentions(lua, call)?)),
+            ("mentions", method(questions::mentions(lua, call)?)),
         ],
     )?;
     let customer = view(
         Node::Customer,
-        vec![("has_identifier", method(has_identifier(lua, call)?)), ("open_issues", method(open_issues(lua, call)?))],
+        vec![
+            ("has_identifier", method(questions::has_identifier(lua, call)?)),
+            ("open_issues", method(questions::open_issues(lua, call)?)),
+        ],
     )?;
     let conversation = view(Node::Conversation, Vec::new())?;
     lua.create_userdata(Event { call: call.clone(), interaction, customer, conversation })
@@ -265,7 +269,7 @@ fn nested(name: &str, key: &str, methods: &[&str]) -> String {
 }
 
 /// The key of an index as text.
-fn name(lua: &Lua, key: &Value) -> mlua::Result<String> {
+pub(super) fn name(lua: &Lua, key: &Value) -> mlua::Result<String> {
     match key {
         Value::String(text) => Ok(text.to_string_lossy()),
         other => Err(raise(lua, format!("fields have names, got a {}", type_name(other)))),
@@ -331,134 +335,6 @@ fn metatable(lua: &Lua, object: &Arc<super::shape::Object>) -> mlua::Result<Tabl
     Ok(meta)
 }
 
-/// A method over the call's facts; refuses to be called with a dot.
-fn method(
-    lua: &Lua,
-    call: &Shared,
-    usage: &'static str,
-    body: impl Fn(&Lua, &mut Facts, MultiValue) -> mlua::Result<Value> + Send + 'static,
-) -> mlua::Result<Function> {
-    let call = call.clone();
-    lua.create_function(move |lua, mut args: MultiValue| {
-        if !matches!(args.pop_front(), Some(Value::UserData(_))) {
-            return Err(raise(lua, format!("call it with a colon: `{usage}`")));
-        }
-        // The lock is not held while the body runs: it may call back into Lua, and so into this userdata.
-        let facts = call.lock().facts.clone();
-        let Some(mut facts) = facts else { return Err(raise(lua, "`e` is only there while a rule runs")) };
-        let value = body(lua, &mut facts, args)?;
-        if let Some(kept) = call.lock().facts.as_mut() {
-            kept.lowered = facts.lowered;
-        }
-        Ok(value)
-    })
-}
-
-fn level(lua: &Lua, value: Option<Value>) -> mlua::Result<Trust> {
-    let text = match value {
-        Some(Value::String(text)) => text.to_string_lossy(),
-        _ => return Err(raise(lua, "expected a level of trust: \"claimed\", \"verified\" ...")),
-    };
-    let levels = ["anonymous", "observed", "claimed", "verified", "asserted"];
-    Trust::parse(&text)
-        .ok_or_else(|| raise(lua, format!("`{text}` is not a level of trust{}", hint(nearest(&text, levels)))))
-}
-
-fn trusted(lua: &Lua, call: &Shared) -> mlua::Result<Function> {
-    method(lua, call, "e.ix.author:trusted(level)", |lua, facts, mut args| {
-        Ok(Value::Boolean(facts.interaction.author.trust >= level(lua, args.pop_front())?))
-    })
-}
-
-fn has_identifier(lua: &Lua, call: &Shared) -> mlua::Result<Function> {
-    method(lua, call, "e.customer:has_identifier(type, trust)", |lua, facts, mut args| {
-        let Some(Value::String(kind)) = args.pop_front() else {
-            return Err(raise(lua, "expected the type of an identifier: \"tel\", \"mailto\" ..."));
-        };
-        let kind = kind.to_string_lossy();
-        let least = match args.pop_front() {
-            None | Some(Value::Nil) => Trust::Anonymous,
-            given => level(lua, given)?,
-        };
-        let customer = facts.customer.as_ref();
-        let found = customer.is_some_and(|c| c.identifiers.iter().any(|id| id.kind.0 == kind && id.trust >= least));
-        Ok(Value::Boolean(found))
-    })
-}
-
-fn open_issues(lua: &Lua, call: &Shared) -> mlua::Result<Function> {
-    method(lua, call, "e.customer:open_issues{within=}", |lua, facts, mut args| {
-        let mut since = None;
-        if let Some(Value::Table(options)) = args.pop_front() {
-            options.for_each::<Value, Value>(|key, value| match name(lua, &key)?.as_str() {
-                "within" => {
-                    let seconds = super::decision::seconds(lua, &value)?;
-                    since =
-                        Some(facts.now.plus_millis(-i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)));
-                    Ok(())
-                }
-                "topic" => Err(raise(lua, "`topic` is not available in this version: open stories carry no topic yet")),
-                other => {
-                    let hint = hint(nearest(other, ["within", "topic"]));
-                    Err(raise(lua, format!("`{other}` is not an option of open_issues{hint}")))
-                }
-            })?;
-        }
-        let issues = facts.customer.as_ref().map(|customer| {
-            let issues = customer.open_issues.iter().filter(|issue| since.is_none_or(|since| issue.opened_at >= since));
-            issues.filter_map(|issue| serde_json::to_value(issue).ok()).collect::<Vec<_>>()
-        });
-        let shape = shapes().customer.field("open_issues").unwrap_or(&Shape::Any);
-        strict(lua, &Json::Array(issues.unwrap_or_default()), shape)
-    })
-}
-
-fn mentions(lua: &Lua, call: &Shared) -> mlua::Result<Function> {
-    method(lua, call, "e.ix:mentions{...}", |lua, facts, args| {
-        let text = facts.lowered.get_or_insert_with(|| searchable(&facts.interaction)).clone();
-        let find = |word: &Value| match word {
-            Value::String(word) => Ok(holds_word(&text, &word.to_string_lossy().to_lowercase())),
-            other => Err(raise(lua, format!("mentions takes words, got a {}", type_name(other)))),
-        };
-        for arg in args {
-            match arg {
-                Value::Table(words) => {
-                    for index in 1..=words.raw_len() {
-                        let word: Value = words.raw_get(index)?;
-                        if find(&word)? {
-                            return Ok(word);
-                        }
-                    }
-                }
-                word => {
-                    if find(&word)? {
-                        return Ok(word);
-                    }
-                }
-            }
-        }
-        Ok(Value::Nil)
-    })
-}
-
-fn searchable(ix: &Interaction) -> Arc<str> {
-    let subject = ix.subject.as_ref().map_or("", |subject| subject.expose());
-    let text = ix.text_new.as_ref().unwrap_or(&ix.text).expose();
-    format!("{subject}\n{text}").to_lowercase().into()
-}
-
-/// Whether `word` stands in `text` with no letter or digit directly before or after it.
-fn holds_word(text: &str, word: &str) -> bool {
-    if word.is_empty() {
-        return false;
-    }
-    memchr::memmem::find_iter(text.as_bytes(), word.as_bytes()).any(|at| {
-        let before = text.get(..at).and_then(|head| head.chars().next_back());
-        let after = text.get(at + word.len()..).and_then(|tail| tail.chars().next());
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -475,12 +351,5 @@ mod tests {
         let Some(Shape::Object(channel)) = shapes().interaction.field("channel") else { panic!() };
         assert!(channel.fields.keys().all(|key| channel_field(&ix.channel, key).is_some()));
         assert!(interaction_field(&ix, "txet").is_none());
-    }
-
-    #[test]
-    fn finds_whole_words_only() {
-        assert!(holds_word("my lawyer, says", "lawyer"));
-        assert!(!holds_word("lawyers", "lawyer") && !holds_word("", "x") && !holds_word("x", ""));
-        assert!(holds_word("ärger über rückgabe", "rückgabe"));
     }
 }

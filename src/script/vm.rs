@@ -15,7 +15,7 @@ use super::fault::{Failure, here, raise, read, redact};
 use super::files::{PolicyFacts, PolicyFiles};
 use super::sandbox::{Sandbox, load_host};
 use super::view::{Facts, Shared};
-use super::{decision, view};
+use super::{decision, declare, view};
 use crate::model::ChannelKind;
 
 /// The events that a rule may be for.
@@ -323,7 +323,7 @@ fn host_table(
     host.raw_set(
         "declare",
         lua.create_function(move |lua, (name, options, body): (Value, Value, Value)| {
-            let rule = declare_rule(lua, name, options, body)?;
+            let rule = declare::rule(lua, name, options, body)?;
             if rule.file.starts_with("tests/") {
                 return Err(raise(lua, "a test file declares tests and no rules"));
             }
@@ -347,7 +347,7 @@ fn host_table(
             Ok(())
         })?,
     )?;
-    host.raw_set("declare_policy", lua.create_function(declare_policy)?)?;
+    host.raw_set("declare_policy", lua.create_function(declare::policy)?)?;
     host.raw_set(
         "declare_param",
         lua.create_function(|lua, (name, default): (Value, Value)| match (name, default) {
@@ -369,104 +369,9 @@ fn host_table(
     Ok(host)
 }
 
-fn declare_policy(lua: &Lua, about: Value) -> mlua::Result<()> {
-    let Value::Table(about) = about else { return Err(raise(lua, "expected `policy { name = ..., version = ... }`")) };
-    about.for_each::<Value, Value>(|key, _| {
-        let key = key.as_string().map(|text| text.to_string_lossy()).unwrap_or_default();
-        let known = ["name", "version", "owner"];
-        if known.contains(&key.as_str()) {
-            return Ok(());
-        }
-        Err(raise(lua, format!("`{key}` is not a field of policy{}", hint(nearest(&key, known)))))
-    })
-}
-
-fn declare_rule(lua: &Lua, name: Value, options: Value, body: Value) -> mlua::Result<RuleInfo> {
-    let usage = "a rule is declared as `rule(name, {on = ...}, function(e, d) ... end)`";
-    let Value::String(name) = name else { return Err(raise(lua, usage)) };
-    let options = match (options, body) {
-        (Value::Function(_), Value::Nil) => None,
-        (Value::Table(options), Value::Function(_)) => Some(options),
-        _ => return Err(raise(lua, usage)),
-    };
-    let (file, line) = here(lua);
-    let mut rule = RuleInfo {
-        name: name.to_string_lossy(),
-        file,
-        line,
-        on: vec!["interaction.received".to_owned()],
-        fallback: false,
-        only: Vec::new(),
-        except: Vec::new(),
-    };
-    let Some(options) = options else { return Ok(rule) };
-    options.for_each::<Value, Value>(|key, value| {
-        let key = key.as_string().map(|text| text.to_string_lossy()).unwrap_or_default();
-        match key.as_str() {
-            "on" => {
-                rule.on = words(lua, value, "an event's name")?;
-                rule.on.iter().find_map(|on| check_event(on)).map_or(Ok(()), |reason| Err(raise(lua, reason)))
-            }
-            "fallback" => match value {
-                Value::Boolean(fallback) => {
-                    rule.fallback = fallback;
-                    Ok(())
-                }
-                _ => Err(raise(lua, "`fallback` is true or false")),
-            },
-            "only" => words(lua, value, "a channel's name").map(|words| rule.only = words),
-            "except" => words(lua, value, "a channel's name").map(|words| rule.except = words),
-            other => {
-                let hint = hint(nearest(other, ["on", "fallback", "only", "except"]));
-                Err(raise(lua, format!("`{other}` is not an option of a rule{hint}")))
-            }
-        }
-    })?;
-    Ok(rule)
-}
-
-fn words(lua: &Lua, value: Value, what: &str) -> mlua::Result<Vec<String>> {
-    let wrong = || raise(lua, format!("expected {what} or a list of them"));
-    match value {
-        Value::String(word) => Ok(vec![word.to_string_lossy()]),
-        Value::Table(list) => {
-            let words: mlua::Result<Vec<String>> = list.sequence_values::<String>().collect();
-            words.ok().filter(|words| !words.is_empty() && words.len() <= 100).ok_or_else(wrong)
-        }
-        _ => Err(wrong()),
-    }
-}
-
 /// A channel kind's published word.
 pub(super) fn kind_word(kind: ChannelKind) -> String {
     serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-/// Machines waiting for their next call; never more than `limit`.
-pub(super) struct Pool<T> {
-    idle: Mutex<Vec<T>>,
-    limit: usize,
-}
-
-impl<T> Pool<T> {
-    /// An empty pool, sized for this computer.
-    pub(super) fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Pool { idle: Mutex::new(Vec::new()), limit: cores + 2 }
-    }
-
-    /// The machine that was used last.
-    pub(super) fn take(&self) -> Option<T> {
-        self.idle.lock().pop()
-    }
-
-    /// Keeps a machine for the next call, or drops it if there are enough.
-    pub(super) fn give(&self, machine: T) {
-        let mut idle = self.idle.lock();
-        if idle.len() < self.limit {
-            idle.push(machine);
-        }
-    }
 }
 
 #[cfg(test)]

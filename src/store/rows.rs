@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::hash::key16;
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
 use crate::base::{Pii, Timestamp};
+use crate::model::Delivery;
 use crate::model::entry::PlannedSend;
-use crate::model::interaction::Delivery;
 use crate::model::{
     Call, ConversationState, CustomerIdentifier, Entry, EntryBody, EntryKind, Identifier, Link, Part, RecentJson,
 };
