@@ -305,7 +305,7 @@ impl Connector {
     /// the raw body, as 16 bytes.
     pub fn delivery_key(&self, request: &Request, account: &Account) -> [u8; 16] {
         if let Some(expr) = &self.delivery_key {
-            let opened = match expr.mentions(0) {
+            let opened = match expr.mentions(request::BODY) || expr.mentions(request::FORM) {
                 true => Opened::leniently(request, self.json_in.as_deref()),
                 false => Opened::with_body(request, Value::Null),
             };

@@ -133,8 +133,13 @@ pub(super) fn read_body<'r>(request: &'r Request, json_in: Option<&str>) -> Resu
 }
 
 /// The slots that every expression about a request can name, in this order.
-pub(super) const REQUEST_SCOPES: [&str; 8] =
-    ["body", "query", "headers", "method", "option", "account", "channel", "received_at"];
+pub(super) const REQUEST_SCOPES: [&str; 9] =
+    ["body", "query", "headers", "method", "option", "account", "channel", "received_at", "form"];
+
+/// The slot of `body`.
+pub(super) const BODY: usize = 0;
+/// The slot of `form`: the fields of a form wherever they come, which by GET is the query.
+pub(super) const FORM: usize = 8;
 
 /// A request with everything expressions may ask of it read out.
 pub(super) struct Opened<'r> {
@@ -142,6 +147,8 @@ pub(super) struct Opened<'r> {
     query: Value<'r>,
     headers: Value<'r>,
     method: Value<'r>,
+    /// There is no body, so that the fields of a form can only stand in the query.
+    bare: bool,
 }
 
 impl<'r> Opened<'r> {
@@ -155,6 +162,7 @@ impl<'r> Opened<'r> {
             query: read_form(request.query().as_bytes()).unwrap_or(Value::Null),
             headers: Value::Object(request.headers.iter().map(header).collect()),
             method: Value::String(Cow::Borrowed(&request.method)),
+            bare: request.body.is_empty(),
         }
     }
 
@@ -172,6 +180,7 @@ impl<'r> Opened<'r> {
         }
         env.set(5, account.address.as_deref().map(|address| Val::Text(Cow::Borrowed(address))));
         env.set(6, Some(Val::Text(Cow::Borrowed(&account.channel))));
+        env.set(FORM, Some(Val::Node(if self.bare { &self.query } else { &self.body })));
         env
     }
 }
@@ -212,6 +221,25 @@ mod tests {
         assert_eq!(value.get("From").unwrap().as_str(), Some("+1415"));
         assert_eq!(value.get("f").unwrap().get("size").unwrap().scalar(), Some("2"));
         assert!(read_body(&request("multipart/form-data", body), None).is_err());
+    }
+
+    #[test]
+    fn a_form_stands_in_the_query_where_there_is_no_body() {
+        use crate::connector::expr::{Names, compile};
+        let scopes = REQUEST_SCOPES.map(str::to_owned).to_vec();
+        let names = Names { scopes, options: Vec::new(), secrets: false, tables: Vec::new(), scripts: None };
+        let expr = compile("form.a[-1] ?? form.b", &names).unwrap();
+        assert!(expr.mentions(FORM) && !expr.mentions(BODY));
+        let (tables, options) = (Tables::new(), crate::connector::options::fill(&[], &serde_json::Map::new()).0);
+        let account = Account { channel: "x".to_owned(), options, default_country: None, address: None };
+        let read = |method: &str, body: &str| {
+            let mut request = request("application/x-www-form-urlencoded", body);
+            request.method = method.to_owned();
+            let opened = Opened::leniently(&request, None);
+            expr.string(&opened.env(&account, &tables, false))
+        };
+        assert_eq!(read("GET", "").as_deref(), Some("2"));
+        assert_eq!(read("POST", "b=3").as_deref(), Some("3"));
     }
 
     #[test]
