@@ -109,28 +109,24 @@ pub(super) fn render(
     account: &Account,
     tables: &Tables,
 ) -> Result<Vec<HttpCall>> {
-    let units = plan(can, message);
+    let mut units = plan(can, message, true);
     if units.is_empty() {
         return Err(Error::invalid(format!("send `{}` has neither text nor parts", message.id)));
     }
+    // Some places of a channel take no buttons, a group say: there they are said in words.
+    let lacks_buttons = units.iter().enumerate().any(|(at, unit)| {
+        let out = outbound_value(message, unit, at);
+        unit.choices.is_some() && fitting(specs, unit, &scopes(&out, &Value::Null, account, tables)).is_none()
+    });
+    if lacks_buttons {
+        units = plan(can, message, false);
+    }
     let mut calls = Vec::with_capacity(units.len());
     for (at, unit) in units.iter().enumerate() {
-        let carries = match unit {
-            Unit { media: Some(_), .. } => Carries::Media,
-            Unit { choices: Some(_), .. } => Carries::Choices,
-            _ => Carries::Text,
-        };
         let out = outbound_value(message, unit, at);
         let part = unit.media.map_or(Value::Null, part_value);
-        let mut env = Env::new(tables, account.default_country.as_deref());
-        env.set(0, Some(Val::Node(&out)));
-        env.set(1, Some(Val::Node(&part)));
-        env.set(2, Some(Val::Node(account.options.scope(true))));
-        env.set(3, account.address.as_deref().map(|address| Val::Text(Cow::Borrowed(address))));
-        env.set(4, Some(Val::Text(Cow::Borrowed(&account.channel))));
-        let fits =
-            |spec: &&SendSpec| spec.carries == carries && spec.when.as_ref().is_none_or(|when| holds(when, &env));
-        let spec = specs.iter().find(fits).ok_or_else(|| {
+        let mut env = scopes(&out, &part, account, tables);
+        let spec = fitting(specs, unit, &env).ok_or_else(|| {
             Error::invalid(format!("channel `{}` declares no request that carries this message", account.channel))
         })?;
         calls.push(spec.call.render(&mut env)?);
@@ -145,15 +141,36 @@ fn holds(expr: &Expr, env: &Env<'_>) -> bool {
     inner(expr, env)
 }
 
-/// Splits and degrades a message into what the channel can carry.
-fn plan<'o>(can: &Capabilities, message: &'o Outbound) -> Vec<Unit<'o>> {
+/// The scopes of [`SEND_SCOPES`] over one message as it will go out.
+fn scopes<'v>(out: &'v Value<'v>, part: &'v Value<'v>, account: &'v Account, tables: &'v Tables) -> Env<'v> {
+    let mut env = Env::new(tables, account.default_country.as_deref());
+    env.set(0, Some(Val::Node(out)));
+    env.set(1, Some(Val::Node(part)));
+    env.set(2, Some(Val::Node(account.options.scope(true))));
+    env.set(3, account.address.as_deref().map(|address| Val::Text(Cow::Borrowed(address))));
+    env.set(4, Some(Val::Text(Cow::Borrowed(&account.channel))));
+    env
+}
+
+/// The first form of request that carries this, if there is one.
+fn fitting<'s>(specs: &'s [SendSpec], unit: &Unit<'_>, env: &Env<'_>) -> Option<&'s SendSpec> {
+    let carries = match unit {
+        Unit { media: Some(_), .. } => Carries::Media,
+        Unit { choices: Some(_), .. } => Carries::Choices,
+        _ => Carries::Text,
+    };
+    specs.iter().find(|spec| spec.carries == carries && spec.when.as_ref().is_none_or(|when| holds(when, env)))
+}
+
+/// Splits and degrades a message into what the channel can carry; without `buttons` choices are said in words.
+fn plan<'o>(can: &Capabilities, message: &'o Outbound, buttons: bool) -> Vec<Unit<'o>> {
     let mut text = message.text.as_ref().map(|text| text.expose().clone()).unwrap_or_default();
     let mut media = Vec::new();
     let mut choices = None;
     for part in &message.parts {
         let said = part.text.as_ref().map(|text| text.expose().as_str()).unwrap_or_default();
         match part.kind {
-            PartType::Choice if choices.is_none() && can.carries_choices(part) => {
+            PartType::Choice if buttons && choices.is_none() && can.carries_choices(part) => {
                 push_line(&mut text, said);
                 choices = Some(part);
             }
@@ -349,7 +366,7 @@ mod tests {
         let media = BTreeMap::from([("image".to_owned(), limit)]);
         let texts = |captions: bool| -> Vec<String> {
             let can = Capabilities { captions, media: media.clone(), ..Capabilities::default() };
-            plan(&can, &message).into_iter().map(|unit| unit.text).collect()
+            plan(&can, &message, true).into_iter().map(|unit| unit.text).collect()
         };
         assert_eq!(texts(false), ["The plan", ""]);
         assert_eq!(texts(true), [""]);
