@@ -181,6 +181,39 @@ local function said(message)
   return table.concat(lines, "\n")
 end
 
+-- Users among the elements of a rich text, however deep: rows of lists and quotes hold sections of their own.
+local function users_into(elements, found)
+  for _, element in each(elements) do
+    if type(element) == "table" then
+      if element.type == "user" and type(element.user_id) == "string" then found[#found + 1] = element.user_id end
+      users_into(element.elements, found)
+    end
+  end
+end
+
+local function named_into(text, found)
+  if type(text) ~= "string" then return end
+  for id in text:gmatch("<@(%w+)[|>]") do found[#found + 1] = id end
+end
+
+--- Whom a message names, as ids of users; its blocks only where it has no text, as in `said`.
+local function mentioned(message)
+  if type(message) ~= "table" then return nil end
+  local found = {}
+  if type(message.text) == "string" and message.text:match("%S") then
+    named_into(message.text, found)
+  else
+    for _, block in each(message.blocks) do
+      if type(block) == "table" and block.type == "rich_text" then users_into(block.elements, found) end
+      if type(block) == "table" and type(block.text) == "table" and block.text.type == "mrkdwn" then
+        named_into(block.text.text, found)
+      end
+    end
+  end
+  if #found == 0 then return nil end
+  return found
+end
+
 local SINGLE = {
   "value", "selected_user", "selected_conversation", "selected_channel", "selected_date", "selected_time",
   "selected_date_time",
@@ -279,4 +312,4 @@ local function submission(answers)
   return table.concat(lines, "\n")
 end
 
-return { plain = plain, said = said, chosen = chosen, form = form, submission = submission }
+return { plain = plain, said = said, mentioned = mentioned, chosen = chosen, form = form, submission = submission }

@@ -6,7 +6,9 @@ use serde_json::{Map, Value as Json};
 use super::compile::{Word, word};
 use super::eval::{Env, Val};
 use super::expr::Expr;
-use super::spec::{CallSpec, Data, ErrorSpec, IdentifierSpec, InteractionSpec, PartSpec, ReceiptSpec};
+use super::spec::{
+    CallSpec, Data, Each, ErrorSpec, IdentifierSpec, InteractionSpec, PartSpec, ReceiptSpec, RecipientSpec,
+};
 use crate::base::{Pii, Timestamp};
 use crate::model::interaction::{Lang, Recipient, ReplyTo};
 use crate::model::part::FetchState;
@@ -99,11 +101,9 @@ impl InteractionSpec {
         ix.subject = personal(self.subject.as_ref(), env);
         ix.lang = text(self.lang.as_ref(), env).map(|tag| Lang { tag, confidence: None });
         self.author(&mut ix, env);
-        ix.recipients = self
-            .recipients
-            .iter()
-            .filter_map(|(role, spec)| Some(Recipient { role: *role, identifier: spec.make(env)? }))
-            .collect();
+        for recipient in &self.recipients {
+            recipient.make(env, &mut ix.recipients);
+        }
         for part in &self.parts {
             part.make(env, &mut ix.parts);
         }
@@ -162,17 +162,46 @@ fn name_of<T: serde::Serialize>(word: &T) -> Option<String> {
     serde_json::to_value(word).ok()?.as_str().map(str::to_owned)
 }
 
+impl Each {
+    /// Calls `at` for every element of the list.
+    fn visit<'v>(&'v self, env: &mut Env<'v>, mut at: impl FnMut(&Env<'v>)) {
+        let elements = self.list.eval(env).and_then(|list| list.elements()).unwrap_or_default();
+        for (place, element) in elements.into_iter().enumerate() {
+            env.set(self.slot, Some(element));
+            env.set(self.index, Some(Val::Text(place.to_string().into())));
+            at(env);
+        }
+    }
+}
+
+/// The most recipients of one interaction: no provider lets anybody address more.
+const MOST_RECIPIENTS: usize = 256;
+
+impl RecipientSpec {
+    fn make<'v>(&'v self, env: &mut Env<'v>, recipients: &mut Vec<Recipient>) {
+        let mut add = |env: &Env<'v>| {
+            if recipients.len() < MOST_RECIPIENTS
+                && let Some(identifier) = self.identifier.make(env)
+            {
+                let recipient = Recipient { role: self.role, identifier };
+                // Who is named twice is one recipient.
+                if !recipients.contains(&recipient) {
+                    recipients.push(recipient);
+                }
+            }
+        };
+        match &self.each {
+            None => add(env),
+            Some(each) => each.visit(env, add),
+        }
+    }
+}
+
 impl PartSpec {
     fn make<'v>(&'v self, env: &mut Env<'v>, parts: &mut Vec<Part>) {
-        let Some((slot, index, source)) = &self.each else {
-            parts.extend(self.one(env));
-            return;
-        };
-        let elements = source.eval(env).and_then(|list| list.elements()).unwrap_or_default();
-        for (at, element) in elements.into_iter().enumerate() {
-            env.set(*slot, Some(element));
-            env.set(*index, Some(Val::Text(at.to_string().into())));
-            parts.extend(self.one(env));
+        match &self.each {
+            None => parts.extend(self.one(env)),
+            Some(each) => each.visit(env, |env| parts.extend(self.one(env))),
         }
     }
 

@@ -52,7 +52,7 @@ pub(super) struct InteractionSpec {
     /// The trust of an author without any identifier.
     pub(super) trust: Option<Word<Trust>>,
     pub(super) evidence: Vec<(String, Expr, Option<Expr>)>,
-    pub(super) recipients: Vec<(RecipientRole, IdentifierSpec)>,
+    pub(super) recipients: Vec<RecipientSpec>,
     pub(super) parts: Vec<PartSpec>,
     pub(super) flags: Vec<(Flag, Expr)>,
     pub(super) context: Vec<(String, Expr)>,
@@ -67,11 +67,27 @@ pub(super) struct IdentifierSpec {
     pub(super) trust: Option<Word<Trust>>,
 }
 
+/// `each = "NAME in LIST"`: the slots of the element and of its `index`, and the list.
+#[derive(Debug)]
+pub(super) struct Each {
+    pub(super) slot: usize,
+    pub(super) index: usize,
+    pub(super) list: Expr,
+}
+
+/// A recipient, or one for each element of a list.
+#[derive(Debug)]
+pub(super) struct RecipientSpec {
+    pub(super) role: RecipientRole,
+    pub(super) each: Option<Each>,
+    pub(super) identifier: IdentifierSpec,
+}
+
 /// A part, or one part for each element of a list.
 #[derive(Debug)]
 pub(super) struct PartSpec {
     pub(super) kind: Word<PartType>,
-    pub(super) each: Option<(usize, usize, Expr)>,
+    pub(super) each: Option<Each>,
     pub(super) when: Option<Expr>,
     pub(super) mediatype: Option<Expr>,
     pub(super) text: Option<Expr>,
@@ -238,39 +254,53 @@ fn read_flags(table: &mut Table, c: &mut Compiler<'_, '_>) -> Vec<(Flag, Expr)> 
     flags
 }
 
-fn read_identifier(mut table: Table, c: &mut Compiler<'_, '_>, finish: bool) -> Option<(IdentifierSpec, Table)> {
+fn read_identifier(table: &mut Table, c: &mut Compiler<'_, '_>) -> Option<IdentifierSpec> {
     let kind = table.need("type", c.notes);
     if !table.has("value") {
         c.notes.wrong(table.at, "an identifier needs a `value`");
     }
-    let value = c.expr(&mut table, "value");
-    let trust = c.word(&mut table, "trust");
-    let (kind, value) = (kind?.0, value?);
-    if finish {
-        let rest = std::mem::replace(&mut table, Table::new(0, "", Vec::new()));
-        rest.finish(c.notes);
-    }
-    Some((IdentifierSpec { kind, value, trust }, table))
+    let value = c.expr(table, "value");
+    let trust = c.word(table, "trust");
+    Some(IdentifierSpec { kind: kind?.0, value: value?, trust })
 }
 
 fn read_identifiers(table: &mut Table, key: &'static str, c: &mut Compiler<'_, '_>) -> Vec<IdentifierSpec> {
-    let tables = table.tables(key, c.notes);
-    tables.into_iter().filter_map(|table| read_identifier(table, c, true)).map(|(spec, _)| spec).collect()
+    let mut identifiers = Vec::new();
+    for mut table in table.tables(key, c.notes) {
+        identifiers.extend(read_identifier(&mut table, c));
+        table.finish(c.notes);
+    }
+    identifiers
 }
 
-fn read_recipients(table: &mut Table, c: &mut Compiler<'_, '_>) -> Vec<(RecipientRole, IdentifierSpec)> {
+fn read_recipients(table: &mut Table, c: &mut Compiler<'_, '_>) -> Vec<RecipientSpec> {
     let mut recipients = Vec::new();
-    for mut recipient in table.tables("recipients", c.notes) {
-        let role = match c.word(&mut recipient, "role") {
+    for mut table in table.tables("recipients", c.notes) {
+        let before = c.names.scopes.len();
+        let each = Each::read(&mut table, c);
+        let role = match c.word(&mut table, "role") {
             Some(Word::Fixed(role)) => role,
             _ => RecipientRole::To,
         };
-        if let Some((spec, rest)) = read_identifier(recipient, c, false) {
-            rest.finish(c.notes);
-            recipients.push((role, spec));
-        }
+        let identifier = read_identifier(&mut table, c);
+        recipients.extend(identifier.map(|identifier| RecipientSpec { role, each, identifier }));
+        table.finish(c.notes);
+        c.names.scopes.truncate(before);
     }
     recipients
+}
+
+impl Each {
+    /// Reads `each`, whose names are known until the scopes are cut back.
+    fn read(table: &mut Table, c: &mut Compiler<'_, '_>) -> Option<Each> {
+        let (text, at) = table.text("each", c.notes)?;
+        let Some((name, source)) = text.split_once(" in ") else {
+            c.notes.wrong(at, "`each` is written `NAME in LIST`");
+            return None;
+        };
+        let list = c.expr_of(source.trim(), at + name.len() + 4)?;
+        Some(Each { slot: c.names.add(name.trim()), index: c.names.add("index"), list })
+    }
 }
 
 fn read_evidence(author: &mut Table, c: &mut Compiler<'_, '_>) -> Vec<(String, Expr, Option<Expr>)> {
@@ -288,16 +318,7 @@ fn read_evidence(author: &mut Table, c: &mut Compiler<'_, '_>) -> Vec<(String, E
 impl PartSpec {
     fn read(mut table: Table, c: &mut Compiler<'_, '_>) -> Option<PartSpec> {
         let before = c.names.scopes.len();
-        let each = table.text("each", c.notes).and_then(|(text, at)| match text.split_once(" in ") {
-            Some((name, source)) => {
-                let source = c.expr_of(source.trim(), at + name.len() + 4)?;
-                Some((c.names.add(name.trim()), c.names.add("index"), source))
-            }
-            None => {
-                c.notes.wrong(at, "`each` is written `NAME in LIST`");
-                None
-            }
-        });
+        let each = Each::read(&mut table, c);
         if !table.has("type") {
             c.notes.wrong(table.at, "a part needs a `type`");
         }

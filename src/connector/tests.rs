@@ -255,6 +255,26 @@ fn every_element_has_an_outcome_whatever_it_is() {
 }
 
 #[test]
+fn recipients_of_a_list_are_many_but_bounded() {
+    let recipients = "recipients = [{ each = \"m in message.to\", role = \"mention\", type = \"demo\", \
+                      value = \"when(m.kind == 'user', m.id)\" }]\nreply_to = \"index\"\n";
+    let (manifest, account) = (format!("{SMALL}{recipients}"), demo().1);
+    assert!(found(&manifest).iter().any(|line| line.contains("unknown name `index`")), "its names end with it");
+    let manifest = manifest.replace("reply_to = \"index\"\n", "");
+    let connector = Connector::load(folder(&manifest), None).unwrap_or_else(|found| panic!("{}", lines(&found)));
+    let named = |to: Json| -> Vec<String> {
+        let body = json!({"messages": [{"id": "1", "text": "a", "to": to}]}).to_string();
+        let outcomes = connector.normalize(&json_request(body.as_bytes()), &account, now());
+        let [Outcome::Interaction(one)] = outcomes.as_slice() else { panic!("no interaction") };
+        one.interaction.recipients.iter().map(|r| r.identifier.value.expose().clone()).collect()
+    };
+    let user = |id: usize| json!({"kind": "user", "id": id.to_string()});
+    assert_eq!(named(json!([user(1), {"kind": "group", "id": "2"}, 7, user(3), user(1)])), ["1", "3"]);
+    assert_eq!(named(json!("1")), Vec::<String>::new());
+    assert_eq!(named((0..1000).map(user).collect()).len(), 256);
+}
+
+#[test]
 fn an_author_without_identifier_has_the_trust_that_is_declared() {
     let manifest = SMALL
         .replace("in body.messages", "in body.messages ?? list(when(body.text, body))")
