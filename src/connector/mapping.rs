@@ -39,6 +39,8 @@ struct Bind {
     source: Expr,
     iterates: bool,
     written: String,
+    /// What reasons call it, where the expression says nothing to people.
+    label: Option<Expr>,
 }
 
 /// One kind of thing that a payload holds.
@@ -56,8 +58,7 @@ impl Mapping {
         let mut mapping = Mapping::default();
         let mut lists_in = None;
         if let Some(mut payload) = payload {
-            let each = payload.texts("each", c.notes);
-            mapping.walk = each.into_iter().filter_map(|(text, at)| Bind::read(&text, at, c)).collect();
+            mapping.walk = Bind::read_all(&mut payload, c);
             mapping.otherwise = c.template(&mut payload, "otherwise");
             let aside = payload.texts("aside", c.notes).into_iter().map(|(name, _)| name);
             let written = payload.text("lists", c.notes);
@@ -180,7 +181,7 @@ where
     let found = step.source.eval(env);
     match (found, step.iterates) {
         (None, _) if must => {
-            run.outcomes.push(Outcome::Quarantined { reason: format!("payload has no `{}`", step.written) });
+            run.outcomes.push(Outcome::Quarantined { reason: format!("payload has no `{}`", step.called(env)) });
         }
         (None, _) => {}
         (Some(value), false) => {
@@ -189,7 +190,7 @@ where
         }
         (Some(Val::Node(Value::Array(items))), true) => {
             if items.is_empty() && must {
-                run.outcomes.push(Outcome::Ignored { reason: format!("`{}` is empty", step.written) });
+                run.outcomes.push(Outcome::Ignored { reason: format!("`{}` is empty", step.called(env)) });
             }
             for item in items {
                 env.set(step.slot, Some(Val::Node(item)));
@@ -204,13 +205,36 @@ where
                 }
             }
             None => {
-                run.outcomes.push(Outcome::Quarantined { reason: format!("`{}` is not a list", step.written) });
+                run.outcomes.push(Outcome::Quarantined { reason: format!("`{}` is not a list", step.called(env)) });
             }
         },
     }
 }
 
 impl Bind {
+    /// Reads the steps under `each`: texts, or tables of `step` and `label`.
+    fn read_all(table: &mut Table, c: &mut Compiler<'_, '_>) -> Vec<Bind> {
+        let steps = table.nodes("each");
+        steps.into_iter().filter_map(|step| Bind::read_one(step, c)).collect()
+    }
+
+    fn read_one(step: Node, c: &mut Compiler<'_, '_>) -> Option<Bind> {
+        if let Raw::Text(text) = &step.value {
+            return Bind::read(text, step.at, c);
+        }
+        let mut table = Table::of(step, "a step that is no string", c.notes)?;
+        let written = table.need("step", c.notes);
+        let label = c.template(&mut table, "label");
+        table.finish(c.notes);
+        let (text, at) = written?;
+        Some(Bind { label, ..Bind::read(&text, at, c)? })
+    }
+
+    /// What a reason calls this step.
+    fn called(&self, env: &Env<'_>) -> String {
+        self.label.as_ref().and_then(|label| label.string(env)).unwrap_or_else(|| self.written.clone())
+    }
+
     fn read(text: &str, at: usize, c: &mut Compiler<'_, '_>) -> Option<Bind> {
         // The first of the two counts: the expression after it may have an `in` of its own.
         let (list, path) = (text.split_once(" in "), text.split_once(" = "));
@@ -225,14 +249,13 @@ impl Bind {
         };
         let compiled = c.expr_of(source, at + offset)?;
         let slot = c.names.add(name.trim());
-        Some(Bind { slot, source: compiled, iterates, written: source.trim().to_owned() })
+        Some(Bind { slot, source: compiled, iterates, written: source.trim().to_owned(), label: None })
     }
 }
 
 impl Item {
     fn read(mut table: Table, shared: &[(String, usize, Node)], c: &mut Compiler<'_, '_>) -> Option<Item> {
-        let each = table.texts("each", c.notes);
-        let each = each.into_iter().filter_map(|(text, at)| Bind::read(&text, at, c)).collect();
+        let each = Bind::read_all(&mut table, c);
         let lets = table.texts("let", c.notes);
         let lets: Vec<(usize, Expr)> = lets
             .into_iter()
@@ -249,11 +272,7 @@ impl Item {
             .collect();
         let when = c.expr(&mut table, "when");
         let base = table.take("base");
-        let mut nodes = match table.take("case") {
-            None => Vec::new(),
-            Some(Node { value: Raw::List(nodes), .. }) => nodes,
-            Some(node) => vec![node],
-        };
+        let mut nodes = table.nodes("case");
         for (name, at) in table.texts("use", c.notes) {
             match shared.iter().find(|(known, _, _)| *known == name) {
                 Some((_, _, Node { value: Raw::List(cases), .. })) => nodes.extend(cases.iter().cloned()),

@@ -255,6 +255,39 @@ fn every_element_has_an_outcome_whatever_it_is() {
 }
 
 #[test]
+fn reasons_call_a_step_by_its_label() {
+    let account = demo().1;
+    let reasons = |each: &str, body: Json| -> Vec<String> {
+        let manifest = SMALL.replace("[[item]]\neach = \"message in body.messages\"", each);
+        assert_ne!(manifest, SMALL);
+        let connector = Connector::load(folder(&manifest), None).unwrap_or_else(|found| panic!("{}", lines(&found)));
+        let outcomes = connector.normalize(&json_request(body.to_string().as_bytes()), &account, now());
+        outcomes
+            .into_iter()
+            .map(|outcome| match outcome {
+                Outcome::Quarantined { reason } | Outcome::Ignored { reason } => reason,
+                _ => panic!("an interaction"),
+            })
+            .collect()
+    };
+    let bare = "[payload]\neach = \"entry in body.entry ?? body.list\"\n[[item]]\neach = \"message in entry.messages\"";
+    assert_eq!(reasons(bare, json!({})), ["payload has no `body.entry ?? body.list`"]);
+    let step = "{ step = \"entry in body.entry ?? body.list\", label = \"entry\" }";
+    let named = bare.replace("\"entry in body.entry ?? body.list\"", step);
+    assert_eq!(reasons(&named, json!({})), ["payload has no `entry`"]);
+    assert_eq!(reasons(&named, json!({"entry": []})).first().unwrap(), "`entry` is empty");
+    assert_eq!(reasons(&named, json!({"list": 7})), ["`entry` is not a list"]);
+    let inner = "{ step = \"message in entry.messages\", label = \"messages of {entry.id ?? 'none'}\" }";
+    let named = named.replace("\"message in entry.messages\"", inner);
+    assert_eq!(reasons(&named, json!({"entry": [{"id": 5, "messages": 1}]})), ["`messages of 5` is not a list"]);
+    let wrong = SMALL.replace("\"message in body.messages\"", "{ step = \"message in body.messages\", lable = \"x\" }");
+    assert!(found(&wrong).iter().any(|line| line.contains("did you mean `label`?")));
+    assert!(
+        found(&SMALL.replace("\"message in body.messages\"", "7")).iter().any(|line| line.contains("must be a table"))
+    );
+}
+
+#[test]
 fn recipients_of_a_list_are_many_but_bounded() {
     let recipients = "recipients = [{ each = \"m in message.to\", role = \"mention\", type = \"demo\", \
                       value = \"when(m.kind == 'user', m.id)\" }]\nreply_to = \"index\"\n";

@@ -248,6 +248,15 @@ impl Table {
         texts
     }
 
+    /// The elements of a list, or one value standing for a list of one.
+    pub(super) fn nodes(&mut self, key: &'static str) -> Vec<Node> {
+        match self.take(key) {
+            None => Vec::new(),
+            Some(Node { value: Raw::List(nodes), .. }) => nodes,
+            Some(node) => vec![node],
+        }
+    }
+
     pub(super) fn table(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Option<Table> {
         let node = self.take(key)?;
         Table::of(node, format!("`{key}` in {}", self.what), notes)
