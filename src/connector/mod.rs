@@ -95,13 +95,13 @@ pub struct Ack {
     pub overload_status: u16,
     /// For how long the provider tries again, in milliseconds; 0 if it does not.
     pub retry_window_ms: i64,
-    /// How to find what was missed in an outage longer than that.
+    /// How to find what was missed in an outage longer than that: for people, the gateway does not fetch it.
     pub reconcile: Reconcile,
     /// What order the provider keeps.
     pub order: Order,
 }
 
-/// How to find what was missed.
+/// How people find what was missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reconcile {

@@ -255,6 +255,22 @@ fn every_element_has_an_outcome_whatever_it_is() {
 }
 
 #[test]
+fn a_bot_is_called_by_the_id_in_its_token_or_by_its_channel() {
+    let connector = shipped("telegram");
+    let account = |token: &str| {
+        let options = json!({ "bot_token": token, "secret_token": "x" });
+        let account = connector.account("tg", options.as_object().unwrap(), None).unwrap_or_else(|w| panic!("{w:?}"));
+        let body = br#"{"message":{"message_id":1,"chat":{"id":2,"type":"private"},"text":"a","date":1}}"#;
+        match connector.normalize(&json_request(body), &account, now()).as_slice() {
+            [Outcome::Interaction(one)] => one.interaction.channel.account.clone(),
+            other => panic!("{}", serde_json::to_string(other).unwrap()),
+        }
+    };
+    assert_eq!(account("123456789:AAsample"), "123456789");
+    assert_eq!(account("none"), "tg");
+}
+
+#[test]
 fn reasons_call_a_step_by_its_label() {
     let account = demo().1;
     let reasons = |each: &str, body: Json| -> Vec<String> {
