@@ -1,4 +1,5 @@
-//! Journal and commit on SQLite: one returning customer's message, in groups as the writer makes them.
+//! Journal and commit: one returning customer's message, in groups as the writer makes them. On SQLite, or in the empty
+//! PostgreSQL database at the URL in `SEGUE_BENCH_STORE`.
 
 use std::time::Instant;
 
@@ -6,10 +7,11 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use segue::base::hash::key16;
 use segue::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId};
-use segue::base::{Clock, Timestamp};
+use segue::base::{Clock, Secret, Timestamp};
 use segue::model::entry::{EntryBody, RequestHead};
 use segue::model::{ConversationState, EntryKind, EventType, Interaction, ItemKey, Recent, RecentJson};
-use segue::store::sqlite::{self, Options};
+use segue::store::postgres::{self, Place};
+use segue::store::sqlite;
 use segue::store::{
     Assert, Changeset, Committed, ConversationRow, ConversationWrite, CustomerProfile, CustomerRow, CustomerWrite,
     EventWrite, IdentifierKey, InteractionWrite, NewEntry, Store, Subscription, ThreadKey,
@@ -42,7 +44,11 @@ pub(crate) fn run(timer: &mut Timer, interaction: &Interaction) -> Result<()> {
         return Ok(());
     }
     let folder = tempfile::Builder::new().prefix("stages-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let opened = sqlite::open(folder.path(), Options::default(), segue::base::telemetry::Metrics::new())?;
+    let metrics = segue::base::telemetry::Metrics::new();
+    let opened = match std::env::var("SEGUE_BENCH_STORE") {
+        Ok(url) => postgres::open(&Place::parse(&Secret::new(url))?, postgres::Options::default(), metrics)?,
+        Err(_) => sqlite::open(folder.path(), sqlite::Options::default(), metrics)?,
+    };
     let types = vec![EventType::InteractionReceived as u8];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(opened.store.outbox.subscribe(vec![Subscription {
@@ -129,7 +135,7 @@ impl Bench {
     fn changeset(&mut self, entry: EntryId, position: i64) -> Changeset {
         let number = self.next;
         self.next += 1;
-        let no = self.store.state.numbers().interaction();
+        let no = self.store.state.numbers().interaction().unwrap_or_default();
         let mut set = Changeset { position, bundle: "b".repeat(64), ..Changeset::default() };
         let new = number < CUSTOMERS;
         if new {
@@ -189,7 +195,7 @@ impl Bench {
     fn person(&self, entry: EntryId) -> (CustomerRow, ConversationRow) {
         let numbers = self.store.state.numbers();
         let customer = CustomerRow {
-            no: numbers.customer(),
+            no: numbers.customer().unwrap_or_default(),
             id: CustomerId::derive(entry, self.now, "customer", 0),
             version: 1,
             created_at: self.now,
@@ -198,7 +204,7 @@ impl Bench {
             recent: Vec::new(),
         };
         let conversation = ConversationRow {
-            no: numbers.conversation(),
+            no: numbers.conversation().unwrap_or_default(),
             id: ConversationId::derive(entry, self.now, "conversation", 0),
             version: 1,
             customer: customer.no,

@@ -20,12 +20,13 @@ use tokio::task::JoinHandle;
 use crate::api::ApiState;
 use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Result};
+use crate::config::Store as Backend;
 use crate::config::{Config, ForwardedHeader, Listen};
 use crate::flow::{Context, intake::Intake, media, send, wait::Waiting, work::Workers};
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
-use crate::store::sqlite;
+use crate::store::{self, postgres, sqlite};
 
 pub use crate::api::ReloadReport as Report;
 
@@ -55,7 +56,7 @@ pub struct App {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     workers: Workers,
-    store: sqlite::Opened,
+    store: store::Opened,
     /// What all stages share.
     pub context: Arc<Context>,
     /// What the last reload said.
@@ -69,12 +70,12 @@ impl App {
     ///
     /// `Config` for what the operator must mend, `Io` if a port or the disk refused.
     pub async fn start(config: Config, loaded: setup::Loaded, start: Start) -> Result<App> {
-        let options = sqlite::Options {
-            acknowledge_before_commit: start.acknowledge_before_commit,
-            ..sqlite::Options::default()
-        };
         let metrics = Metrics::new();
-        let store = sqlite::open(&config.data, options, metrics.clone())?;
+        let store = {
+            let (config, metrics, early) = (config.clone(), metrics.clone(), start.acknowledge_before_commit);
+            let opening = tokio::task::spawn_blocking(move || open_store(&config, early, metrics));
+            opening.await.map_err(|e| Error::internal("the store could not be opened").because(e))??
+        };
         let client = client_of(&config)?;
         let context = Arc::new(Context {
             store: store.store.clone(),
@@ -163,6 +164,26 @@ impl App {
         drop(self.context);
         // The last handle of the writer waits for what is queued to be written.
         let _ = tokio::task::spawn_blocking(move || drop(self.store)).await;
+    }
+}
+
+/// Opens the store that the configuration names. It may wait for the network, so it belongs on a thread for blocking work.
+///
+/// With `early`, entries are reported before they are on disk; see [`Start::acknowledge_before_commit`].
+///
+/// # Errors
+///
+/// `Config` for what the operator must mend, `Io` if the disk refused, `Unavailable` if a server cannot be reached.
+pub fn open_store(config: &Config, early: bool, metrics: Metrics) -> Result<store::Opened> {
+    match &config.store {
+        Backend::Sqlite => {
+            let options = sqlite::Options { acknowledge_before_commit: early, ..sqlite::Options::default() };
+            sqlite::open(&config.data, options, metrics)
+        }
+        Backend::Postgres(url) => {
+            let options = postgres::Options { acknowledge_before_commit: early, ..postgres::Options::default() };
+            postgres::open(&postgres::Place::parse(url)?, options, metrics)
+        }
     }
 }
 

@@ -12,10 +12,11 @@ use serde_json::Value as Json;
 
 use crate::base::json::Value;
 use crate::base::{Result, hash};
-use crate::config::{Channel, Config, Place, Problem};
+use crate::config::{Channel, Config, Place, Problem, Store};
 use crate::connector::{self, Connector, Folder, MapEngine, Registry};
 use crate::flow::{ChannelSetup, Setup};
 use crate::script::{self, Budget, Bundle, Helper, MapScript, PolicyFacts, PolicyFiles};
+use crate::store::postgres;
 
 /// The `source` of events where no `public_url` is configured.
 const SOURCE: &str = "segue";
@@ -85,6 +86,11 @@ pub fn load(config: &Config) -> Result<Loaded, Vec<Problem>> {
 /// As [`load`].
 pub fn reload(config: &Config, previous: &Registry) -> Result<Loaded, Vec<Problem>> {
     let (registry, mut problems) = connectors(&config.connectors, previous);
+    if let Store::Postgres(url) = &config.store
+        && let Err(error) = postgres::Place::parse(url)
+    {
+        problems.push(Problem::new(Place::file(&config.file), "store", error.full()));
+    }
     let channels = channels(config, &registry, &mut problems);
     let policy = match policy(config) {
         Ok(policy) => Some(policy),

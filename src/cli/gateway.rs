@@ -20,12 +20,11 @@ use url::Url;
 use super::Global;
 use crate::base::id::{EntryId, EventId};
 use crate::base::{Clock, Error, Kind, Result, Retry, Secret, Side};
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, Store};
 use crate::model::entry::{Command, RequestHead};
 use crate::model::{EntryBody, EntryKind};
 use crate::net::{Client, client};
-use crate::store::sqlite::{self, Opened, Options};
-use crate::store::{DeadLetter, NewEntry, QuarantineRow, TokenRow};
+use crate::store::{DeadLetter, NewEntry, Opened, QuarantineRow, TokenRow};
 
 /// The largest answer of the API that is read, in bytes.
 const MOST_BYTES: usize = 32 << 20;
@@ -85,17 +84,18 @@ impl Gateway {
             return Api::new(url.as_str(), reach, config.as_ref()).map(Box::new).map(Gateway::Api);
         }
         let config = global.load()?;
-        if held(&config.data) {
+        // PostgreSQL is for several processes: there is no need to ask the one that runs.
+        let alone = config.store == Store::Sqlite;
+        if alone && held(&config.data) {
             let url = url_of(config.listen.first())?;
             return Api::new(&url, reach, Some(&config)).map(Box::new).map(Gateway::Api);
         }
-        if !create && !config.data.join("segue.db").is_file() {
+        if alone && !create && !config.data.join("segue.db").is_file() {
             let data = config.data.display();
             return Err(Error::not_found(format!("no data at `{data}`: no gateway has run here yet")));
         }
-        sqlite::open(&config.data, Options::default(), crate::base::telemetry::Metrics::new())
-            .map(Box::new)
-            .map(Gateway::Store)
+        let opened = crate::app::open_store(&config, false, crate::base::telemetry::Metrics::new())?;
+        Ok(Gateway::Store(Box::new(opened)))
     }
 
     /// What is quarantined, the latest first: `entry`, `channel`, `reason`, `at`.

@@ -66,9 +66,7 @@ fn read(main: &Source, report: &Report, table: &DeTable<'_>, on: secret::Place<'
     }
     let outbound = Outbound::read(top.table("outbound"), &on);
     let helpdesks = HelpDesk::read_all(&top, &on, &outbound, &channels);
-    let store = top
-        .get("store")
-        .and_then(|field| field.parse("\"sqlite\"", |text| (text == "sqlite").then_some(Store::Sqlite)));
+    let store = top.get("store").and_then(|field| read_store(&field, &on));
     let config = Config {
         file: main.path.clone(),
         root: on.root.to_owned(),
@@ -145,6 +143,28 @@ impl Outbound {
         section.finish();
         outbound
     }
+}
+
+/// `sqlite`, or the URL of a PostgreSQL database, which may hold a password and so is read as a secret.
+fn read_store(field: &Field<'_>, on: &secret::Place<'_>) -> Option<Store> {
+    let expected = "\"sqlite\" or the URL of a database such as \"postgres://segue@db.example.org/segue\"";
+    let (url, origin) = on.resolve(field)?;
+    if url.expose() == "sqlite" {
+        return Some(Store::Sqlite);
+    }
+    let Some((_, rest)) =
+        url.expose().split_once("://").filter(|(scheme, _)| ["postgres", "postgresql"].contains(scheme))
+    else {
+        // Not shown: a mistyped URL holds its password, too.
+        field.add(field.problem("not a store").expected(expected));
+        return None;
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let password = authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
+    if password && origin == secret::Origin::Literal && field.is_open_to_all() {
+        field.add(secret::exposed(field.place(), field.path()));
+    }
+    Some(Store::Postgres(url))
 }
 
 fn read_country(field: &Field<'_>) -> Option<String> {

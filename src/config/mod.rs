@@ -39,6 +39,8 @@ pub use secret::{Host, Machine, Origin};
 
 use ipnet::IpNet;
 
+use crate::base::Secret;
+
 /// The name of the main file within a project's folder.
 pub const FILE_NAME: &str = "segue.toml";
 
@@ -54,7 +56,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// `data`: the folder of the database and of fetched files. Default: `data`.
     pub data: PathBuf,
-    /// `store`: what keeps journal and state. Default: `sqlite`.
+    /// `store`: what keeps journal and state: `sqlite`, or the URL of a PostgreSQL database, written as a secret may be.
+    /// Default: `sqlite`.
     pub store: Store,
     /// `scripts`: the folder of the Lua policy. Default: `scripts`.
     pub scripts: PathBuf,
@@ -90,10 +93,12 @@ pub struct Config {
 }
 
 /// What keeps journal and state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Store {
     /// SQLite in the data folder.
     Sqlite,
+    /// PostgreSQL at this URL, which may hold a password.
+    Postgres(Secret),
 }
 
 /// `[outbound]`: where the guarded client may go besides public addresses.

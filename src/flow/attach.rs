@@ -59,7 +59,7 @@ pub(crate) async fn step(draft: &mut Draft<'_>, identified: Identified) -> Resul
         Attachment::Story(place) => open.get(place).copied().unwrap_or(ConversationAt(0)),
         Attachment::New { links } => {
             opened = true;
-            let at = draft.new_conversation(identified.customer, public);
+            let at = draft.new_conversation(identified.customer, public)?;
             let mut wanted: Vec<(ConversationAt, LinkKind)> =
                 links.into_iter().filter_map(|(place, kind)| open.get(place).map(|other| (*other, kind))).collect();
             if let Some(parent) = linked_thread(draft, &identified).await? {

@@ -124,7 +124,7 @@ pub(crate) fn write(
     let (Some(id), Some(conversation_id)) = (interaction.id, interaction.conversation_id) else {
         return Err(Error::internal("an interaction is written before it has its place"));
     };
-    let no = draft.numbers.interaction();
+    let no = draft.numbers.interaction()?;
     let before_in_conversation = draft.change(conversation, |row| std::mem::replace(&mut row.latest, no)).unwrap_or(0);
     let mut text = interaction.text.expose().clone();
     shorten(&mut text, BRIEF_TEXT);

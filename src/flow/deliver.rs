@@ -8,7 +8,7 @@
 //! disk with all that follows it in its conversation, so that the others go on and the number moves past them. A
 //! first-try success therefore writes nothing of its own.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,7 @@ pub async fn run(
         seen: 0,
         settled: 0,
         open: BTreeSet::new(),
+        unsettled: VecDeque::new(),
         aside: Vec::new(),
         parked: HashMap::new(),
         wakes: BinaryHeap::new(),
@@ -112,6 +113,8 @@ struct Dispatcher {
     settled: i64,
     /// Events that were looked at and are neither delivered nor set aside.
     open: BTreeSet<i64>,
+    /// Events that were looked at and are beyond the settled ones. Counted, since feed numbers may have gaps of any size.
+    unsettled: VecDeque<i64>,
     /// Events that wait behind a failed one of their conversation and are not yet on the disk as set aside.
     aside: Vec<DueEvent>,
     /// Conversations that wait after a failure, with the time of the next attempt.
@@ -136,9 +139,13 @@ impl Dispatcher {
     }
 
     /// How many events may be taken up.
-    fn room(&self) -> usize {
+    fn room(&mut self) -> usize {
+        let settled = self.settled_now();
+        while self.unsettled.front().is_some_and(|no| *no <= settled) {
+            self.unsettled.pop_front();
+        }
         let held = HELD.saturating_sub(self.lanes.len());
-        let ahead = AHEAD.saturating_sub(usize::try_from(self.seen - self.settled_now()).unwrap_or(AHEAD));
+        let ahead = AHEAD.saturating_sub(self.unsettled.len());
         held.min(ahead)
     }
 
@@ -223,6 +230,7 @@ impl Dispatcher {
         }
         self.seen = event.no;
         self.open.insert(event.no);
+        self.unsettled.push_back(event.no);
         if self.parked.contains_key(&event.conversation) {
             self.aside.push(event);
         } else {

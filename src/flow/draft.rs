@@ -141,10 +141,10 @@ impl<'a> Draft<'a> {
         Ok(self.state.customer(no).await?.map(|row| self.load_customer(row)))
     }
 
-    pub(crate) fn new_customer(&mut self) -> CustomerAt {
+    pub(crate) fn new_customer(&mut self) -> Result<CustomerAt> {
         let id: CustomerId = self.derive(3);
         let row = CustomerRow {
-            no: self.numbers.customer(),
+            no: self.numbers.customer()?,
             id,
             version: 0,
             created_at: self.now(),
@@ -153,7 +153,7 @@ impl<'a> Draft<'a> {
             recent: Vec::new(),
         };
         self.customers.push(LoadedCustomer { row, read: None, changed: true, profile_changed: true });
-        CustomerAt(self.customers.len() - 1)
+        Ok(CustomerAt(self.customers.len() - 1))
     }
 
     pub(crate) fn customer(&self, at: CustomerAt) -> Option<&CustomerRow> {
@@ -280,10 +280,10 @@ impl<'a> Draft<'a> {
         Ok(open)
     }
 
-    pub(crate) fn new_conversation(&mut self, customer: CustomerAt, public: bool) -> ConversationAt {
+    pub(crate) fn new_conversation(&mut self, customer: CustomerAt, public: bool) -> Result<ConversationAt> {
         let id: ConversationId = self.derive(4);
         let row = ConversationRow {
-            no: self.numbers.conversation(),
+            no: self.numbers.conversation()?,
             id,
             version: 0,
             customer: self.customer(customer).map_or(0, |row| row.no),
@@ -299,7 +299,7 @@ impl<'a> Draft<'a> {
             links: Vec::new(),
         };
         self.conversations.push(LoadedConversation { row, read: None, changed: true, opened: true });
-        ConversationAt(self.conversations.len() - 1)
+        Ok(ConversationAt(self.conversations.len() - 1))
     }
 
     /// Changes a conversation. Its time never runs backwards.

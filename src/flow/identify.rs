@@ -30,7 +30,7 @@ pub(crate) async fn step(draft: &mut Draft<'_>, item: Item) -> Result<Identified
     let found = identity::decide(matchable, &hits);
     let customer = match found.customer {
         Some(at) => CustomerAt(at),
-        None => draft.new_customer(),
+        None => draft.new_customer()?,
     };
     let held = |place: usize| holders.iter().any(|(known, _)| *known == place);
     let learned: Vec<(Identifier, bool)> =

@@ -128,6 +128,10 @@ async fn feed(shared: Arc<Shared>) {
             continue;
         }
         if behind {
+            if tail.take_rewound() {
+                // Something was left lying before what was read: by a node that died, or late from a lost connection.
+                last = 0;
+            }
             tail.catch_up();
             match from_disk(&shared, last).await {
                 Ok((position, more)) => {

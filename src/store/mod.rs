@@ -7,7 +7,9 @@
 //! assertions no longer hold changes nothing.
 
 mod changeset;
+mod code;
 mod hot;
+pub mod postgres;
 mod rows;
 pub mod sqlite;
 #[cfg(test)]
@@ -50,6 +52,16 @@ pub struct Store {
     pub catalog: Arc<dyn Catalog>,
     /// What grows old.
     pub retention: Arc<dyn Retention>,
+}
+
+/// A store that is open.
+pub struct Opened {
+    /// The capabilities.
+    pub store: Store,
+    /// Ends the writer when dropped last, after everything that waits is written.
+    pub guard: Arc<dyn std::any::Any + Send + Sync>,
+    /// Set once the disk refused in a way that must not be retried (a failed sync): stop and restart.
+    pub broken: tokio::sync::watch::Receiver<bool>,
 }
 
 /// The durable log.

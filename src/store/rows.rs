@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::hash::key16;
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
-use crate::base::{Pii, Timestamp};
+use crate::base::{Pii, Result, Timestamp};
 use crate::model::Delivery;
 use crate::model::entry::PlannedSend;
 use crate::model::{
@@ -57,11 +57,25 @@ pub type FoundEntry = (Entry, Option<AppliedRow>);
 /// Draws numbers for new rows.
 pub trait Numbers: Send + Sync {
     /// For a customer.
-    fn customer(&self) -> i64;
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if there is none just now.
+    fn customer(&self) -> Result<i64>;
+
     /// For a conversation.
-    fn conversation(&self) -> i64;
+    ///
+    /// # Errors
+    ///
+    /// As [`Numbers::customer`].
+    fn conversation(&self) -> Result<i64>;
+
     /// For an interaction.
-    fn interaction(&self) -> i64;
+    ///
+    /// # Errors
+    ///
+    /// As [`Numbers::customer`].
+    fn interaction(&self) -> Result<i64>;
 }
 
 /// The key of an identifier: 16 bytes from its type and canonical value.

@@ -103,7 +103,7 @@ struct Gateway {
     working: Arc<AtomicBool>,
     tokens: HashMap<Scope, String>,
     count: std::sync::atomic::AtomicU64,
-    _store: sqlite::Opened,
+    _store: crate::store::Opened,
     _folder: tempfile::TempDir,
 }
 

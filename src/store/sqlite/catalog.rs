@@ -12,7 +12,7 @@ use super::state::{CUSTOMER, Chain, chain, customer};
 use super::writer::Writer;
 use crate::base::id::{CustomerId, EntryId, EventId};
 use crate::base::{Result, Timestamp};
-use crate::store::{Catalog, CustomerRow, DeadLetter, FeedEvent, InteractionRow, QuarantineRow, TokenRow};
+use crate::store::{Catalog, CustomerRow, DeadLetter, FeedEvent, InteractionRow, QuarantineRow, TokenRow, code};
 
 pub(super) struct SqliteCatalog {
     pub(super) writer: Arc<Writer>,
@@ -166,26 +166,7 @@ impl Catalog for SqliteCatalog {
 
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<String, i64>>> {
         self.readers.apart(|connection| {
-            let tables = [
-                "entry",
-                "pending",
-                "applied",
-                "customer",
-                "identifier",
-                "conversation",
-                "thread",
-                "interaction",
-                "message",
-                "event",
-                "due",
-                "dead",
-                "send",
-                "media",
-                "quarantine",
-                "side",
-                "token",
-            ];
-            tables
+            code::TABLES
                 .iter()
                 .map(|table| {
                     let count = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;

@@ -11,15 +11,12 @@ use super::open::failed;
 use super::state::read_json;
 use super::writer::{Subscriber, Writer};
 use crate::base::Result;
-use crate::model::ConversationState;
+use crate::store::code::{ENGINE, state_number};
 use crate::store::rows::json;
 use crate::store::{
     Assert, Changeset, Committed, ConversationWrite, CustomerWrite, DueEvent, EventWrite, MessageState, StateWrite,
     Subscription,
 };
-
-/// The engine that applied: part of the applied record, so that replay knows whether equality can be demanded.
-const ENGINE: &str = concat!("segue ", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct SqliteCommits {
     pub(super) writer: Arc<Writer>,
@@ -328,13 +325,6 @@ pub(super) fn previous_wanted(
         }
     }
     Ok(0)
-}
-
-pub(super) fn state_number(state: ConversationState) -> i64 {
-    match state {
-        ConversationState::Open => 0,
-        ConversationState::Resolved => 1,
-    }
 }
 
 fn write_conversation(connection: &Connection, write: &ConversationWrite, tip: &Tip) -> rusqlite::Result<()> {

@@ -13,7 +13,7 @@ use super::writer::Writer;
 use crate::base::id::EntryId;
 use crate::base::{Result, Timestamp};
 use crate::model::{Entry, EntryBody, EntryKind};
-use crate::store::{Appended, AppliedRow, FoundEntry, Journal, NewEntry, Tail};
+use crate::store::{Appended, AppliedRow, FoundEntry, Journal, NewEntry, Tail, code};
 
 pub(super) struct SqliteJournal {
     pub(super) writer: Arc<Writer>,
@@ -93,7 +93,7 @@ fn with_applied(row: &Row<'_>) -> rusqlite::Result<FoundEntry> {
         Some(apply_no) => Some(AppliedRow {
             apply_no,
             bundle: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
-            facts: row.get::<_, Option<Vec<u8>>>(10)?.map(|f| String::from_utf8_lossy(&f).into_owned()),
+            facts: row.get::<_, Option<Vec<u8>>>(10)?.map(|facts| code::text(&facts)),
         }),
     };
     Ok((entry(row)?, applied))

@@ -19,21 +19,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::{Numbers, Store, hot};
+use super::{Numbers, Opened, Store, hot};
 use crate::base::Result;
 use crate::base::telemetry::Metrics;
 
 pub use open::{Locked, Options};
-
-/// A store on SQLite, with the lock on its directory.
-pub struct Opened {
-    /// The capabilities.
-    pub store: Store,
-    /// Ends the writer when dropped last, after everything that waits is written.
-    pub guard: Arc<writer::Writer>,
-    /// Set once the disk refused in a way that must not be retried (`reliability`: a failed sync): stop and restart.
-    pub broken: tokio::sync::watch::Receiver<bool>,
-}
 
 /// Opens or creates the store in `directory`.
 ///
@@ -91,15 +81,15 @@ impl Counters {
 }
 
 impl Numbers for Counters {
-    fn customer(&self) -> i64 {
-        self.customer.fetch_add(1, Ordering::Relaxed) + 1
+    fn customer(&self) -> Result<i64> {
+        Ok(self.customer.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    fn conversation(&self) -> i64 {
-        self.conversation.fetch_add(1, Ordering::Relaxed) + 1
+    fn conversation(&self) -> Result<i64> {
+        Ok(self.conversation.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    fn interaction(&self) -> i64 {
-        self.interaction.fetch_add(1, Ordering::Relaxed) + 1
+    fn interaction(&self) -> Result<i64> {
+        Ok(self.interaction.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }

@@ -13,7 +13,7 @@ use super::state::read_json;
 use super::writer::{Subscriber, Writer};
 use crate::base::id::{EventId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
-use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail};
+use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail, code};
 
 /// How many due events of a help desk are held in memory.
 const DUE_TAIL: usize = 4096;
@@ -51,12 +51,7 @@ pub(super) fn send_row(row: &Row<'_>) -> rusqlite::Result<DueSend> {
         attempts: row.get(2)?,
         created_at: Timestamp::from_millis(row.get(3)?),
         conversation: row.get(4)?,
-        state: match row.get::<_, i64>(5)? {
-            0 => "planned",
-            1 => "intended",
-            _ => "done",
-        }
-        .to_owned(),
+        state: code::send_state(row.get(5)?),
     })
 }
 

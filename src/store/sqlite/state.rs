@@ -11,10 +11,10 @@ use super::outbox::send_row;
 use super::read::{Readers, Snapshot};
 use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
-use crate::model::{ConversationState, ItemKey};
+use crate::model::ItemKey;
 use crate::store::{
     ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
-    Snapshots, StateRead, ThreadKey,
+    Snapshots, StateRead, ThreadKey, code,
 };
 
 pub(super) struct SqliteState {
@@ -46,8 +46,7 @@ impl SqliteState {
 }
 
 pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
-    // Bytes in the store, text here: what we wrote was text, and damage must not end a read.
-    Ok(String::from_utf8_lossy(row.get_ref(column)?.as_blob().unwrap_or_default()).into_owned())
+    Ok(code::text(row.get_ref(column)?.as_blob().unwrap_or_default()))
 }
 
 /// Reads JSON that this program wrote.
@@ -79,7 +78,7 @@ fn conversation(row: &Row<'_>) -> rusqlite::Result<ConversationRow> {
         id: ConversationId::from_bytes(row.get(1)?),
         version: row.get(2)?,
         customer: row.get(3)?,
-        state: if row.get::<_, i64>(4)? == 0 { ConversationState::Open } else { ConversationState::Resolved },
+        state: code::state_of(row.get(4)?),
         public: row.get(5)?,
         seq: row.get(6)?,
         event_seq: row.get(7)?,
@@ -107,7 +106,7 @@ fn interaction(row: &Row<'_>) -> rusqlite::Result<InteractionRow> {
         seq: row.get(3)?,
         customer: row.get(4)?,
         body: text(row, 5)?,
-        decision: decision.map(|d| String::from_utf8_lossy(d).into_owned()),
+        decision: decision.map(code::text),
     })
 }
 

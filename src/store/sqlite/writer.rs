@@ -40,7 +40,7 @@ type Done = Box<dyn FnOnce() + Send>;
 pub(super) type Job = Box<dyn FnOnce(&Connection) -> rusqlite::Result<Done> + Send>;
 
 /// Handle of the writing thread.
-pub struct Writer {
+pub(super) struct Writer {
     queues: Arc<Queues>,
     broken: watch::Sender<bool>,
     /// Committed entries, for the stage that applies them.

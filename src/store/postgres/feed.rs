@@ -1,0 +1,372 @@
+//! Following the feed: events reach the tails of the help desks and the end of the feed only once none can come before.
+//!
+//! An event's number is made of the number of its transaction. Transactions of several nodes commit in any order, so a
+//! reader sees only numbers below those of the oldest transaction that still runs: `HORIZON`. What it has passed is
+//! therefore complete, and nobody waits for a lock. The price is that a long-running writing transaction anywhere in the
+//! server holds the feed up.
+//!
+//! One task a node reads the feed on when this node has committed, when another one says so (NOTIFY, sent outside the
+//! commit and at most every 20 ms), and each second whatever was said. It also draws numbers for new rows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio_postgres::Row;
+
+use super::judge::bytes16;
+use super::numbers::Blocks;
+use super::place::{Place, Told};
+use super::session::{OnNotice, PgError, Role, Session};
+use crate::base::id::EventId;
+use crate::base::{Result, Timestamp};
+use crate::model::Entry;
+use crate::store::{DueEvent, Subscription, Tail};
+
+/// The first feed number that may still be given out.
+macro_rules! horizon {
+    () => {
+        "(SELECT ((pg_snapshot_xmin(pg_current_snapshot())::text::int8
+                   + (SELECT value FROM setting WHERE name = 'feed_offset')) << 20))"
+    };
+}
+/// The end of the feed as far as it is complete.
+pub(super) const END: &str = concat!("SELECT coalesce(max(no), 0) FROM event WHERE no < ", horizon!());
+/// The feed as it is shown.
+pub(super) const SHOWN: &str =
+    concat!("SELECT no, kind, channel, body FROM event WHERE no > $1 AND no < ", horizon!(), " ORDER BY no LIMIT $2");
+/// The feed with what tells the event before it in the conversation.
+const PAGE: &str = concat!(
+    "SELECT e.no, e.id, e.conversation, e.kind, e.channel, e.at, e.body, p.kind, p.channel, p.sequence, p.before
+       FROM event e LEFT JOIN event p ON p.no = e.before
+      WHERE e.no > $1 AND e.no < ",
+    horizon!(),
+    " ORDER BY e.no LIMIT $2"
+);
+/// The same, only what a help desk wants.
+const WANTED: &str = concat!(
+    "SELECT e.no, e.id, e.conversation, e.kind, e.channel, e.at, e.body, p.kind, p.channel, p.sequence, p.before
+       FROM event e LEFT JOIN event p ON p.no = e.before
+      WHERE e.no > $1 AND e.no < ",
+    horizon!(),
+    " AND e.kind = ANY($3) AND (cardinality($4::text[]) = 0 OR e.channel = ANY($4)) ORDER BY e.no LIMIT $2"
+);
+/// A help desk that is not known yet is settled up to the present end of the feed: whatever is numbered beyond may still
+/// be under way, and comes to it.
+pub(super) const BEGIN_AT_THE_END: &str = concat!(
+    "INSERT INTO settled (helpdesk, event) SELECT $1, coalesce(max(no), 0) FROM event WHERE no < ",
+    horizon!(),
+    " ON CONFLICT (helpdesk) DO UPDATE SET used_at = now()"
+);
+
+/// How many events are read at once.
+const PAGE_ROWS: i64 = 512;
+/// How often others are told at most.
+const TELL_EVERY: Duration = Duration::from_millis(20);
+/// How often the feed is looked at, whatever was told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often entries are looked for that nobody applies.
+const STRANDED_EVERY: Duration = Duration::from_secs(5);
+/// What is told when something lies before what readers have passed.
+const REWIND: &str = "rewind";
+
+/// A help desk as the feed sees it.
+pub(super) struct Subscriber {
+    pub(super) subscription: Subscription,
+    pub(super) tail: Arc<Tail<DueEvent>>,
+}
+
+/// What the feed's task shares with everybody else.
+pub(super) struct Feed {
+    /// The end of the feed, as far as it is complete.
+    pub(super) end: watch::Sender<i64>,
+    pub(super) subscribers: Mutex<Arc<Vec<Subscriber>>>,
+    /// Wakes those who send and fetch.
+    pub(super) wake: Arc<Notify>,
+    /// Wakes the task.
+    moved: Notify,
+    /// The highest event that was committed, here or as others told.
+    committed: AtomicI64,
+    /// How often this node committed something that others should look at.
+    news: AtomicU64,
+    rewind: AtomicBool,
+}
+
+impl Feed {
+    pub(super) fn new() -> Feed {
+        Feed {
+            end: watch::Sender::new(0),
+            subscribers: Mutex::default(),
+            wake: Arc::default(),
+            moved: Notify::new(),
+            committed: AtomicI64::new(0),
+            news: AtomicU64::new(0),
+            rewind: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes up what this node committed: its highest event, and whether there is something to send or fetch.
+    pub(super) fn committed(&self, event: Option<i64>, wake: bool) {
+        if wake {
+            self.wake.notify_waiters();
+            self.wake.notify_one();
+        }
+        if let Some(no) = event {
+            self.committed.fetch_max(no, Ordering::Relaxed);
+        }
+        if wake || event.is_some() {
+            self.news.fetch_add(1, Ordering::Relaxed);
+            self.moved.notify_one();
+        }
+    }
+
+    /// Takes up what another node told.
+    fn told(&self, what: &str) {
+        match what.parse() {
+            Ok(no) => {
+                self.committed.fetch_max(no, Ordering::Relaxed);
+                self.wake.notify_waiters();
+                self.wake.notify_one();
+            }
+            Err(_) if what == REWIND => self.rewind.store(true, Ordering::Relaxed),
+            Err(_) => {}
+        }
+        self.moved.notify_one();
+    }
+
+    /// What a help desk subscribes to.
+    pub(super) fn subscription(&self, helpdesk: &str) -> Option<Subscription> {
+        let subscribers = self.subscribers.lock();
+        subscribers.iter().find(|s| s.subscription.helpdesk == helpdesk).map(|s| s.subscription.clone())
+    }
+
+    /// Has every help desk of this node look at its events that were set aside.
+    pub(super) fn rewind(&self) {
+        self.subscribers.lock().iter().for_each(|s| s.tail.rewind());
+    }
+}
+
+/// The statement that has all nodes rewind. It goes with the transaction, being rare.
+pub(super) const TELL_REWIND: &str = "SELECT pg_notify('segue', 'rewind')";
+
+/// The task.
+pub(super) struct Follower {
+    pub(super) place: Place,
+    pub(super) feed: Arc<Feed>,
+    pub(super) blocks: Arc<Blocks>,
+    /// Entries of this node; told to go by the disk when something was left lying.
+    pub(super) entries: Arc<Tail<Entry>>,
+    pub(super) last: i64,
+}
+
+impl Follower {
+    /// Connects, draws the first numbers and finds the end of the feed.
+    pub(super) async fn connect(&self) -> Result<(Session, i64)> {
+        let own = Arc::new(AtomicI64::new(0));
+        let (feed, pid) = (self.feed.clone(), own.clone());
+        let on_notice: OnNotice = Arc::new(move |sender, what| {
+            if i64::from(sender) != pid.load(Ordering::Relaxed) {
+                feed.told(what);
+            }
+        });
+        let session = Session::connect(&self.place, Role::Helper, Some(on_notice)).await?;
+        let begin = async {
+            if let Some(row) = session.row("SELECT pg_backend_pid()::int8", &[]).await? {
+                own.store(row.try_get(0)?, Ordering::Relaxed);
+            }
+            session.plain("LISTEN segue").await?;
+            self.blocks.fill(&session).await?;
+            session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get(0))
+        };
+        let end = begin.await.map_err(|e: PgError| super::session::failed(&e))?;
+        Ok((session, end))
+    }
+
+    /// Follows the feed for as long as the runtime runs.
+    pub(super) async fn run(mut self, session: Session) {
+        let mut session = session;
+        loop {
+            if let Err(error) = self.follow(&session).await {
+                tracing::warn!(target: "segue::deliver", error = %Told::of(&error), "the feed cannot be followed now");
+            }
+            loop {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                match self.connect().await {
+                    Ok((next, _)) => {
+                        session = next;
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::warn!(target: "segue::deliver", error = %error.full(), "the feed is not connected");
+                        tokio::time::sleep(Duration::from_millis(300)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Until the connection fails.
+    async fn follow(&mut self, session: &Session) -> std::result::Result<(), PgError> {
+        const SHORTEST: Duration = Duration::from_millis(1);
+        let (mut told, mut told_at) = (self.feed.news.load(Ordering::Relaxed), Instant::now());
+        let (mut pause, mut looked, mut oldest) = (SHORTEST, Instant::now(), 0);
+        loop {
+            if self.feed.rewind.swap(false, Ordering::Relaxed) {
+                self.feed.rewind();
+            }
+            self.blocks.fill(session).await?;
+            let read = self.page(session).await?;
+            if looked.elapsed() >= STRANDED_EVERY {
+                looked = Instant::now();
+                oldest = self.look_for_stranded(session, oldest).await?;
+            }
+            let news = self.feed.news.load(Ordering::Relaxed);
+            if news != told && told_at.elapsed() >= TELL_EVERY {
+                let no = self.feed.committed.load(Ordering::Relaxed).to_string();
+                session.run("SELECT pg_notify('segue', $1)", &[&no]).await?;
+                (told, told_at) = (news, Instant::now());
+            }
+            if read == PAGE_ROWS as usize {
+                continue;
+            }
+            // What is committed already and not yet visible waits for a transaction that ends soon.
+            let expected = self.feed.committed.load(Ordering::Relaxed) > self.last;
+            pause = if expected && read == 0 { (pause * 2).min(Duration::from_millis(50)) } else { SHORTEST };
+            let wait = if expected {
+                pause
+            } else if news != told {
+                TELL_EVERY
+            } else {
+                LOOK_EVERY
+            };
+            tokio::select! {
+                () = self.feed.moved.notified() => {}
+                () = self.blocks.low.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+                () = session.ended() => {}
+            }
+        }
+    }
+
+    /// Reads one page on and hands it out. Gives how many events it held.
+    async fn page(&mut self, session: &Session) -> std::result::Result<usize, PgError> {
+        let subscribers = self.feed.subscribers.lock().clone();
+        if subscribers.is_empty() {
+            let end = session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
+            self.pass(end);
+            return Ok(0);
+        }
+        let rows = session.rows(PAGE, &[&self.last, &PAGE_ROWS]).await?;
+        let Some(last) = rows.last() else { return Ok(0) };
+        let last: i64 = last.try_get(0)?;
+        for subscriber in subscribers.iter() {
+            let mut events = Vec::new();
+            for row in &rows {
+                if wants(&subscriber.subscription, row)? {
+                    events.push(due_event(session, &subscriber.subscription, row).await?);
+                }
+            }
+            if !events.is_empty() {
+                subscriber.tail.push(events);
+            }
+        }
+        self.pass(last);
+        Ok(rows.len())
+    }
+
+    fn pass(&mut self, end: i64) {
+        self.last = self.last.max(end);
+        self.feed.end.send_if_modified(|known| {
+            let moved = *known < self.last;
+            *known = (*known).max(self.last);
+            moved
+        });
+    }
+
+    /// Entries that have been pending since the last look may be somebody's who died, or came late from a connection that
+    /// was lost: then the journal is read again from its beginning. Entries that just wait their turn are skipped there.
+    async fn look_for_stranded(&self, session: &Session, before: i64) -> std::result::Result<i64, PgError> {
+        let row = session.row("SELECT min(position), coalesce(max(position), 0) FROM pending", &[]).await?;
+        let Some(row) = row else { return Ok(0) };
+        let (oldest, newest): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
+        if oldest.is_some_and(|oldest| oldest <= before) {
+            self.entries.rewind();
+        }
+        Ok(newest)
+    }
+}
+
+fn wants(subscription: &Subscription, row: &Row) -> std::result::Result<bool, PgError> {
+    Ok(subscription.wants(kind(row, 3)?, row.try_get(4)?))
+}
+
+fn kind(row: &Row, column: usize) -> std::result::Result<u8, PgError> {
+    Ok(u8::try_from(row.try_get::<_, i16>(column)?).unwrap_or_default())
+}
+
+/// Reads a row of [`PAGE`] or [`WANTED`].
+async fn due_event(
+    session: &Session,
+    subscription: &Subscription,
+    row: &Row,
+) -> std::result::Result<DueEvent, PgError> {
+    let previous = match row.try_get::<_, Option<i16>>(7)? {
+        None => 0,
+        Some(_) if subscription.wants(kind(row, 7)?, row.try_get(8)?) => row.try_get(9)?,
+        Some(_) => previous_wanted(session, subscription, row.try_get(10)?).await?,
+    };
+    Ok(DueEvent {
+        no: row.try_get(0)?,
+        id: EventId::from_bytes(bytes16(row, 1)?),
+        conversation: row.try_get(2)?,
+        attempts: 0,
+        next_at: Timestamp::from_millis(row.try_get(5)?),
+        body: Bytes::from(row.try_get::<_, Vec<u8>>(6)?),
+        previous,
+        aside: false,
+    })
+}
+
+/// The sequence of the event before it in the conversation that this help desk wants, going back by the chain.
+async fn previous_wanted(
+    session: &Session,
+    subscription: &Subscription,
+    mut before: i64,
+) -> std::result::Result<i64, PgError> {
+    const FAR_ENOUGH: usize = 1000;
+    for _ in 0..FAR_ENOUGH {
+        if before == 0 {
+            break;
+        }
+        let sql = "SELECT kind, channel, sequence, before FROM event WHERE no = $1";
+        match session.row(sql, &[&before]).await? {
+            None => break,
+            Some(row) if subscription.wants(kind(&row, 0)?, row.try_get(1)?) => return row.try_get(2),
+            Some(row) => before = row.try_get(3)?,
+        }
+    }
+    Ok(0)
+}
+
+/// Reads the feed on from `after`: what the help desk wants of it, and how far it was read.
+pub(super) async fn wanted(
+    session: &Session,
+    subscription: &Subscription,
+    after: i64,
+    limit: usize,
+) -> std::result::Result<(Vec<DueEvent>, i64), PgError> {
+    // The end is asked for first: what becomes complete in between is read, and never passed unread.
+    let end = session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
+    let kinds: Vec<i16> = subscription.types.iter().map(|kind| i16::from(*kind)).collect();
+    let rows = session.rows(WANTED, &[&after, &(limit as i64), &kinds, &subscription.channels]).await?;
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        events.push(due_event(session, subscription, row).await?);
+    }
+    let last = events.last().map_or(after, |event| event.no);
+    let read = if events.len() < limit { last.max(end).max(after) } else { last };
+    Ok((events, read))
+}

@@ -1,0 +1,162 @@
+//! The backend for several nodes: PostgreSQL, 14 or later.
+//!
+//! One task a node writes and groups whatever waits into one transaction, as the writer of SQLite does; reads go to the
+//! primary on connections of their own. Nothing here assumes that this process is the only writer: what a changeset
+//! asserts is locked, numbers come from sequences, cursors only move forward, and what others append to the feed is
+//! followed. Correctness rests on unique keys, compared versions and row locks at READ COMMITTED, not on a higher
+//! isolation level.
+//!
+//! All of it runs on a runtime of its own, so that opening and closing need none and a busy gateway does not hold the
+//! writer up.
+
+mod catalog;
+mod commits;
+mod feed;
+mod group;
+mod journal;
+mod judge;
+mod numbers;
+mod outbox;
+mod place;
+mod read;
+mod retention;
+mod schema;
+mod session;
+mod state;
+#[cfg(test)]
+mod tests;
+mod writer;
+mod written;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::{Opened, Store, hot};
+use crate::base::telemetry::Metrics;
+use crate::base::{Error, Result};
+
+pub use place::Place;
+
+/// Settings that matter for speed and memory, never for durability.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many reading connections are kept for everybody.
+    pub readers: usize,
+    /// How many are kept for snapshots: at least as many as threads that decide.
+    pub snapshots: usize,
+    /// How much is kept in memory of what decisions read, in KiB.
+    pub hot_kib: u64,
+    /// How many entries the tail of the journal holds in memory.
+    pub tail: usize,
+    /// Whether an append is reported before it is on disk. Exists only so that the crash test can show that it notices.
+    pub acknowledge_before_commit: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { readers: 3, snapshots: 4, hot_kib: 24 * 1024, tail: 8192, acknowledge_before_commit: false }
+    }
+}
+
+/// Connects to the database at `place` and brings its schema up to date. Takes as long as the network does; where that
+/// must not block, it belongs on a thread for blocking work.
+///
+/// # Errors
+///
+/// `Config` if the server is no primary, too old, or set so that it may lose what it confirmed, or if the schema is newer
+/// than this program; `Unavailable` if it cannot be reached.
+pub fn open(place: &Place, options: Options, metrics: Metrics) -> Result<Opened> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("segue-postgres")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("failed to start the runtime of the store", e))?;
+    let place = place.clone();
+    let (answer, opened) = mpsc::sync_channel(1);
+    // Not `block_on`, which must not be called where another runtime runs.
+    runtime.spawn(async move {
+        let _ = answer.send(begin(place, options, metrics).await);
+    });
+    let ended = || Error::internal("the store could not be opened");
+    let opened = opened.recv().map_err(|_| ended()).and_then(|opened| opened);
+    match opened {
+        Ok((store, writer, ended)) => {
+            let guard = Guard { writer, ended: parking_lot::Mutex::new(ended), runtime: Some(runtime) };
+            Ok(Opened { store, guard: Arc::new(guard), broken: watch::Sender::new(false).subscribe() })
+        }
+        Err(error) => {
+            // Dropping it would wait for its threads, which is not allowed where another runtime runs.
+            runtime.shutdown_background();
+            Err(error)
+        }
+    }
+}
+
+async fn begin(
+    place: Place,
+    options: Options,
+    metrics: Metrics,
+) -> Result<(Store, Arc<writer::Writer>, mpsc::Receiver<()>)> {
+    let first = session::Session::connect(&place, session::Role::Helper, None).await?;
+    schema::migrate(&first, &place).await.map_err(|e| e.context(place.shown()))?;
+    drop(first);
+    let feed = Arc::new(feed::Feed::new());
+    let writer = Arc::new(writer::Writer::new(feed.clone(), options.tail));
+    let blocks = Arc::new(numbers::Blocks::default());
+    let (entries, follow) = (writer.tail.clone(), (place.clone(), feed.clone(), blocks.clone()));
+    let mut follower = feed::Follower { place: follow.0, feed: follow.1, blocks: follow.2, entries, last: 0 };
+    let (session, end) = follower.connect().await?;
+    follower.last = end;
+    feed.end.send_replace(end);
+    let readers = Arc::new(read::Readers::new(options.readers.max(1), options.snapshots.max(1)));
+    readers.connect(&place).await?;
+    let worker = writer::Worker {
+        writer: writer.clone(),
+        session: Some(writer::Worker::connect(&place).await?),
+        place,
+        early: options.acknowledge_before_commit,
+        metrics,
+        bundles: HashMap::new(),
+    };
+    tokio::spawn(follower.run(session));
+    let (end, ended) = mpsc::sync_channel(1);
+    tokio::spawn(async move {
+        worker.run().await;
+        drop(end);
+    });
+    let source = state::Source::Now(readers.clone());
+    let store = Store {
+        journal: Arc::new(journal::PgJournal { writer: writer.clone(), readers: readers.clone() }),
+        state: Arc::new(state::PgState { source, numbers: blocks.clone() }),
+        snapshots: Arc::new(state::PgSnapshots { readers: readers.clone(), numbers: blocks }),
+        commits: Arc::new(commits::PgCommits { writer: writer.clone() }),
+        outbox: Arc::new(outbox::PgOutbox { writer: writer.clone(), readers: readers.clone() }),
+        catalog: Arc::new(catalog::PgCatalog { writer: writer.clone(), readers }),
+        retention: Arc::new(retention::PgRetention { writer: writer.clone() }),
+    };
+    Ok((hot::over(store, options.hot_kib.saturating_mul(1024)), writer, ended))
+}
+
+/// Ends the writer when dropped, after everything that waits is written.
+struct Guard {
+    writer: Arc<writer::Writer>,
+    ended: parking_lot::Mutex<mpsc::Receiver<()>>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(15);
+        self.writer.close();
+        let _ = self.ended.get_mut().recv_timeout(PATIENCE);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

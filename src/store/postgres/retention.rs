@@ -1,0 +1,78 @@
+//! Pruning in batches, on PostgreSQL.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::session::{PgError, Session};
+use super::writer::Writer;
+use crate::base::Result;
+use crate::store::{Cutoffs, Retention};
+
+pub(super) struct PgRetention {
+    pub(super) writer: Arc<Writer>,
+}
+
+/// Ends the cursors of help desks that no node knows any more, which hold up the pruning of events.
+const UNUSED: &str = "DELETE FROM settled WHERE used_at < now() - interval '30 days'";
+
+impl Retention for PgRetention {
+    fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>> {
+        let subscribers = self.writer.feed.subscribers.lock().clone();
+        let own: Vec<String> = subscribers.iter().map(|s| s.subscription.helpdesk.clone()).collect();
+        self.writer.job(move |session| {
+            let own = own.clone();
+            async move {
+                session.run("UPDATE settled SET used_at = now() WHERE helpdesk = ANY($1::text[])", &[&own]).await?;
+                session.run(UNUSED, &[]).await?;
+                // What waits in quarantine keeps its original until somebody has looked at it.
+                let spared = "NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.position = entry.position)";
+                let raw =
+                    walk(session, "raw", before.raw.millis(), batch, "head = ''::bytea, raw = NULL", spared).await?;
+                let dedupe = walk(session, "dedupe", before.dedupe.millis(), batch, "delivery = NULL", "true").await?;
+                let sql = "DELETE FROM event WHERE no IN (
+                         SELECT e.no FROM event e WHERE e.at < $1
+                            AND NOT EXISTS (SELECT 1 FROM due d WHERE d.event = e.no)
+                            AND NOT EXISTS (SELECT 1 FROM dead d WHERE d.event = e.no)
+                            AND e.no < (SELECT max(no) FROM event)
+                            AND e.no <= coalesce((SELECT min(event) FROM settled), e.no)
+                         ORDER BY e.no LIMIT $2)";
+                let events = session.run(sql, &[&before.events.millis(), &(batch as i64)]).await?;
+                Ok(raw + dedupe + events)
+            }
+            .boxed()
+        })
+    }
+}
+
+/// Takes the next entries of a class that are applied and old enough, and empties what the class covers. Where two nodes
+/// do the same at once, one waits for the row of the class and then finds nothing left to do.
+async fn walk(
+    session: &Session,
+    class: &str,
+    before: i64,
+    batch: usize,
+    set: &str,
+    which: &str,
+) -> std::result::Result<u64, PgError> {
+    session.run("INSERT INTO pruned (class, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&class]).await?;
+    let row = session.row("SELECT position FROM pruned WHERE class = $1 FOR UPDATE", &[&class]).await?;
+    let from: i64 = row.map_or(Ok(0), |row| row.try_get(0))?;
+    // The walk stops at the first entry that is still pending or too young, so that nothing is passed over.
+    let sql = "SELECT coalesce(max(position), $1) FROM (
+             SELECT position FROM entry
+              WHERE position > $1 AND at < $2
+                AND position < coalesce((SELECT min(position) FROM pending), 9223372036854775807)
+              ORDER BY position LIMIT $3) AS next";
+    let row = session.row(sql, &[&from, &before, &(batch as i64)]).await?;
+    let to: i64 = row.map_or(Ok(from), |row| row.try_get(0))?;
+    if to <= from {
+        return Ok(0);
+    }
+    let sql = format!("UPDATE entry SET {set} WHERE position > $1 AND position <= $2 AND {which}");
+    let changed = session.run(&sql, &[&from, &to]).await?;
+    session.run("UPDATE pruned SET position = $2 WHERE class = $1", &[&class, &to]).await?;
+    // Counted as at least one row, so that a batch of spared rows does not end the round.
+    Ok(changed.max(1))
+}

@@ -1,0 +1,259 @@
+//! What decisions read, on PostgreSQL: always from the primary.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::outbox::{SEND, send_row};
+use super::read::{Readers, Snapshot, all, first, get, id16, read_json};
+use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
+use crate::base::{Result, Timestamp};
+use crate::model::ItemKey;
+use crate::store::{
+    ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
+    Snapshots, StateRead, ThreadKey, code,
+};
+
+pub(super) struct PgState {
+    pub(super) source: Source,
+    pub(super) numbers: Arc<dyn Numbers>,
+}
+
+/// Where reads go: to any reader, or to one snapshot.
+pub(super) enum Source {
+    Now(Arc<Readers>),
+    Snapshot(Snapshot),
+}
+
+impl PgState {
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        match &self.source {
+            Source::Now(readers) => readers.rows(sql, parameters).await,
+            Source::Snapshot(snapshot) => snapshot.rows(sql, parameters).await,
+        }
+    }
+
+    async fn one_conversation(&self, condition: &str, key: &(dyn ToSql + Sync)) -> Result<Option<ConversationRow>> {
+        let sql = format!("SELECT {CONVERSATION} FROM conversation v WHERE {condition}");
+        first(self.rows(&sql, &[key]).await?, conversation)
+    }
+
+    async fn one_interaction(&self, condition: &str, key: &(dyn ToSql + Sync)) -> Result<Option<InteractionRow>> {
+        let sql = format!("SELECT {INTERACTION} FROM interaction i WHERE {condition}");
+        first(self.rows(&sql, &[key]).await?, interaction)
+    }
+}
+
+pub(super) const CUSTOMER: &str = "c.no, c.id, c.version, c.created_at, c.latest, c.profile, c.recent";
+
+pub(super) fn customer(row: &Row) -> Result<CustomerRow> {
+    Ok(CustomerRow {
+        no: get(row, 0)?,
+        id: CustomerId::from_bytes(id16(row, 1)?),
+        version: get(row, 2)?,
+        created_at: Timestamp::from_millis(get(row, 3)?),
+        latest: get(row, 4)?,
+        profile: read_json(row, 5)?,
+        recent: read_json(row, 6)?,
+    })
+}
+
+const CONVERSATION: &str = "v.no, v.id, v.version, v.customer, v.state, v.public, v.seq, v.event_seq, v.opened_at,
+                            v.updated_at, v.latest, v.queue, v.owner, v.links";
+
+fn conversation(row: &Row) -> Result<ConversationRow> {
+    Ok(ConversationRow {
+        no: get(row, 0)?,
+        id: ConversationId::from_bytes(id16(row, 1)?),
+        version: get(row, 2)?,
+        customer: get(row, 3)?,
+        state: code::state_of(get::<i16>(row, 4)?.into()),
+        public: get::<i16>(row, 5)? != 0,
+        seq: get(row, 6)?,
+        event_seq: get(row, 7)?,
+        opened_at: Timestamp::from_millis(get(row, 8)?),
+        updated_at: Timestamp::from_millis(get(row, 9)?),
+        latest: get(row, 10)?,
+        queue: get(row, 11)?,
+        owner: get(row, 12)?,
+        links: match get::<Option<&[u8]>>(row, 13)? {
+            None => Vec::new(),
+            Some(_) => read_json(row, 13)?,
+        },
+    })
+}
+
+const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
+
+fn interaction(row: &Row) -> Result<InteractionRow> {
+    Ok(InteractionRow {
+        no: get(row, 0)?,
+        id: InteractionId::from_bytes(id16(row, 1)?),
+        conversation: get(row, 2)?,
+        seq: get(row, 3)?,
+        customer: get(row, 4)?,
+        body: code::text(get(row, 5)?),
+        decision: get::<Option<&[u8]>>(row, 6)?.map(code::text),
+    })
+}
+
+/// Follows the chain of a conversation back from its latest interaction: those with a `seq` below `$2`.
+fn timeline_sql() -> String {
+    format!(
+        "WITH RECURSIVE back (no, before, seq, count) AS (
+             SELECT i.no, i.before_in_conversation, i.seq, CASE WHEN i.seq < $2 THEN 1::int8 ELSE 0 END FROM interaction i
+              WHERE i.no = (SELECT latest FROM conversation WHERE no = $1)
+             UNION ALL
+             SELECT i.no, i.before_in_conversation, i.seq, back.count + CASE WHEN i.seq < $2 THEN 1 ELSE 0 END
+               FROM back JOIN interaction i ON i.no = back.before WHERE back.count < $3)
+         SELECT {INTERACTION} FROM back JOIN interaction i ON i.no = back.no
+          WHERE back.seq < $2 ORDER BY back.count LIMIT $3"
+    )
+}
+
+/// The same for the chain of a customer, from the interaction `latest`: those with a number below `before`.
+pub(super) async fn customer_timeline(
+    readers: &Readers,
+    latest: i64,
+    before: i64,
+    limit: usize,
+) -> Result<Vec<InteractionRow>> {
+    let sql = format!(
+        "WITH RECURSIVE back (no, before, count) AS (
+             SELECT i.no, i.before_of_customer, CASE WHEN i.no < $2 THEN 1::int8 ELSE 0 END FROM interaction i
+              WHERE i.no = $1
+             UNION ALL
+             SELECT i.no, i.before_of_customer, back.count + CASE WHEN i.no < $2 THEN 1 ELSE 0 END
+               FROM back JOIN interaction i ON i.no = back.before WHERE back.count < $3)
+         SELECT {INTERACTION} FROM back JOIN interaction i ON i.no = back.no
+          WHERE back.no < $2 ORDER BY back.count LIMIT $3"
+    );
+    all(readers.rows(&sql, &[&latest, &before, &(limit as i64)]).await?, interaction)
+}
+
+pub(super) struct PgSnapshots {
+    pub(super) readers: Arc<Readers>,
+    pub(super) numbers: Arc<dyn Numbers>,
+}
+
+impl Snapshots for PgSnapshots {
+    fn snapshot(&self) -> Result<Box<dyn StateRead>> {
+        let source = Source::Snapshot(self.readers.snapshot()?);
+        Ok(Box::new(PgState { source, numbers: self.numbers.clone() }))
+    }
+}
+
+impl StateRead for PgState {
+    fn numbers(&self) -> Arc<dyn Numbers> {
+        self.numbers.clone()
+    }
+
+    fn holders<'a>(&'a self, keys: &'a [IdentifierKey]) -> BoxFuture<'a, Result<Vec<(usize, i64)>>> {
+        async move {
+            let sql = "SELECT k.place, i.customer FROM unnest($1::bytea[]) WITH ORDINALITY AS k (key, place)
+                 JOIN identifier i ON i.key = k.key ORDER BY k.place";
+            let keys: Vec<&[u8]> = keys.iter().map(|key| key.0.as_slice()).collect();
+            all(self.rows(sql, &[&keys]).await?, |row| {
+                Ok((usize::try_from(get::<i64>(row, 0)? - 1).unwrap_or_default(), get(row, 1)?))
+            })
+        }
+        .boxed()
+    }
+
+    fn customer(&self, no: i64) -> BoxFuture<'_, Result<Option<CustomerRow>>> {
+        async move {
+            let sql = format!("SELECT {CUSTOMER} FROM customer c WHERE c.no = $1");
+            first(self.rows(&sql, &[&no]).await?, customer)
+        }
+        .boxed()
+    }
+
+    fn conversation_by_thread(&self, key: ThreadKey) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
+        async move {
+            let condition = "v.no = (SELECT conversation FROM thread WHERE key = $1)";
+            self.one_conversation(condition, &key.0.as_slice()).await
+        }
+        .boxed()
+    }
+
+    fn open_conversations(
+        &self,
+        customer: i64,
+        _version: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ConversationRow>>> {
+        async move {
+            let sql = format!(
+                "SELECT {CONVERSATION} FROM conversation v WHERE v.customer = $1 AND v.state = 0
+                 ORDER BY v.updated_at DESC, v.no DESC LIMIT $2"
+            );
+            all(self.rows(&sql, &[&customer, &(limit as i64)]).await?, conversation)
+        }
+        .boxed()
+    }
+
+    fn conversation(&self, no: i64) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
+        async move { self.one_conversation("v.no = $1", &no).await }.boxed()
+    }
+
+    fn conversation_by_id(&self, id: ConversationId) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
+        async move { self.one_conversation("v.id = $1", &id.as_bytes().as_slice()).await }.boxed()
+    }
+
+    fn interaction_by_item(&self, item: ItemKey) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
+        async move { self.one_interaction("i.item = $1", &item.0.as_slice()).await }.boxed()
+    }
+
+    fn interaction_by_id(&self, id: InteractionId) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
+        async move { self.one_interaction("i.id = $1", &id.as_bytes().as_slice()).await }.boxed()
+    }
+
+    fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
+        async move { all(self.rows(&timeline_sql(), &[&conversation, &before, &(limit as i64)]).await?, interaction) }
+            .boxed()
+    }
+
+    fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>> {
+        async move {
+            let sql = "SELECT state FROM message WHERE key = $1";
+            first(self.rows(sql, &[&key.0.as_slice()]).await?, |row| read_json(row, 0))
+        }
+        .boxed()
+    }
+
+    fn send(&self, id: SendId) -> BoxFuture<'_, Result<Option<DueSend>>> {
+        async move {
+            let sql = format!("SELECT {SEND} FROM send WHERE id = $1");
+            first(self.rows(&sql, &[&id.as_bytes().as_slice()]).await?, send_row)
+        }
+        .boxed()
+    }
+
+    fn sent_in_thread(&self, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
+        async move {
+            let sql = format!(
+                "WITH RECURSIVE back (no, before, outbound, depth) AS (
+                     SELECT i.no, i.before_in_conversation, i.outbound, 0 FROM interaction i
+                      WHERE i.no = (SELECT latest FROM conversation WHERE no = $1)
+                     UNION ALL
+                     SELECT i.no, i.before_in_conversation, i.outbound, back.depth + 1
+                       FROM back JOIN interaction i ON i.no = back.before WHERE back.depth < 200)
+                 SELECT {INTERACTION} FROM back JOIN interaction i ON i.no = back.no WHERE back.outbound = 1
+                  ORDER BY back.depth LIMIT $2"
+            );
+            all(self.rows(&sql, &[&conversation, &(limit as i64)]).await?, interaction)
+        }
+        .boxed()
+    }
+
+    fn side(&self, key: [u8; 16]) -> BoxFuture<'_, Result<Option<SideRow>>> {
+        async move {
+            let rows = self.rows("SELECT at FROM side WHERE key = $1", &[&key.as_slice()]).await?;
+            first(rows, |row| Ok(SideRow { at: Timestamp::from_millis(get(row, 0)?) }))
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,407 @@
+//! The one task that writes: group commit, over a connection that may be lost.
+//!
+//! Whatever waits goes into one transaction, and what arrives meanwhile into the next. Nobody is told anything before the
+//! commit is confirmed. Where the connection is lost, whether the group was committed is unknown: it is kept and tried
+//! again as it is, which is safe since every write is keyed. Its callers wait; past a bound new ones are refused.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::feed::Feed;
+use super::group::{self, Group, Outcome};
+use super::place::{Place, Told};
+use super::session::{Fate, PgError, Role, Session, failed, fate, unavailable};
+use crate::base::Result;
+use crate::base::telemetry::{Metrics, thread_cpu};
+use crate::model::Entry;
+use crate::store::{Appended, Changeset, Committed, NewEntry, Tail};
+
+/// How many appends may wait; past it the journal says that it is full.
+const MAX_WAITING_APPENDS: usize = 8192;
+/// How many jobs, and how many batches of changesets, may wait.
+const MAX_WAITING: usize = 8192;
+/// How many interactive entries the tail of theirs holds.
+const URGENT: usize = 1024;
+/// How many appends, changesets and jobs of each kind go into one group at most, but for the last batch.
+const MAX_GROUP: usize = 512;
+/// How many bytes of entries go into one group at most, but for the last entry.
+const MAX_GROUP_BYTES: usize = 8 << 20;
+/// How long marks may wait for other work to go with.
+const MARKS_WAIT: Duration = Duration::from_millis(20);
+
+/// Where an outcome goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
+/// What hands a job's value over once it is on disk.
+pub(super) type Done = Box<dyn FnOnce() + Send>;
+/// A piece of writing that is neither an append nor a changeset. It may run several times and must be keyed.
+pub(super) type Job =
+    Box<dyn for<'a> Fn(&'a Session) -> BoxFuture<'a, std::result::Result<Done, PgError>> + Send + Sync>;
+
+/// What a help desk's deliveries came to since the last group.
+#[derive(Default)]
+pub(super) struct Marks {
+    /// Up to where events are settled.
+    pub(super) through: Option<i64>,
+    /// Events that were set aside and are delivered now.
+    pub(super) delivered: Vec<i64>,
+}
+
+pub(super) struct Append {
+    pub(super) entry: NewEntry,
+    pub(super) reply: Option<Reply<Appended>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    appends: VecDeque<Append>,
+    commits: VecDeque<(Vec<Changeset>, Reply<Vec<Committed>>)>,
+    jobs: VecDeque<(Job, Reply<()>)>,
+    marks: HashMap<String, Marks>,
+    closing: bool,
+}
+
+impl Waiting {
+    fn has_work(&self) -> bool {
+        !self.appends.is_empty() || !self.commits.is_empty() || !self.jobs.is_empty()
+    }
+}
+
+/// Handle of the writing task.
+pub(super) struct Writer {
+    waiting: Mutex<Waiting>,
+    ready: Notify,
+    connected: AtomicBool,
+    /// Committed entries of this node, for the stage that applies them.
+    pub(super) tail: Arc<Tail<Entry>>,
+    /// Those that somebody waits for.
+    pub(super) urgent: Arc<Tail<Entry>>,
+    pub(super) feed: Arc<Feed>,
+}
+
+impl Writer {
+    pub(super) fn new(feed: Arc<Feed>, tail: usize) -> Writer {
+        Writer {
+            waiting: Mutex::default(),
+            ready: Notify::new(),
+            connected: AtomicBool::new(true),
+            tail: Arc::new(Tail::new(tail)),
+            urgent: Arc::new(Tail::new(URGENT)),
+            feed,
+        }
+    }
+
+    pub(super) fn healthy(&self) -> bool {
+        self.connected.load(Ordering::Relaxed) && self.waiting.lock().appends.len() < MAX_WAITING_APPENDS
+    }
+
+    /// Says that nothing more comes: the task ends after what waits.
+    pub(super) fn close(&self) {
+        self.waiting.lock().closing = true;
+        self.ready.notify_one();
+    }
+
+    /// Tells everybody who waits that nothing is written any more.
+    fn refuse(&self) {
+        let left = std::mem::take(&mut *self.waiting.lock());
+        self.waiting.lock().closing = true;
+        drop(left);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.waiting.lock().closing
+    }
+
+    pub(super) fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.closing || waiting.appends.len() >= MAX_WAITING_APPENDS {
+                return std::future::ready(Err(unavailable())).boxed();
+            }
+            waiting.appends.push_back(Append { entry, reply: Some(reply) });
+        }
+        self.ready.notify_one();
+        answered(answer)
+    }
+
+    pub(super) fn commit(&self, batch: Vec<Changeset>) -> BoxFuture<'static, Result<Vec<Committed>>> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.closing || waiting.commits.len() >= MAX_WAITING {
+                return std::future::ready(Err(unavailable())).boxed();
+            }
+            waiting.commits.push_back((batch, reply));
+        }
+        self.ready.notify_one();
+        answered(answer)
+    }
+
+    /// Runs `work` in the next group; its value is given once the group is on disk.
+    pub(super) fn job<T: Send + 'static>(
+        &self,
+        work: impl for<'a> Fn(&'a Session) -> BoxFuture<'a, std::result::Result<T, PgError>> + Send + Sync + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
+        let (value_out, value_in) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
+        let (work, value_out) = (Arc::new(work), Arc::new(Mutex::new(Some(value_out))));
+        let job: Job = Box::new(move |session| {
+            let (work, value_out) = (work.clone(), value_out.clone());
+            async move {
+                let value = work(session).await?;
+                let done: Done = Box::new(move || {
+                    if let Some(out) = value_out.lock().take() {
+                        let _ = out.send(value);
+                    }
+                });
+                Ok(done)
+            }
+            .boxed()
+        });
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.closing || waiting.jobs.len() >= MAX_WAITING {
+                return std::future::ready(Err(unavailable())).boxed();
+            }
+            waiting.jobs.push_back((job, reply));
+        }
+        self.ready.notify_one();
+        async move {
+            answer.await.unwrap_or_else(|_| Err(unavailable()))?;
+            value_in.await.map_err(|_| unavailable())
+        }
+        .boxed()
+    }
+
+    /// Adds to a help desk's marks. They go with the next group, at the latest after their pause.
+    pub(super) fn mark(&self, helpdesk: &str, change: impl FnOnce(&mut Marks)) {
+        change(self.waiting.lock().marks.entry(helpdesk.to_owned()).or_default());
+        self.ready.notify_one();
+    }
+
+    /// Takes the next group; none when the store is being closed and nothing waits.
+    async fn next(&self) -> Option<Group> {
+        let mut marks_since: Option<Instant> = None;
+        loop {
+            let pause = {
+                let mut waiting = self.waiting.lock();
+                let waited = match waiting.marks.is_empty() {
+                    true => None,
+                    false => Some(marks_since.get_or_insert_with(Instant::now).elapsed()),
+                };
+                if waiting.has_work() || waited.is_some_and(|w| w >= MARKS_WAIT || waiting.closing) {
+                    return Some(take(&mut waiting));
+                }
+                if waiting.closing {
+                    return None;
+                }
+                waited.map(|waited| MARKS_WAIT.saturating_sub(waited))
+            };
+            match pause {
+                None => self.ready.notified().await,
+                Some(pause) => {
+                    let _ = tokio::time::timeout(pause, self.ready.notified()).await;
+                }
+            }
+        }
+    }
+}
+
+fn answered<T: Send + 'static>(answer: oneshot::Receiver<Result<T>>) -> BoxFuture<'static, Result<T>> {
+    async move { answer.await.unwrap_or_else(|_| Err(unavailable())) }.boxed()
+}
+
+fn take(waiting: &mut Waiting) -> Group {
+    let mut group = Group { marks: std::mem::take(&mut waiting.marks), ..Group::default() };
+    let mut bytes = 0;
+    while bytes < MAX_GROUP_BYTES && group.appends.len() < MAX_GROUP {
+        let Some(append) = waiting.appends.pop_front() else { break };
+        bytes += append.entry.body.raw.len() + append.entry.body.head.len();
+        group.appends.push(append);
+    }
+    let mut changesets = 0;
+    while changesets < MAX_GROUP {
+        let Some(batch) = waiting.commits.pop_front() else { break };
+        changesets += batch.0.len();
+        group.commits.push(batch);
+    }
+    while group.jobs.len() < MAX_GROUP {
+        let Some(job) = waiting.jobs.pop_front() else { break };
+        group.jobs.push(job);
+    }
+    group
+}
+
+/// The task.
+pub(super) struct Worker {
+    pub(super) writer: Arc<Writer>,
+    pub(super) place: Place,
+    pub(super) session: Option<Session>,
+    /// Whether an append is reported before it is on disk. Exists only so that the crash test can show that it notices.
+    pub(super) early: bool,
+    pub(super) metrics: Metrics,
+    /// Numbers of bundles by hash.
+    pub(super) bundles: HashMap<String, i64>,
+}
+
+impl Worker {
+    /// Prepares a connection for writing.
+    pub(super) async fn connect(place: &Place) -> Result<Session> {
+        let session = Session::connect(place, Role::Writer, None).await?;
+        session.prepare(&group::STATEMENTS).await.map_err(|e| failed(&e))?;
+        Ok(session)
+    }
+
+    /// Writes until the store is closed.
+    pub(super) async fn run(mut self) {
+        while let Some(mut group) = self.writer.next().await {
+            let mut careful = false;
+            loop {
+                self.connected().await;
+                let Some(session) = &self.session else {
+                    // The store is being closed and the server cannot be reached: whoever waits is told so.
+                    group.refuse();
+                    return self.writer.refuse();
+                };
+                let cpu = thread_cpu();
+                let outcome = group::write(session, &mut group, &self.bundles, careful, self.early).await;
+                match outcome {
+                    Ok(outcome) => {
+                        self.metrics.stage("commit", thread_cpu().saturating_sub(cpu));
+                        self.tell(group, outcome);
+                        break;
+                    }
+                    Err(error) => {
+                        if !self.again(&error, &mut careful).await {
+                            let error = failed(&error);
+                            tracing::error!(target: "segue::journal", error = %error.full(), "a group was not written");
+                            group.refuse();
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// After a failure: whether the same group is to be tried again.
+    async fn again(&mut self, error: &PgError, careful: &mut bool) -> bool {
+        self.bundles.clear();
+        let fate = fate(error);
+        tracing::warn!(target: "segue::journal", error = %Told::of(error), ?fate, "a group was not confirmed");
+        if fate == Fate::Lost {
+            self.session = None;
+            return true;
+        }
+        let rolled_back = match &self.session {
+            Some(session) => session.plain("ROLLBACK").await,
+            None => Ok(()),
+        };
+        if rolled_back.is_err() {
+            self.session = None;
+        }
+        match fate {
+            Fate::Again => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                true
+            }
+            _ if *careful => false,
+            _ => {
+                *careful = true;
+                true
+            }
+        }
+    }
+
+    /// Makes the connection anew if it was lost, unless that is hopeless and the store is being closed.
+    async fn connected(&mut self) {
+        const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+        const LAST_TRIES: Duration = Duration::from_secs(5);
+        let (begun, mut pause) = (Instant::now(), Duration::from_millis(20));
+        if self.session.as_ref().is_some_and(|session| session.is_closed()) {
+            self.session = None;
+        }
+        while self.session.is_none() {
+            self.writer.connected.store(false, Ordering::Relaxed);
+            match Worker::connect(&self.place).await {
+                Ok(session) => {
+                    tracing::info!(target: "segue::journal", "connected to PostgreSQL again");
+                    self.session = Some(session);
+                }
+                Err(error) => {
+                    tracing::error!(target: "segue::journal", error = %error.full(), "the store is not connected");
+                    if self.writer.is_closing() && begun.elapsed() > LAST_TRIES {
+                        return;
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        self.writer.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// Hands on what is now on disk: entries before the answers, so that nobody who was answered can ask for something
+    /// that its stage has not been given.
+    fn tell(&mut self, group: Group, outcome: Outcome) {
+        self.bundles.extend(outcome.bundles);
+        let (mut urgent, mut others, mut appended) = (Vec::new(), Vec::new(), Vec::new());
+        for (append, place) in group.appends.into_iter().zip(outcome.appended) {
+            let Append { entry, reply } = append;
+            if let Some(place) = place.filter(|place| !place.repeat) {
+                let to = if entry.interactive { &mut urgent } else { &mut others };
+                to.push(Entry {
+                    position: place.position,
+                    id: place.id,
+                    kind: entry.kind,
+                    channel: entry.channel,
+                    at: entry.at,
+                    interactive: entry.interactive,
+                    body: entry.body,
+                });
+            }
+            appended.push((reply, place));
+        }
+        if !urgent.is_empty() {
+            self.writer.urgent.push(urgent);
+        }
+        if !others.is_empty() {
+            others.sort_by_key(|entry: &Entry| entry.position);
+            self.writer.tail.push(others);
+        }
+        self.writer.feed.committed(outcome.feed, outcome.wake);
+        for (reply, place) in appended {
+            if let Some(reply) = reply {
+                let _ = reply.send(place.ok_or_else(unavailable));
+            }
+        }
+        for ((_, reply), outcome) in group.commits.into_iter().zip(outcome.committed) {
+            let _ = reply.send(outcome);
+        }
+        for ((_, reply), outcome) in group.jobs.into_iter().zip(outcome.jobs) {
+            let _ = reply.send(outcome.map(|done| done()));
+        }
+    }
+}
+
+impl Group {
+    /// Tells everybody that nothing was written. Marks are lost, which costs repeated deliveries at most.
+    fn refuse(self) {
+        for reply in self.appends.into_iter().filter_map(|append| append.reply) {
+            let _ = reply.send(Err(unavailable()));
+        }
+        for (_, reply) in self.commits {
+            let _ = reply.send(Err(unavailable()));
+        }
+        for (_, reply) in self.jobs {
+            let _ = reply.send(Err(unavailable()));
+        }
+    }
+}
