@@ -42,20 +42,14 @@ fn echo(customer: &str, id: &str, at: u64, content: Value) -> Call {
 
 /// What is stored of the message that `customer` was sent: how far it got, and whether it was edited and deleted.
 fn outcome(project: &Project, message: &str) -> (Value, bool, bool) {
-    let database = project.open();
-    let mut rows = database.prepare("SELECT CAST(m.state AS TEXT) FROM message m").unwrap();
-    let states: Vec<Value> = rows
-        .query_map([], |row| row.get::<_, String>(0))
-        .unwrap()
-        .map(|text| serde_json::from_str(&text.unwrap()).unwrap())
-        .collect();
+    let states = project.database().texts("SELECT state FROM message");
+    let states: Vec<Value> = states.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let bodies = project.database().texts("SELECT body FROM interaction");
     // The state names the interaction of the edit; that interaction names the message.
     let of_message = |state: &&Value| {
-        state["edited"][1].as_str().is_some_and(|id| {
-            let sql = "SELECT count(*) FROM interaction WHERE instr(CAST(body AS TEXT), ?1) AND instr(CAST(body AS TEXT), ?2)";
-            let found: i64 = database.query_row(sql, [id, message], |row| row.get(0)).unwrap();
-            found == 1
-        })
+        state["edited"][1]
+            .as_str()
+            .is_some_and(|id| bodies.iter().filter(|body| body.contains(id) && body.contains(message)).count() == 1)
     };
     let state = states.iter().find(of_message).unwrap_or_else(|| panic!("no edit of {message} is known"));
     (state["delivery"]["state"].clone(), !state["edited"].is_null(), !state["deleted"].is_null())
@@ -126,11 +120,8 @@ async fn the_callbacks_of_a_call_fold_into_one_in_any_order() {
     }
     gateway.settled(&project).await;
     assert_eq!(project.number("SELECT count(*) FROM interaction"), orders.len() as i64, "a call is one interaction");
-    let database = project.open();
-    let mut rows = database.prepare("SELECT CAST(body AS TEXT) FROM interaction").unwrap();
-    let calls = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    for call in calls {
-        let call: Value = serde_json::from_str(&call.unwrap()).unwrap();
+    for call in project.database().texts("SELECT body FROM interaction") {
+        let call: Value = serde_json::from_str(&call).unwrap();
         let order = &orders[call["channel"]["provider_id"].as_str().unwrap()[2..].parse::<usize>().unwrap()];
         assert_eq!(call["kind"], "call");
         assert_eq!(call["call"]["state"], "completed", "in the order {order:?}: {}", call["call"]);
@@ -188,10 +179,8 @@ async fn menu_dial_and_recording_of_a_call_fold_in_any_order() {
     gateway.settled(&project).await;
     assert_eq!(project.number("SELECT count(*) FROM interaction"), orders.len() as i64, "a call is one interaction");
     assert_eq!(project.number("SELECT count(*) FROM quarantine"), 0);
-    let database = project.open();
-    let mut rows = database.prepare("SELECT CAST(body AS TEXT) FROM interaction").unwrap();
-    for interaction in rows.query_map([], |row| row.get::<_, String>(0)).unwrap() {
-        let interaction: Value = serde_json::from_str(&interaction.unwrap()).unwrap();
+    for interaction in project.database().texts("SELECT body FROM interaction") {
+        let interaction: Value = serde_json::from_str(&interaction).unwrap();
         let sid = interaction["channel"]["provider_id"].as_str().unwrap();
         let order = &orders[sid[2..].parse::<usize>().unwrap()];
         let call = &interaction["call"];

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::Method;
 use tempfile::TempDir;
 
+use super::database::Database;
 use super::helpdesk::{self, HelpDesk};
 use super::http::{Answer, Call, Client};
 use super::provider;
@@ -28,6 +29,7 @@ rule("everything", { on = "interaction.received", fallback = true }, function(e,
 /// A project: configuration, scripts, and the data of a gateway. Removed when dropped.
 pub(crate) struct Project {
     folder: TempDir,
+    database: Database,
     /// Tables of `segue.toml`, in order.
     tables: Vec<String>,
     limits: String,
@@ -39,8 +41,10 @@ pub(crate) struct Project {
 impl Project {
     /// A project with a plain policy, no channel and no help desk.
     pub(crate) fn new() -> Project {
+        let folder = tempfile::tempdir().unwrap();
         let project = Project {
-            folder: tempfile::tempdir().unwrap(),
+            database: Database::new(folder.path()),
+            folder,
             tables: Vec::new(),
             limits: String::new(),
             policy: "queues = [\"general\", \"phone\", \"vip\"]\n".to_owned(),
@@ -59,23 +63,14 @@ impl Project {
         self.folder.path()
     }
 
-    /// The database.
-    pub(crate) fn database(&self) -> PathBuf {
-        let data = self.folder().join("data");
-        let files = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
-        let is_database =
-            |path: &PathBuf| path.extension().is_some_and(|e| e == "db" || e == "sqlite" || e == "sqlite3");
-        files.into_iter().find(is_database).expect("there is a database in the data folder")
-    }
-
-    /// Opens the database for reading, as no part of the gateway: what is really stored.
-    pub(crate) fn open(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open_with_flags(self.database(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
+    /// What is really stored.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// One number from the database.
     pub(crate) fn number(&self, sql: &str) -> i64 {
-        self.open().query_row(sql, [], |row| row.get(0)).unwrap()
+        self.database.number(sql)
     }
 
     /// Writes a file of the project whole, as editors do: beside it, then moved into place.
@@ -144,6 +139,7 @@ impl Project {
     /// Writes `segue.toml`.
     pub(crate) fn write_config(&self) {
         let mut text = format!("public_url = \"{}\"\ndefault_country = \"US\"\n", provider::PUBLIC_URL);
+        text.push_str(&self.database.setting());
         text.push_str("[[listen]]\naddress = \"127.0.0.1:0\"\n");
         let _ = write!(text, "[limits]\n{}", self.limits);
         text.push_str("[outbound]\nallow = [\"127.0.0.0/8\"]\n");

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod database;
 pub(crate) mod environment;
 pub(crate) mod gateway;
 pub(crate) mod helpdesk;
