@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, HOST};
+use http::header::{CONNECTION, CONTENT_ENCODING, HOST};
 use http::uri::Scheme;
 use http::{StatusCode, Version};
 use hyper::service::service_fn;
@@ -359,6 +359,7 @@ async fn answer(
     }
     let (proxies, public) = (&settings.proxies, settings.public_url.as_ref());
     let caller = Caller::resolve(peer, scheme, &head.uri, &head.headers, proxies, public);
+    let version = head.version;
     let permit = Arc::clone(&shared.requests).try_acquire_owned().ok();
     let request = Request {
         method: head.method,
@@ -369,7 +370,12 @@ async fn answer(
         overloaded: permit.is_none(),
         body: Inbound::new(body, &settings.limits),
     };
-    let answer = Arc::clone(&shared.handler).handle(request).await;
+    let mut answer = Arc::clone(&shared.handler).handle(request).await;
+    if answer.status() == StatusCode::PAYLOAD_TOO_LARGE && version != Version::HTTP_2 {
+        // The connection is closed behind such an answer, as the rest of the body is not read. A peer that is not told may
+        // send its next request on it, in vain.
+        answer.headers_mut().insert(CONNECTION, http::HeaderValue::from_static("close"));
+    }
     drop(permit);
     Ok(answer.map(|body| body.guarded(guard)))
 }
