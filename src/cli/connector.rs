@@ -216,7 +216,10 @@ fn print(connector: &Connector, origin: &str) -> Result<()> {
         window => format!("the provider tries again for {}", span(window)),
     };
     row("unacknowledged", &retries)?;
-    row("after an outage", &format!("reconcile: {}; order: {}", word(&ack.reconcile), word(&ack.order)))?;
+    row(
+        "after an outage",
+        &format!("the operator can reconcile by: {}; order: {}", word(&ack.reconcile), word(&ack.order)),
+    )?;
     if let Some(answers) = connector.answers() {
         head(&format!("Answers that a rule may give, within {} ms", answers.deadline_ms()))?;
         for (name, help) in answers.names() {

@@ -68,6 +68,6 @@ fn person(item: &Item) -> Vec<Identifier> {
         return own.chain(also).collect();
     }
     // A customer whom we addressed is who we say: the identifier is at least claimed, by us.
-    let first = interaction.recipients.first();
+    let first = interaction.addressed();
     first.map(|r| r.identifier.clone().trusted(r.identifier.trust.unwrap_or(Trust::Claimed))).into_iter().collect()
 }

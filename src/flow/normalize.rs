@@ -122,7 +122,7 @@ fn thread_name(interaction: &Interaction) -> Option<String> {
 fn other_side(interaction: &Interaction) -> Option<&Identifier> {
     match interaction.direction {
         Direction::Inbound => interaction.author.identifier.as_ref(),
-        Direction::Outbound | Direction::Internal => interaction.recipients.first().map(|r| &r.identifier),
+        Direction::Outbound | Direction::Internal => interaction.addressed().map(|r| &r.identifier),
     }
 }
 

@@ -353,6 +353,11 @@ pub struct Trace {
 }
 
 impl Interaction {
+    /// Whom our own words are for: the first recipient who is not just mentioned.
+    pub fn addressed(&self) -> Option<&Recipient> {
+        self.recipients.iter().find(|recipient| recipient.role != RecipientRole::Mention)
+    }
+
     /// A private inbound message with empty text: the starting point of every mapping.
     pub fn blank(kind: ChannelKind, connector: &str, account: &str) -> Self {
         Interaction {
