@@ -41,8 +41,8 @@ impl Default for Options {
             reader_cache_kib: 1024,
             hot_kib: 20 * 1024,
             tail: 8192,
-            group_ms: 2,
-            checkpoint_after: 2000,
+            group_ms: 4,
+            checkpoint_after: 1000,
             acknowledge_before_commit: false,
         }
     }
