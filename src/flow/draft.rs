@@ -14,7 +14,8 @@ use crate::model::{
 };
 use crate::store::{
     Assert, Changeset, ConversationRow, ConversationWrite, CustomerProfile, CustomerRow, CustomerWrite, IdentifierKey,
-    InteractionRow, InteractionUpdate, MessageKey, MessageState, MessageStateWrite, Numbers, StateRead, ThreadKey,
+    InteractionRow, InteractionUpdate, MessageKey, MessageState, MessageStateWrite, Numbers, STORIES_SHOWN, StateRead,
+    ThreadKey,
 };
 
 /// A customer in the draft, by its place.
@@ -259,7 +260,6 @@ impl<'a> Draft<'a> {
 
     /// The customer's open conversations, the latest first.
     pub(crate) async fn open_conversations(&mut self, customer: CustomerAt) -> Result<Vec<ConversationAt>> {
-        const SHOWN: usize = 5;
         let Some((no, read)) = self.customers.get(customer.0).map(|c| (c.row.no, c.read)) else {
             return Ok(Vec::new());
         };
@@ -267,7 +267,7 @@ impl<'a> Draft<'a> {
             && !self.stories_loaded.contains(&no)
         {
             self.stories_loaded.push(no);
-            for row in self.state.open_conversations(no, version, SHOWN).await? {
+            for row in self.state.open_conversations(no, version, STORIES_SHOWN).await? {
                 self.load_conversation(row);
             }
         }
@@ -276,7 +276,7 @@ impl<'a> Draft<'a> {
             self.conversation(*at).is_some_and(|row| row.customer == no && row.state == ConversationState::Open)
         });
         open.sort_by_key(|at| std::cmp::Reverse(self.conversation(*at).map(|row| (row.updated_at, row.no))));
-        open.truncate(SHOWN);
+        open.truncate(STORIES_SHOWN);
         Ok(open)
     }
 

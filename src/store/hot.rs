@@ -15,14 +15,11 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::{
     Assert, Changeset, Committed, ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey,
-    MessageState, Numbers, SideRow, Snapshots, StateRead, StateWrite, Store, ThreadKey,
+    MessageState, Numbers, STORIES_SHOWN, SideRow, Snapshots, StateRead, StateWrite, Store, ThreadKey,
 };
 use crate::base::id::{ConversationId, InteractionId, SendId};
 use crate::base::{Error, Result};
 use crate::model::{ConversationState, ItemKey};
-
-/// How many open conversations are kept of a customer.
-const SHOWN: usize = 5;
 
 /// Puts a memory of about `bytes` over a backend.
 pub(super) fn over(store: Store, bytes: u64) -> Store {
@@ -165,7 +162,7 @@ fn put(open: &mut Vec<ConversationRow>, row: &ConversationRow) {
     if row.state == ConversationState::Open {
         open.push(row.clone());
         open.sort_by_key(|row| std::cmp::Reverse((row.updated_at, row.no)));
-        open.truncate(SHOWN);
+        open.truncate(STORIES_SHOWN);
     }
     open.shrink_to_fit();
 }
@@ -320,11 +317,13 @@ impl StateRead for HotState {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<ConversationRow>>> {
         async move {
-            if let Some(known) = self.hot.stories.get(&customer).filter(|k| k.version == version && limit <= SHOWN) {
+            if let Some(known) =
+                self.hot.stories.get(&customer).filter(|k| k.version == version && limit <= STORIES_SHOWN)
+            {
                 return Ok(known.open.iter().take(limit).cloned().collect());
             }
             let open = self.below()?.open_conversations(customer, version, limit).await?;
-            if limit == SHOWN {
+            if limit == STORIES_SHOWN {
                 self.hot.stories.insert(customer, Arc::new(Stories { version, open: open.clone() }));
             }
             Ok(open)

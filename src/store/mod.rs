@@ -12,6 +12,7 @@ mod hot;
 pub mod postgres;
 mod rows;
 pub mod sqlite;
+mod subscribers;
 #[cfg(test)]
 mod suite;
 mod tail;
@@ -32,8 +33,11 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
-use crate::base::{Result, Timestamp};
+use crate::base::{Error, Kind, Result, Side, Timestamp};
 use crate::model::{Entry, ItemKey};
+
+/// How many open conversations of a customer a decision is shown: so many are kept in memory.
+pub const STORIES_SHOWN: usize = 5;
 
 /// The capabilities together. Cloning shares them.
 #[derive(Clone)]
@@ -121,7 +125,7 @@ pub trait StateRead: Send + Sync {
     /// The conversation that a provider's thread belongs to.
     fn conversation_by_thread(&self, key: ThreadKey) -> BoxFuture<'_, Result<Option<ConversationRow>>>;
 
-    /// The customer's open conversations, the latest first.
+    /// The customer's open conversations, the latest first; decisions ask for [`STORIES_SHOWN`].
     /// `version` is that of the customer's row as it was read: what is answered from memory must be as of it.
     fn open_conversations(
         &self,
@@ -315,4 +319,9 @@ pub struct Cutoffs {
     pub dedupe: Timestamp,
     /// Events older than this that are delivered everywhere go.
     pub events: Timestamp,
+}
+
+/// The error of a caller while the store cannot write, or too much waits.
+fn unavailable() -> Error {
+    Error::new(Kind::Unavailable, "the store takes nothing now").on_side(Side::Us)
 }

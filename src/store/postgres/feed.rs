@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_postgres::Row;
 
@@ -24,6 +23,7 @@ use super::session::{OnNotice, PgError, Role, Session};
 use crate::base::id::EventId;
 use crate::base::{Result, Timestamp};
 use crate::model::Entry;
+use crate::store::subscribers::Subscribers;
 use crate::store::{DueEvent, Subscription, Tail};
 
 /// The first feed number that may still be given out.
@@ -33,25 +33,28 @@ macro_rules! horizon {
                    + (SELECT value FROM setting WHERE name = 'feed_offset')) << 20))"
     };
 }
+/// Complete events with what tells the event before each in its conversation.
+macro_rules! due {
+    () => {
+        concat!(
+            "SELECT e.no, e.id, e.conversation, e.kind, e.channel, e.at, e.body, p.kind, p.channel, p.sequence, p.before
+               FROM event e LEFT JOIN event p ON p.no = e.before
+              WHERE e.no > $1 AND e.no < ",
+            horizon!()
+        )
+    };
+}
+
 /// The end of the feed as far as it is complete.
 pub(super) const END: &str = concat!("SELECT coalesce(max(no), 0) FROM event WHERE no < ", horizon!());
 /// The feed as it is shown.
 pub(super) const SHOWN: &str =
     concat!("SELECT no, kind, channel, body FROM event WHERE no > $1 AND no < ", horizon!(), " ORDER BY no LIMIT $2");
 /// The feed with what tells the event before it in the conversation.
-const PAGE: &str = concat!(
-    "SELECT e.no, e.id, e.conversation, e.kind, e.channel, e.at, e.body, p.kind, p.channel, p.sequence, p.before
-       FROM event e LEFT JOIN event p ON p.no = e.before
-      WHERE e.no > $1 AND e.no < ",
-    horizon!(),
-    " ORDER BY e.no LIMIT $2"
-);
+const PAGE: &str = concat!(due!(), " ORDER BY e.no LIMIT $2");
 /// The same, only what a help desk wants.
 const WANTED: &str = concat!(
-    "SELECT e.no, e.id, e.conversation, e.kind, e.channel, e.at, e.body, p.kind, p.channel, p.sequence, p.before
-       FROM event e LEFT JOIN event p ON p.no = e.before
-      WHERE e.no > $1 AND e.no < ",
-    horizon!(),
+    due!(),
     " AND e.kind = ANY($3) AND (cardinality($4::text[]) = 0 OR e.channel = ANY($4)) ORDER BY e.no LIMIT $2"
 );
 /// A help desk that is not known yet is settled up to the present end of the feed: whatever is numbered beyond may still
@@ -73,17 +76,11 @@ const STRANDED_EVERY: Duration = Duration::from_secs(5);
 /// What is told when something lies before what readers have passed.
 const REWIND: &str = "rewind";
 
-/// A help desk as the feed sees it.
-pub(super) struct Subscriber {
-    pub(super) subscription: Subscription,
-    pub(super) tail: Arc<Tail<DueEvent>>,
-}
-
 /// What the feed's task shares with everybody else.
 pub(super) struct Feed {
     /// The end of the feed, as far as it is complete.
     pub(super) end: watch::Sender<i64>,
-    pub(super) subscribers: Mutex<Arc<Vec<Subscriber>>>,
+    pub(super) subscribers: Subscribers,
     /// Wakes those who send and fetch.
     pub(super) wake: Arc<Notify>,
     /// Wakes the task.
@@ -99,7 +96,7 @@ impl Feed {
     pub(super) fn new() -> Feed {
         Feed {
             end: watch::Sender::new(0),
-            subscribers: Mutex::default(),
+            subscribers: Subscribers::default(),
             wake: Arc::default(),
             moved: Notify::new(),
             committed: AtomicI64::new(0),
@@ -135,17 +132,6 @@ impl Feed {
             Err(_) => {}
         }
         self.moved.notify_one();
-    }
-
-    /// What a help desk subscribes to.
-    pub(super) fn subscription(&self, helpdesk: &str) -> Option<Subscription> {
-        let subscribers = self.subscribers.lock();
-        subscribers.iter().find(|s| s.subscription.helpdesk == helpdesk).map(|s| s.subscription.clone())
-    }
-
-    /// Has every help desk of this node look at its events that were set aside.
-    pub(super) fn rewind(&self) {
-        self.subscribers.lock().iter().for_each(|s| s.tail.rewind());
     }
 }
 
@@ -215,7 +201,7 @@ impl Follower {
         let (mut pause, mut looked, mut oldest) = (SHORTEST, Instant::now(), 0);
         loop {
             if self.feed.rewind.swap(false, Ordering::Relaxed) {
-                self.feed.rewind();
+                self.feed.subscribers.rewind();
             }
             self.blocks.fill(session).await?;
             let read = self.page(session).await?;
@@ -253,7 +239,7 @@ impl Follower {
 
     /// Reads one page on and hands it out. Gives how many events it held.
     async fn page(&mut self, session: &Session) -> std::result::Result<usize, PgError> {
-        let subscribers = self.feed.subscribers.lock().clone();
+        let subscribers = self.feed.subscribers.all();
         if subscribers.is_empty() {
             let end = session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
             self.pass(end);

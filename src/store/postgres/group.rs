@@ -14,10 +14,11 @@ use tokio_postgres::types::ToSql;
 
 use super::judge::{Seen, bytes16};
 use super::session::{Fate, PgError, Session, failed, fate};
-use super::writer::{Append, Done, Job, Marks, Reply};
+use super::writer::{Append, Done, Job, Reply};
 use super::written;
 use crate::base::Result;
 use crate::base::id::EntryId;
+use crate::store::subscribers::Marks;
 use crate::store::{Appended, Assert, Changeset, Committed};
 
 /// What goes into one transaction. It is kept until its outcome is certain.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::session::{PgError, Session, unavailable};
+use super::session::{PgError, Session};
 use crate::base::Result;
-use crate::store::Numbers;
+use crate::store::{Numbers, unavailable};
 
 /// Numbers in a block; the `INCREMENT` of the sequences.
 const BLOCK: i64 = 1024;

@@ -7,16 +7,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
-use super::feed::{self, BEGIN_AT_THE_END, Subscriber, TELL_REWIND};
+use super::feed::{self, BEGIN_AT_THE_END, TELL_REWIND};
 use super::read::{Readers, all, first, get, id16, read_json};
 use super::writer::Writer;
 use super::written::text;
 use crate::base::id::{EventId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
 use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail, code};
-
-/// How many due events of a help desk are held in memory.
-const DUE_TAIL: usize = 4096;
 
 pub(super) struct PgOutbox {
     pub(super) writer: Arc<Writer>,
@@ -63,18 +60,7 @@ fn intent() -> [u8; 16] {
 
 impl Outbox for PgOutbox {
     fn subscribe(&self, helpdesks: Vec<Subscription>) -> BoxFuture<'static, Result<()>> {
-        let mut subscribers = self.writer.feed.subscribers.lock();
-        let next: Vec<Subscriber> = helpdesks
-            .into_iter()
-            .map(|subscription| {
-                let known = subscribers.iter().find(|s| s.subscription.helpdesk == subscription.helpdesk);
-                let tail = known.map_or_else(|| Arc::new(Tail::new(DUE_TAIL)), |s| s.tail.clone());
-                Subscriber { subscription, tail }
-            })
-            .collect();
-        *subscribers = Arc::new(next);
-        let names: Vec<String> = subscribers.iter().map(|s| s.subscription.helpdesk.clone()).collect();
-        drop(subscribers);
+        let names = self.writer.feed.subscribers.replace(helpdesks);
         self.writer.job(move |session| {
             let names = names.clone();
             async move {
@@ -89,9 +75,7 @@ impl Outbox for PgOutbox {
     }
 
     fn due_tail(&self, helpdesk: &str) -> Arc<Tail<DueEvent>> {
-        let subscribers = self.writer.feed.subscribers.lock();
-        let known = subscribers.iter().find(|s| s.subscription.helpdesk == helpdesk);
-        known.map_or_else(|| Arc::new(Tail::new(1)), |s| s.tail.clone())
+        self.writer.feed.subscribers.tail(helpdesk)
     }
 
     fn settled(&self, helpdesk: String) -> BoxFuture<'static, Result<i64>> {
@@ -111,7 +95,7 @@ impl Outbox for PgOutbox {
     }
 
     fn wanted_events(&self, helpdesk: String, after: i64, limit: usize) -> BoxFuture<'_, Result<(Vec<DueEvent>, i64)>> {
-        let Some(subscription) = self.writer.feed.subscription(&helpdesk) else {
+        let Some(subscription) = self.writer.feed.subscribers.subscription(&helpdesk) else {
             return std::future::ready(Ok((Vec::new(), after))).boxed();
         };
         self.readers
@@ -229,7 +213,7 @@ impl Outbox for PgOutbox {
         async move {
             let count = revived.await?;
             if count > 0 {
-                feed.rewind();
+                feed.subscribers.rewind();
             }
             Ok(count)
         }
@@ -307,7 +291,7 @@ impl Outbox for PgOutbox {
     }
 
     fn due_count(&self) -> BoxFuture<'_, Result<u64>> {
-        let subscribers = self.writer.feed.subscribers.lock().clone();
+        let subscribers = self.writer.feed.subscribers.all();
         async move {
             let rows = self.readers.rows("SELECT count(*) FROM due", &[]).await?;
             let mut due = first(rows, |row| get::<i64>(row, 0))?.unwrap_or(0);

@@ -11,8 +11,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
 use super::place::Place;
-use super::session::{PgError, Role, Session, failed, unavailable};
+use super::session::{PgError, Role, Session, failed};
 use crate::base::{Error, Result};
+use crate::store::unavailable;
 
 /// Connections to the primary that only read. One that is lost is made anew while the others serve.
 pub(super) struct Readers {

@@ -19,8 +19,7 @@ const UNUSED: &str = "DELETE FROM settled WHERE used_at < now() - interval '30 d
 
 impl Retention for PgRetention {
     fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>> {
-        let subscribers = self.writer.feed.subscribers.lock().clone();
-        let own: Vec<String> = subscribers.iter().map(|s| s.subscription.helpdesk.clone()).collect();
+        let own = self.writer.feed.subscribers.names();
         self.writer.job(move |session| {
             let own = own.clone();
             async move {

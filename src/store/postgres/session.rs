@@ -215,11 +215,6 @@ pub(super) fn failed(error: &PgError) -> Error {
     Error::new(kind, "the database refused").on_side(Side::Us).with_retry(retry).because(Told::of(error))
 }
 
-/// The error of a caller while there is no connection, or too much waits.
-pub(super) fn unavailable() -> Error {
-    Error::new(Kind::Unavailable, "the store takes nothing now").on_side(Side::Us)
-}
-
 fn unreachable(error: &PgError) -> Error {
     let told = Told::of(error);
     let wrong = error.code().is_some_and(|code| matches!(code.code().get(..2), Some("28" | "3D")));

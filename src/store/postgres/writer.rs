@@ -17,11 +17,12 @@ use tokio::sync::{Notify, oneshot};
 use super::feed::Feed;
 use super::group::{self, Group, Outcome};
 use super::place::{Place, Told};
-use super::session::{Fate, PgError, Role, Session, failed, fate, unavailable};
+use super::session::{Fate, PgError, Role, Session, failed, fate};
 use crate::base::Result;
 use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::model::Entry;
-use crate::store::{Appended, Changeset, Committed, NewEntry, Tail};
+use crate::store::subscribers::Marks;
+use crate::store::{Appended, Changeset, Committed, NewEntry, Tail, unavailable};
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
@@ -43,15 +44,6 @@ pub(super) type Done = Box<dyn FnOnce() + Send>;
 /// A piece of writing that is neither an append nor a changeset. It may run several times and must be keyed.
 pub(super) type Job =
     Box<dyn for<'a> Fn(&'a Session) -> BoxFuture<'a, std::result::Result<Done, PgError>> + Send + Sync>;
-
-/// What a help desk's deliveries came to since the last group.
-#[derive(Default)]
-pub(super) struct Marks {
-    /// Up to where events are settled.
-    pub(super) through: Option<i64>,
-    /// Events that were set aside and are delivered now.
-    pub(super) delivered: Vec<i64>,
-}
 
 pub(super) struct Append {
     pub(super) entry: NewEntry,

@@ -9,10 +9,11 @@ use rusqlite::{Connection, OptionalExtension};
 use super::keys::{Key, Keys};
 use super::open::failed;
 use super::state::read_json;
-use super::writer::{Subscriber, Writer};
+use super::writer::Writer;
 use crate::base::Result;
 use crate::store::code::{ENGINE, state_number};
 use crate::store::rows::json;
+use crate::store::subscribers::Subscriber;
 use crate::store::{
     Assert, Changeset, Committed, ConversationWrite, CustomerWrite, DueEvent, EventWrite, MessageState, StateWrite,
     Subscription,

@@ -10,13 +10,10 @@ use rusqlite::{Connection, Row};
 use super::commit::previous_wanted;
 use super::read::Readers;
 use super::state::read_json;
-use super::writer::{Subscriber, Writer};
+use super::writer::Writer;
 use crate::base::id::{EventId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
 use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail, code};
-
-/// How many due events of a help desk are held in memory.
-const DUE_TAIL: usize = 4096;
 
 pub(super) struct SqliteOutbox {
     pub(super) writer: Arc<Writer>,
@@ -64,13 +61,6 @@ fn collect<T>(
     connection.prepare_cached(sql)?.query_map(parameters, read)?.collect()
 }
 
-impl SqliteOutbox {
-    fn subscription(&self, helpdesk: &str) -> Option<Subscription> {
-        let subscribers = self.writer.subscribers.lock();
-        subscribers.iter().find(|s| s.subscription.helpdesk == helpdesk).map(|s| s.subscription.clone())
-    }
-}
-
 /// Reads the feed on from `after`: what the help desk wants of it, and how far it was read.
 fn wanted(
     connection: &Connection,
@@ -108,18 +98,7 @@ fn wanted(
 
 impl Outbox for SqliteOutbox {
     fn subscribe(&self, helpdesks: Vec<Subscription>) -> BoxFuture<'static, Result<()>> {
-        let mut subscribers = self.writer.subscribers.lock();
-        let next = helpdesks
-            .into_iter()
-            .map(|subscription| {
-                let known = subscribers.iter().find(|s| s.subscription.helpdesk == subscription.helpdesk);
-                let tail = known.map_or_else(|| Arc::new(Tail::new(DUE_TAIL)), |s| s.tail.clone());
-                Subscriber { subscription, tail }
-            })
-            .collect();
-        *subscribers = Arc::new(next);
-        let names: Vec<String> = subscribers.iter().map(|s| s.subscription.helpdesk.clone()).collect();
-        drop(subscribers);
+        let names = self.writer.subscribers.replace(helpdesks);
         self.writer.job(move |connection| {
             // A help desk that is gone must not hold up the pruning of events; one that is new begins at the end.
             let known = serde_json::to_string(&names).unwrap_or_default();
@@ -134,9 +113,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn due_tail(&self, helpdesk: &str) -> Arc<Tail<DueEvent>> {
-        let subscribers = self.writer.subscribers.lock();
-        let known = subscribers.iter().find(|s| s.subscription.helpdesk == helpdesk);
-        known.map_or_else(|| Arc::new(Tail::new(1)), |s| s.tail.clone())
+        self.writer.subscribers.tail(helpdesk)
     }
 
     fn settled(&self, helpdesk: String) -> BoxFuture<'static, Result<i64>> {
@@ -153,7 +130,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn wanted_events(&self, helpdesk: String, after: i64, limit: usize) -> BoxFuture<'_, Result<(Vec<DueEvent>, i64)>> {
-        let subscription = self.subscription(&helpdesk);
+        let subscription = self.writer.subscribers.subscription(&helpdesk);
         self.readers.apart(move |connection| match subscription {
             Some(subscription) => wanted(connection, &subscription, after, limit),
             None => Ok((Vec::new(), after)),
@@ -262,7 +239,7 @@ impl Outbox for SqliteOutbox {
         async move {
             let count = revived.await?;
             if count > 0 {
-                subscribers.lock().iter().for_each(|s| s.tail.rewind());
+                subscribers.rewind();
             }
             Ok(count)
         }
@@ -328,7 +305,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn due_count(&self) -> BoxFuture<'_, Result<u64>> {
-        let subscribers = self.writer.subscribers.lock().clone();
+        let subscribers = self.writer.subscribers.all();
         self.readers.apart(move |connection| {
             let mut count: i64 =
                 connection.prepare_cached("SELECT count(*) FROM due")?.query_row([], |row| row.get(0))?;

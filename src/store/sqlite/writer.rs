@@ -20,9 +20,10 @@ use super::journal;
 use super::keys::Keys;
 use super::open::{Files, Options, failed};
 use crate::base::telemetry::{Metrics, thread_cpu};
-use crate::base::{Error, Kind, Result, Side};
+use crate::base::{Error, Kind, Result};
 use crate::model::Entry;
-use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Subscription, Tail};
+use crate::store::subscribers::{Marks, Subscribers};
+use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Tail, unavailable};
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
@@ -48,7 +49,7 @@ pub(super) struct Writer {
     /// Committed entries that somebody waits for.
     pub(super) urgent: Arc<Tail<Entry>>,
     /// What help desks subscribe to, with the tail of each.
-    pub(super) subscribers: Arc<Mutex<Arc<Vec<Subscriber>>>>,
+    pub(super) subscribers: Arc<Subscribers>,
     /// The end of the feed.
     pub(super) feed: watch::Sender<i64>,
     /// Wakes those who send and fetch.
@@ -56,24 +57,9 @@ pub(super) struct Writer {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
-/// A help desk as the writer sees it.
-pub(super) struct Subscriber {
-    pub(super) subscription: Subscription,
-    pub(super) tail: Arc<Tail<DueEvent>>,
-}
-
 struct Queues {
     inner: Mutex<Waiting>,
     ready: Condvar,
-}
-
-/// What a help desk's deliveries came to since the last group.
-#[derive(Default)]
-pub(super) struct Marks {
-    /// Up to where events are settled.
-    pub(super) through: Option<i64>,
-    /// Events that were set aside and are delivered now.
-    pub(super) delivered: Vec<i64>,
 }
 
 #[derive(Default)]
@@ -102,7 +88,7 @@ impl Writer {
             broken: watch::Sender::new(false),
             tail: Arc::new(Tail::new(options.tail)),
             urgent: Arc::new(Tail::new(URGENT)),
-            subscribers: Arc::new(Mutex::new(Arc::new(Vec::new()))),
+            subscribers: Arc::default(),
             feed: watch::Sender::new(end),
             wake: Arc::new(Notify::new()),
             thread: Mutex::new(None),
@@ -225,10 +211,6 @@ impl Drop for Writer {
     }
 }
 
-fn unavailable() -> Error {
-    Error::new(Kind::Unavailable, "the store takes nothing now").on_side(Side::Us)
-}
-
 struct Worker {
     connection: Connection,
     _lock: super::Locked,
@@ -236,7 +218,7 @@ struct Worker {
     broken: watch::Sender<bool>,
     tail: Arc<Tail<Entry>>,
     urgent: Arc<Tail<Entry>>,
-    subscribers: Arc<Mutex<Arc<Vec<Subscriber>>>>,
+    subscribers: Arc<Subscribers>,
     feed: watch::Sender<i64>,
     wake: Arc<Notify>,
     group: Duration,
@@ -315,7 +297,7 @@ impl Worker {
     fn group(&mut self, told: &mut Told) -> Result<()> {
         let (begun, cpu) = (Instant::now(), thread_cpu());
         let mut appending = Duration::ZERO;
-        let subscribers = self.subscribers.lock().clone();
+        let subscribers = self.subscribers.all();
         told.due = subscribers.iter().map(|_| Vec::new()).collect();
         self.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
         let mut count = 0;
@@ -414,7 +396,7 @@ impl Worker {
         if !others.is_empty() {
             self.tail.push(others);
         }
-        let subscribers = self.subscribers.lock().clone();
+        let subscribers = self.subscribers.all();
         for (subscriber, events) in subscribers.iter().zip(told.due) {
             if !events.is_empty() {
                 subscriber.tail.push(events);
