@@ -22,7 +22,7 @@ use super::open::{Files, Options, failed};
 use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::base::{Error, Kind, Result};
 use crate::model::Entry;
-use crate::store::subscribers::{Marks, Subscribers};
+use crate::store::subscribers::{Marks, Subscriber, Subscribers};
 use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Tail, unavailable};
 
 /// How many appends may wait; past it the journal says that it is full.
@@ -243,6 +243,8 @@ struct Told {
     entries: Vec<Entry>,
     committed: Vec<(Reply<Vec<Committed>>, Vec<Committed>)>,
     jobs: Vec<(Reply<()>, Done)>,
+    /// The help desks as the group saw them, and what is due for each: they may be subscribed anew meanwhile.
+    subscribers: Arc<Vec<Subscriber>>,
     due: Vec<Vec<DueEvent>>,
     feed: Option<i64>,
     wake: bool,
@@ -299,6 +301,7 @@ impl Worker {
         let mut appending = Duration::ZERO;
         let subscribers = self.subscribers.all();
         told.due = subscribers.iter().map(|_| Vec::new()).collect();
+        told.subscribers = subscribers.clone();
         self.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
         let mut count = 0;
         loop {
@@ -396,8 +399,7 @@ impl Worker {
         if !others.is_empty() {
             self.tail.push(others);
         }
-        let subscribers = self.subscribers.all();
-        for (subscriber, events) in subscribers.iter().zip(told.due) {
+        for (subscriber, events) in told.subscribers.iter().zip(told.due) {
             if !events.is_empty() {
                 subscriber.tail.push(events);
             }
