@@ -26,7 +26,8 @@ use crate::flow::{Context, intake::Intake, media, send, wait::Waiting, work::Wor
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
-use crate::store::{self, postgres, sqlite};
+use crate::store::seal::Sealing;
+use crate::store::{self, Progress, Unwatched, postgres, sqlite};
 
 pub use crate::api::ReloadReport as Report;
 
@@ -45,6 +46,26 @@ pub struct Start {
     pub clock: Clock,
     /// Report entries before they are on disk. Exists only so that the crash test can show that it would notice.
     pub acknowledge_before_commit: bool,
+    /// Write personal data as it is. Exists only to measure what sealing costs.
+    pub unsealed: bool,
+    /// Told how far sealing a store has come that was written before personal data was sealed.
+    pub progress: Watched,
+}
+
+/// Whom a start tells how far its long work has come.
+#[derive(Clone)]
+pub struct Watched(pub Arc<dyn Progress>);
+
+impl Default for Watched {
+    fn default() -> Self {
+        Watched(Unwatched::shared())
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watched")
+    }
 }
 
 /// A running gateway.
@@ -72,8 +93,8 @@ impl App {
     pub async fn start(config: Config, loaded: setup::Loaded, start: Start) -> Result<App> {
         let metrics = Metrics::new();
         let store = {
-            let (config, metrics, early) = (config.clone(), metrics.clone(), start.acknowledge_before_commit);
-            let opening = tokio::task::spawn_blocking(move || open_store(&config, early, metrics));
+            let (config, metrics, start) = (config.clone(), metrics.clone(), start.clone());
+            let opening = tokio::task::spawn_blocking(move || open_store(&config, &start, metrics));
             opening.await.map_err(|e| Error::internal("the store could not be opened").because(e))??
         };
         let client = client_of(&config)?;
@@ -169,20 +190,20 @@ impl App {
 
 /// Opens the store that the configuration names. It may wait for the network, so it belongs on a thread for blocking work.
 ///
-/// With `early`, entries are reported before they are on disk; see [`Start::acknowledge_before_commit`].
-///
 /// # Errors
 ///
 /// `Config` for what the operator must mend, `Io` if the disk refused, `Unavailable` if a server cannot be reached.
-pub fn open_store(config: &Config, early: bool, metrics: Metrics) -> Result<store::Opened> {
+pub fn open_store(config: &Config, start: &Start, metrics: Metrics) -> Result<store::Opened> {
+    let acknowledge_before_commit = start.acknowledge_before_commit;
+    let sealing = if start.unsealed { Sealing::off() } else { Sealing::at(&config.root_key) };
     match &config.store {
         Backend::Sqlite => {
-            let options = sqlite::Options { acknowledge_before_commit: early, ..sqlite::Options::default() };
-            sqlite::open(&config.data, options, metrics)
+            let options = sqlite::Options { acknowledge_before_commit, ..sqlite::Options::default() };
+            sqlite::open(&config.data, options, &sealing, &start.progress.0, metrics)
         }
         Backend::Postgres(url) => {
-            let options = postgres::Options { acknowledge_before_commit: early, ..postgres::Options::default() };
-            postgres::open(&postgres::Place::parse(url)?, options, metrics)
+            let options = postgres::Options { acknowledge_before_commit, ..postgres::Options::default() };
+            postgres::open(&postgres::Place::parse(url)?, options, &sealing, &start.progress.0, metrics)
         }
     }
 }

@@ -94,7 +94,11 @@ impl Gateway {
             let data = config.data.display();
             return Err(Error::not_found(format!("no data at `{data}`: no gateway has run here yet")));
         }
-        let opened = crate::app::open_store(&config, false, crate::base::telemetry::Metrics::new())?;
+        let opened = crate::app::open_store(
+            &config,
+            &crate::app::Start { progress: super::progress::watched(), ..crate::app::Start::default() },
+            crate::base::telemetry::Metrics::new(),
+        )?;
         Ok(Gateway::Store(Box::new(opened)))
     }
 

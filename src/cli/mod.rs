@@ -12,9 +12,11 @@ pub mod gateway;
 pub mod helpdesk;
 pub mod init;
 mod input;
+pub mod keys;
 pub mod log;
 pub mod normalize;
 pub mod policy;
+mod progress;
 pub mod quarantine;
 pub mod report;
 pub mod schema;
@@ -84,6 +86,8 @@ pub enum Command {
     Helpdesk(helpdesk::HelpdeskArgs),
     /// Make, list and revoke the bearer tokens of the API
     Token(token::TokenArgs),
+    /// Look after the keys that personal data is sealed under
+    Keys(keys::KeysArgs),
 }
 
 impl Global {
@@ -176,6 +180,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Deadletter(args) => deadletter::run(&cli.global, &args),
         Command::Helpdesk(args) => helpdesk::run(&cli.global, &args),
         Command::Token(args) => token::run(&cli.global, &args),
+        Command::Keys(args) => keys::run(&cli.global, &args),
     }
 }
 

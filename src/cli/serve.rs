@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::{Exit, Outcome};
-use super::{Global, log, report};
+use super::{Global, log, progress, report};
 use crate::app::{App, Start, setup};
 use crate::base::{Clock, Error, Result};
 use crate::config::Config;
@@ -38,7 +38,12 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     if early {
         tracing::error!(target: "segue::journal", "SEGUE_TEST_ACK_BEFORE_COMMIT is set: what is acknowledged may be lost");
     }
-    let start = Start { listen: args.listen.clone(), clock: Clock::system(), acknowledge_before_commit: early };
+    let unsealed = std::env::var_os("SEGUE_TEST_UNSEALED").is_some();
+    if unsealed {
+        tracing::error!(target: "segue::journal", "SEGUE_TEST_UNSEALED is set: personal data is written as it is");
+    }
+    let (listen, clock) = (args.listen.clone(), Clock::system());
+    let start = Start { listen, clock, acknowledge_before_commit: early, unsealed, progress: progress::watched() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -123,6 +123,8 @@ pub struct InteractionWrite {
 pub struct InteractionUpdate {
     /// Its number.
     pub no: i64,
+    /// The customer's number.
+    pub customer: i64,
     /// The interaction as JSON, whole.
     pub body: String,
 }

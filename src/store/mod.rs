@@ -11,6 +11,7 @@ mod code;
 mod hot;
 pub mod postgres;
 mod rows;
+pub mod seal;
 pub mod sqlite;
 mod subscribers;
 #[cfg(test)]
@@ -38,6 +39,26 @@ use crate::model::{Entry, ItemKey};
 
 /// How many open conversations of a customer a decision is shown: so many are kept in memory.
 pub const STORIES_SHOWN: usize = 5;
+
+/// Told how far long work has come: what it does, how much is done and of how much.
+pub trait Progress: Send + Sync {
+    /// Called now and then.
+    fn step(&self, what: &str, done: u64, total: u64);
+}
+
+/// Tells nobody.
+pub struct Unwatched;
+
+impl Unwatched {
+    /// As it is handed to those who open a store.
+    pub fn shared() -> Arc<dyn Progress> {
+        Arc::new(Unwatched)
+    }
+}
+
+impl Progress for Unwatched {
+    fn step(&self, _: &str, _: u64, _: u64) {}
+}
 
 /// The capabilities together. Cloning shares them.
 #[derive(Clone)]

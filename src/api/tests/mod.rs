@@ -173,6 +173,8 @@ impl Gateway {
         let store = sqlite::open(
             &folder.path().join("data"),
             sqlite::Options::default(),
+            &crate::store::seal::Sealing::at(folder.path().join("root.key")),
+            &crate::store::Unwatched::shared(),
             crate::base::telemetry::Metrics::new(),
         )
         .unwrap();

@@ -17,12 +17,14 @@ use tokio::sync::{Notify, watch};
 use tokio_postgres::Row;
 
 use super::judge::bytes16;
-use super::numbers::Blocks;
-use super::place::{Place, Told};
+use super::numbers::{Blocks, Unfilled};
+use super::place::Place;
 use super::session::{OnNotice, PgError, Role, Session};
 use crate::base::id::EventId;
 use crate::base::{Result, Timestamp};
 use crate::model::Entry;
+use crate::store::seal::Codec;
+use crate::store::seal::stored::StoredDue;
 use crate::store::subscribers::Subscribers;
 use crate::store::{DueEvent, Subscription, Tail};
 
@@ -48,8 +50,11 @@ macro_rules! due {
 /// The end of the feed as far as it is complete.
 pub(super) const END: &str = concat!("SELECT coalesce(max(no), 0) FROM event WHERE no < ", horizon!());
 /// The feed as it is shown.
-pub(super) const SHOWN: &str =
-    concat!("SELECT no, kind, channel, body FROM event WHERE no > $1 AND no < ", horizon!(), " ORDER BY no LIMIT $2");
+pub(super) const SHOWN: &str = concat!(
+    "SELECT no, kind, channel, body, id FROM event WHERE no > $1 AND no < ",
+    horizon!(),
+    " ORDER BY no LIMIT $2"
+);
 /// The feed with what tells the event before it in the conversation.
 const PAGE: &str = concat!(due!(), " ORDER BY e.no LIMIT $2");
 /// The same, only what a help desk wants.
@@ -145,6 +150,7 @@ pub(super) struct Follower {
     pub(super) blocks: Arc<Blocks>,
     /// Entries of this node; told to go by the disk when something was left lying.
     pub(super) entries: Arc<Tail<Entry>>,
+    pub(super) codec: Arc<Codec>,
     pub(super) last: i64,
 }
 
@@ -165,9 +171,9 @@ impl Follower {
             }
             session.plain("LISTEN segue").await?;
             self.blocks.fill(&session).await?;
-            session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get(0))
+            Ok(session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get(0))?)
         };
-        let end = begin.await.map_err(|e: PgError| super::session::failed(&e))?;
+        let end = begin.await.map_err(Unfilled::told)?;
         Ok((session, end))
     }
 
@@ -176,7 +182,8 @@ impl Follower {
         let mut session = session;
         loop {
             if let Err(error) = self.follow(&session).await {
-                tracing::warn!(target: "segue::deliver", error = %Told::of(&error), "the feed cannot be followed now");
+                let error = error.told();
+                tracing::warn!(target: "segue::deliver", error = %error.full(), "the feed cannot be followed now");
             }
             loop {
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -195,7 +202,7 @@ impl Follower {
     }
 
     /// Until the connection fails.
-    async fn follow(&mut self, session: &Session) -> std::result::Result<(), PgError> {
+    async fn follow(&mut self, session: &Session) -> std::result::Result<(), Unfilled> {
         const SHORTEST: Duration = Duration::from_millis(1);
         let (mut told, mut told_at) = (self.feed.news.load(Ordering::Relaxed), Instant::now());
         let (mut pause, mut looked, mut oldest) = (SHORTEST, Instant::now(), 0);
@@ -207,6 +214,7 @@ impl Follower {
             let read = self.page(session).await?;
             if looked.elapsed() >= STRANDED_EVERY {
                 looked = Instant::now();
+                self.codec.keep_days().await.map_err(Unfilled::Keys)?;
                 oldest = self.look_for_stranded(session, oldest).await?;
             }
             let news = self.feed.news.load(Ordering::Relaxed);
@@ -238,7 +246,7 @@ impl Follower {
     }
 
     /// Reads one page on and hands it out. Gives how many events it held.
-    async fn page(&mut self, session: &Session) -> std::result::Result<usize, PgError> {
+    async fn page(&mut self, session: &Session) -> std::result::Result<usize, Unfilled> {
         let subscribers = self.feed.subscribers.all();
         if subscribers.is_empty() {
             let end = session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
@@ -256,7 +264,7 @@ impl Follower {
                 }
             }
             if !events.is_empty() {
-                subscriber.tail.push(events);
+                subscriber.tail.push(self.codec.open_all(events).await.map_err(Unfilled::Keys)?);
             }
         }
         self.pass(last);
@@ -298,13 +306,13 @@ async fn due_event(
     session: &Session,
     subscription: &Subscription,
     row: &Row,
-) -> std::result::Result<DueEvent, PgError> {
+) -> std::result::Result<StoredDue, PgError> {
     let previous = match row.try_get::<_, Option<i16>>(7)? {
         None => 0,
         Some(_) if subscription.wants(kind(row, 7)?, row.try_get(8)?) => row.try_get(9)?,
         Some(_) => previous_wanted(session, subscription, row.try_get(10)?).await?,
     };
-    Ok(DueEvent {
+    Ok(StoredDue(DueEvent {
         no: row.try_get(0)?,
         id: EventId::from_bytes(bytes16(row, 1)?),
         conversation: row.try_get(2)?,
@@ -313,7 +321,7 @@ async fn due_event(
         body: Bytes::from(row.try_get::<_, Vec<u8>>(6)?),
         previous,
         aside: false,
-    })
+    }))
 }
 
 /// The sequence of the event before it in the conversation that this help desk wants, going back by the chain.
@@ -343,7 +351,7 @@ pub(super) async fn wanted(
     subscription: &Subscription,
     after: i64,
     limit: usize,
-) -> std::result::Result<(Vec<DueEvent>, i64), PgError> {
+) -> std::result::Result<(Vec<StoredDue>, i64), PgError> {
     // The end is asked for first: what becomes complete in between is read, and never passed unread.
     let end = session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
     let kinds: Vec<i16> = subscription.types.iter().map(|kind| i16::from(*kind)).collect();
@@ -352,7 +360,7 @@ pub(super) async fn wanted(
     for row in &rows {
         events.push(due_event(session, subscription, row).await?);
     }
-    let last = events.last().map_or(after, |event| event.no);
+    let last = events.last().map_or(after, |event| event.0.no);
     let read = if events.len() < limit { last.max(end).max(after) } else { last };
     Ok((events, read))
 }

@@ -18,14 +18,15 @@ use super::writer::{Append, Done, Job, Reply};
 use super::written;
 use crate::base::Result;
 use crate::base::id::EntryId;
+use crate::store::seal::SealedSet;
 use crate::store::subscribers::Marks;
-use crate::store::{Appended, Assert, Changeset, Committed};
+use crate::store::{Appended, Assert, Committed};
 
 /// What goes into one transaction. It is kept until its outcome is certain.
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) appends: Vec<Append>,
-    pub(super) commits: Vec<(Vec<Changeset>, Reply<Vec<Committed>>)>,
+    pub(super) commits: Vec<(Vec<SealedSet>, Reply<Vec<Committed>>)>,
     pub(super) jobs: Vec<(Job, Reply<()>)>,
     pub(super) marks: HashMap<String, Marks>,
 }
@@ -93,12 +94,12 @@ const XID: &str = "SELECT pg_current_xact_id()::text::int8 + (SELECT value FROM 
 const APPEND: &str = "WITH given AS MATERIALIZED (
          SELECT nextval('entry_position') AS position, g.* FROM (
              SELECT * FROM unnest($1::bytea[], $2::int2[], $3::text[], $4::int8[], $5::int2[], $6::bytea[], $7::bytea[],
-                                  $8::bytea[])
-               WITH ORDINALITY AS u (id, kind, channel, at, interactive, delivery, head, raw, place)
+                                  $8::bytea[], $9::bytea[])
+               WITH ORDINALITY AS u (id, kind, channel, at, interactive, delivery, head, raw, wrap, place)
               ORDER BY place) g),
      put AS (
-         INSERT INTO entry (position, id, kind, channel, at, interactive, delivery, head, raw)
-         SELECT position, id, kind, channel, at, interactive, delivery, head, raw FROM given ORDER BY delivery, id
+         INSERT INTO entry (position, id, kind, channel, at, interactive, delivery, head, raw, wrap)
+         SELECT position, id, kind, channel, at, interactive, delivery, head, raw, wrap FROM given ORDER BY delivery, id
          ON CONFLICT DO NOTHING RETURNING position, id, channel),
      kept AS (INSERT INTO pending (position, channel) SELECT position, channel FROM put)
      SELECT position, id FROM put";
@@ -111,7 +112,7 @@ const CONVERSATION: &str =
 const THREAD: &str = "SELECT key, conversation FROM thread WHERE key = ANY($1) ORDER BY key FOR NO KEY UPDATE";
 const IDENTIFIER: &str = "SELECT key FROM identifier WHERE key = ANY($1)";
 const ITEM: &str = "SELECT item FROM interaction WHERE item = ANY($1)";
-const MESSAGE: &str = "SELECT key, state FROM message WHERE key = ANY($1) ORDER BY key FOR NO KEY UPDATE";
+const MESSAGE: &str = "SELECT key, mark FROM message WHERE key = ANY($1) ORDER BY key FOR NO KEY UPDATE";
 const NEW_BUNDLE: &str = "INSERT INTO bundle (hash) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING";
 const BUNDLE: &str = "SELECT hash, no FROM bundle WHERE hash = ANY($1)";
 const DELIVERED: &str = "DELETE FROM due d USING unnest($1::text[], $2::int8[]) AS u (helpdesk, event)
@@ -181,7 +182,7 @@ pub(super) async fn write(
     }
     run_jobs(session, group, &mut outcome, careful).await?;
     outcome.bundles = bundles(session, group, known).await?;
-    let bundle = |set: &Changeset| known.get(&set.bundle).or_else(|| outcome.bundles.get(&set.bundle)).copied();
+    let bundle = |set: &SealedSet| known.get(&set.bundle).or_else(|| outcome.bundles.get(&set.bundle)).copied();
     if careful {
         for (batch, _) in &group.commits {
             let result = write_carefully(session, batch, &bundle, &mut seen).await?;
@@ -223,7 +224,7 @@ pub(super) async fn write(
         }
     }
     outcome.feed = seen.last_event();
-    let news = |set: &Changeset| !set.sends.is_empty() || !set.media.is_empty();
+    let news = |set: &SealedSet| !set.sends.is_empty() || !set.media.is_empty();
     outcome.wake = group.commits.iter().flat_map(|(batch, _)| batch).any(news);
     Ok(outcome)
 }
@@ -235,6 +236,7 @@ async fn begin(session: &Session, group: &Group) -> std::result::Result<(Seen, V
     let appends = !group.appends.is_empty();
     if appends {
         let entries = || group.appends.iter().map(|append| &append.entry);
+        let sealed = || group.appends.iter().map(|append| &append.sealed);
         pipeline.ask(
             APPEND,
             vec![
@@ -243,9 +245,10 @@ async fn begin(session: &Session, group: &Group) -> std::result::Result<(Seen, V
                 column(entries().map(|e| e.channel.as_str())),
                 column(entries().map(|e| e.at.millis())),
                 column(entries().map(|e| i16::from(e.interactive))),
-                column(entries().map(|e| e.key.as_ref().map(|key| key.as_slice()))),
-                column(entries().map(|e| e.body.head.as_ref())),
-                column(entries().map(|e| e.body.raw.as_ref())),
+                column(sealed().map(|s| s.key.as_ref().map(|key| key.as_slice()))),
+                column(sealed().map(|s| s.head.as_slice())),
+                column(sealed().map(|s| s.raw.as_slice())),
+                column(sealed().map(|s| s.wrap.as_slice())),
             ],
         );
     }
@@ -257,7 +260,7 @@ async fn begin(session: &Session, group: &Group) -> std::result::Result<(Seen, V
         let positions: BTreeSet<i64> = changesets().map(|set| set.position).collect();
         pipeline.ask(PENDING, vec![column(positions)]);
         let asserted = asserts().filter_map(|a| if let Assert::Customer(no, _) = a { Some(*no) } else { None });
-        let changed = changesets().flat_map(|set| &set.customers).filter(|c| !c.new).map(|c| c.row.no);
+        let changed = changesets().flat_map(|set| &set.customers).filter(|c| !c.new).map(|c| c.no);
         pipeline.ask(CUSTOMER, vec![column(asserted.chain(changed).collect::<BTreeSet<i64>>())]);
         let asserted = asserts().filter_map(|a| if let Assert::Conversation { no, .. } = a { Some(*no) } else { None });
         let changed = changesets().flat_map(|set| &set.conversations).filter(|c| !c.new).map(|c| c.row.no);
@@ -300,12 +303,13 @@ async fn places(
     for row in appended {
         new.insert(bytes16(&row, 1)?, row.try_get(0)?);
     }
-    let entries = || group.appends.iter().map(|append| &append.entry);
-    let missing: Vec<_> = entries().filter(|entry| !new.contains_key(entry.id.as_bytes())).collect();
+    let missing: Vec<&Append> =
+        group.appends.iter().filter(|append| !new.contains_key(append.entry.id.as_bytes())).collect();
     let mut by_key: HashMap<[u8; 16], (i64, [u8; 16])> = HashMap::new();
     if !missing.is_empty() {
-        let ids: Vec<&[u8]> = missing.iter().map(|entry| entry.id.as_bytes().as_slice()).collect();
-        let keys: Vec<&[u8]> = missing.iter().filter_map(|entry| entry.key.as_ref()).map(|k| k.as_slice()).collect();
+        let ids: Vec<&[u8]> = missing.iter().map(|append| append.entry.id.as_bytes().as_slice()).collect();
+        let keys = missing.iter().filter_map(|append| append.sealed.key.as_ref());
+        let keys: Vec<&[u8]> = keys.map(|key| key.as_slice()).collect();
         for row in session.rows(ORIGINAL, &[&ids, &keys]).await? {
             let (position, id): (i64, [u8; 16]) = (row.try_get(0)?, bytes16(&row, 1)?);
             if row.try_get::<_, Option<&[u8]>>(2)?.is_some() {
@@ -314,14 +318,14 @@ async fn places(
             new.insert(id, position);
         }
     }
-    let place = |entry: &crate::store::NewEntry| {
-        if let Some(position) = new.get(entry.id.as_bytes()) {
-            return Some(Appended { position: *position, id: entry.id, repeat: false });
+    let place = |append: &Append| {
+        if let Some(position) = new.get(append.entry.id.as_bytes()) {
+            return Some(Appended { position: *position, id: append.entry.id, repeat: false });
         }
-        let (position, id) = by_key.get(entry.key.as_ref()?)?;
+        let (position, id) = by_key.get(append.sealed.key.as_ref()?)?;
         Some(Appended { position: *position, id: EntryId::from_bytes(*id), repeat: true })
     };
-    Ok(entries().map(place).collect())
+    Ok(group.appends.iter().map(place).collect())
 }
 
 async fn run_jobs(
@@ -372,8 +376,8 @@ async fn bundles(
 /// One batch, each changeset with a savepoint of its own. An error that is no conflict leaves none of the batch.
 async fn write_carefully(
     session: &Session,
-    batch: &[Changeset],
-    bundle: &(dyn Fn(&Changeset) -> Option<i64> + Sync),
+    batch: &[SealedSet],
+    bundle: &(dyn Fn(&SealedSet) -> Option<i64> + Sync),
     seen: &mut Seen,
 ) -> std::result::Result<Result<Vec<Committed>>, PgError> {
     let before = seen.clone();

@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 
 use super::session::PgError;
-use crate::store::{Assert, Changeset, Committed, MessageState};
+use crate::store::seal::SealedSet;
+use crate::store::{Assert, Committed};
 
 /// How many events one transaction may number: feed numbers are transaction numbers times this, plus an ordinal.
 pub(super) const EVENTS: i64 = 1 << 20;
@@ -25,7 +26,7 @@ pub(super) struct Seen {
     threads: HashMap<[u8; 16], i64>,
     identifiers: HashSet<[u8; 16]>,
     items: HashSet<[u8; 16]>,
-    /// What is known of messages, by [`MessageState::mark`].
+    /// What is known of messages, by the marks of their states.
     messages: HashMap<[u8; 16], [u8; 16]>,
     /// Threads that have a row, and messages that have one.
     pub(super) stored_threads: HashSet<[u8; 16]>,
@@ -65,9 +66,7 @@ impl Seen {
             seen.items.insert(bytes16(&row, 0)?);
         }
         for row in messages {
-            // What cannot be read is like nothing that anybody read.
-            let state: Option<MessageState> = serde_json::from_slice(row.try_get(1)?).ok();
-            seen.messages.insert(bytes16(&row, 0)?, state.map_or([0; 16], |state| state.mark()));
+            seen.messages.insert(bytes16(&row, 0)?, bytes16(&row, 1)?);
         }
         seen.stored_threads = seen.threads.keys().copied().collect();
         seen.stored_messages = seen.messages.keys().copied().collect();
@@ -75,7 +74,7 @@ impl Seen {
     }
 
     /// Why a changeset may not be written; none if it may.
-    pub(super) fn judge(&self, set: &Changeset) -> Option<Committed> {
+    pub(super) fn judge(&self, set: &SealedSet) -> Option<Committed> {
         if !self.pending.contains(&set.position) {
             return Some(Committed::AlreadyApplied);
         }
@@ -96,16 +95,16 @@ impl Seen {
     }
 
     /// Takes a changeset as written.
-    pub(super) fn take(&mut self, set: &Changeset) {
+    pub(super) fn take(&mut self, set: &SealedSet) {
         self.pending.remove(&set.position);
-        self.customers.extend(set.customers.iter().map(|write| (write.row.no, write.row.version)));
+        self.customers.extend(set.customers.iter().map(|row| (row.no, row.version)));
         for write in &set.conversations {
             self.conversations.entry(write.row.no).or_default().0 = write.row.version;
         }
         self.threads.extend(set.threads.iter().map(|(key, conversation)| (key.0, *conversation)));
         self.identifiers.extend(set.identifiers.iter().map(|(key, _)| key.0));
         self.items.extend(set.interactions.iter().filter_map(|write| write.item.map(|item| item.0)));
-        self.messages.extend(set.messages.iter().map(|write| (write.key.0, write.state.mark())));
+        self.messages.extend(set.messages.iter().map(|write| (write.key.0, write.mark)));
     }
 
     /// Numbers the next event of a conversation. Gives its number and that of the event before it; 0 if there is none.

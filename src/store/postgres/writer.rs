@@ -21,8 +21,9 @@ use super::session::{Fate, PgError, Role, Session, failed, fate};
 use crate::base::Result;
 use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::model::Entry;
+use crate::store::seal::{Codec, SealedEntry, SealedSet};
 use crate::store::subscribers::Marks;
-use crate::store::{Appended, Changeset, Committed, NewEntry, Tail, unavailable};
+use crate::store::{Appended, Committed, NewEntry, Tail, unavailable};
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
@@ -47,13 +48,14 @@ pub(super) type Job =
 
 pub(super) struct Append {
     pub(super) entry: NewEntry,
+    pub(super) sealed: SealedEntry,
     pub(super) reply: Option<Reply<Appended>>,
 }
 
 #[derive(Default)]
 struct Waiting {
     appends: VecDeque<Append>,
-    commits: VecDeque<(Vec<Changeset>, Reply<Vec<Committed>>)>,
+    commits: VecDeque<(Vec<SealedSet>, Reply<Vec<Committed>>)>,
     jobs: VecDeque<(Job, Reply<()>)>,
     marks: HashMap<String, Marks>,
     closing: bool,
@@ -75,10 +77,12 @@ pub(super) struct Writer {
     /// Those that somebody waits for.
     pub(super) urgent: Arc<Tail<Entry>>,
     pub(super) feed: Arc<Feed>,
+    /// Keeps the keys of entries until they are applied.
+    codec: Arc<Codec>,
 }
 
 impl Writer {
-    pub(super) fn new(feed: Arc<Feed>, tail: usize) -> Writer {
+    pub(super) fn new(feed: Arc<Feed>, tail: usize, codec: Arc<Codec>) -> Writer {
         Writer {
             waiting: Mutex::default(),
             ready: Notify::new(),
@@ -86,6 +90,7 @@ impl Writer {
             tail: Arc::new(Tail::new(tail)),
             urgent: Arc::new(Tail::new(URGENT)),
             feed,
+            codec,
         }
     }
 
@@ -110,20 +115,20 @@ impl Writer {
         self.waiting.lock().closing
     }
 
-    pub(super) fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>> {
+    pub(super) fn append(&self, entry: NewEntry, sealed: SealedEntry) -> BoxFuture<'static, Result<Appended>> {
         let (reply, answer) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock();
             if waiting.closing || waiting.appends.len() >= MAX_WAITING_APPENDS {
                 return std::future::ready(Err(unavailable())).boxed();
             }
-            waiting.appends.push_back(Append { entry, reply: Some(reply) });
+            waiting.appends.push_back(Append { entry, sealed, reply: Some(reply) });
         }
         self.ready.notify_one();
         answered(answer)
     }
 
-    pub(super) fn commit(&self, batch: Vec<Changeset>) -> BoxFuture<'static, Result<Vec<Committed>>> {
+    pub(super) fn commit(&self, batch: Vec<SealedSet>) -> BoxFuture<'static, Result<Vec<Committed>>> {
         let (reply, answer) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock();
@@ -215,7 +220,7 @@ fn take(waiting: &mut Waiting) -> Group {
     let mut bytes = 0;
     while bytes < MAX_GROUP_BYTES && group.appends.len() < MAX_GROUP {
         let Some(append) = waiting.appends.pop_front() else { break };
-        bytes += append.entry.body.raw.len() + append.entry.body.head.len();
+        bytes += append.sealed.raw.len() + append.sealed.head.len();
         group.appends.push(append);
     }
     let mut changesets = 0;
@@ -346,8 +351,9 @@ impl Worker {
         self.bundles.extend(outcome.bundles);
         let (mut urgent, mut others, mut appended) = (Vec::new(), Vec::new(), Vec::new());
         for (append, place) in group.appends.into_iter().zip(outcome.appended) {
-            let Append { entry, reply } = append;
+            let Append { entry, sealed, reply } = append;
             if let Some(place) = place.filter(|place| !place.repeat) {
+                self.writer.codec.keep(place.position, &sealed);
                 let to = if entry.interactive { &mut urgent } else { &mut others };
                 to.push(Entry {
                     position: place.position,

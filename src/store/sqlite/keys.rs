@@ -153,7 +153,7 @@ mod tests {
 
     fn open() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        connection.execute_batch(include_str!("schema/1.sql")).unwrap();
         connection
     }
 

@@ -2,15 +2,23 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::sealing;
 use crate::base::{Error, Kind, Result, Retry, Side};
+use crate::store::Progress;
+use crate::store::seal::Codec;
 
 /// The oldest SQLite that is free of the WAL-reset bug (<https://sqlite.org/wal.html>).
 const OLDEST_SQLITE: i32 = 3_051_003;
+/// The files of the schema in order; the first makes schema 1.
+const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// The schema this program reads and writes.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = STEPS.len() as i64;
+/// The schema from which on personal data is sealed.
+const SEALED: i64 = 2;
 
 /// Settings that matter for speed and memory, never for durability.
 #[derive(Debug, Clone)]
@@ -71,13 +79,17 @@ pub(super) fn failed(error: rusqlite::Error) -> Error {
 }
 
 impl Files {
-    pub(super) fn open(directory: &Path, options: &Options) -> Result<Files> {
+    pub(super) fn open(
+        directory: &Path,
+        options: &Options,
+        lock: Locked,
+        codec: &Arc<Codec>,
+        progress: &dyn Progress,
+    ) -> Result<Files> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(Error::config(format!("SQLite {} can lose data in WAL mode", rusqlite::version())));
         }
         let place = || format!("data directory {}", directory.display());
-        std::fs::create_dir_all(directory).map_err(|e| Error::io("failed to create", e).context(place()))?;
-        let lock = lock(directory)?;
         let path = directory.join("segue.db");
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -85,7 +97,7 @@ impl Files {
             | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
         let mut connection = Connection::open_with_flags(&path, flags).map_err(|e| failed(e).context(place()))?;
         settle(&connection, options).map_err(|e| e.context(place()))?;
-        migrate(&mut connection).map_err(|e| e.context(place()))?;
+        migrate(&mut connection, codec, progress).map_err(|e| e.context(place()))?;
         // The names of the database and its log are durable only once their directory is.
         for directory in
             [Some(directory), directory.parent().filter(|p| !p.as_os_str().is_empty())].into_iter().flatten()
@@ -96,19 +108,22 @@ impl Files {
     }
 }
 
-fn lock(directory: &Path) -> Result<Locked> {
-    let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| Error::io("failed to open the lock", e).context(path.display().to_string()))?;
-    file.try_lock().map_err(|_| {
-        Error::config("another segue process uses this data directory; stop it first, or give this one its own `data`")
-            .context(directory.display().to_string())
-    })?;
-    Ok(Locked(file))
+impl Locked {
+    /// Takes the directory for this process; makes it if it is not there.
+    pub(super) fn take(directory: &Path) -> Result<Locked> {
+        let place = || format!("data directory {}", directory.display());
+        std::fs::create_dir_all(directory).map_err(|e| Error::io("failed to create", e).context(place()))?;
+        let path = directory.join("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| Error::io("failed to open the lock", e).context(path.display().to_string()))?;
+        let taken = "another segue process uses this data directory; stop it first, or give this one its own `data`";
+        file.try_lock().map_err(|_| Error::config(taken).context(directory.display().to_string()))?;
+        Ok(Locked(file))
+    }
 }
 
 /// Makes the entries of a directory durable.
@@ -158,18 +173,31 @@ pub(super) fn checkpointer(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<()> {
+fn migrate(connection: &mut Connection, codec: &Arc<Codec>, progress: &dyn Progress) -> Result<()> {
     let found: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(failed)?;
     if found > SCHEMA {
         return Err(Error::config(format!(
             "the database has schema {found} and this program knows {SCHEMA}; use a newer segue"
         )));
     }
-    if found < 1 {
-        let transaction = connection.transaction().map_err(failed)?;
-        transaction.execute_batch(include_str!("schema.sql")).map_err(failed)?;
-        transaction.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
-        transaction.commit().map_err(failed)?;
+    let steps = (1..).zip(STEPS).filter(|(number, _)| *number > found);
+    if found < SEALED {
+        sealing::lend(connection, codec)?;
+    }
+    let transaction = connection.transaction().map_err(failed)?;
+    for (number, step) in steps {
+        if number == SEALED {
+            sealing::make_keys(&transaction, codec)?;
+        }
+        transaction.execute_batch(step).map_err(failed)?;
+        if number == SEALED {
+            sealing::seal_tables(&transaction, progress)?;
+        }
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
+    transaction.commit().map_err(failed)?;
+    if found < SEALED {
+        sealing::clean_up(connection)?;
     }
     Ok(())
 }

@@ -22,8 +22,9 @@ use super::open::{Files, Options, failed};
 use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::base::{Error, Kind, Result};
 use crate::model::Entry;
+use crate::store::seal::{Codec, SealedEntry, SealedSet};
 use crate::store::subscribers::{Marks, Subscriber, Subscribers};
-use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Tail, unavailable};
+use crate::store::{Appended, Committed, DueEvent, NewEntry, Tail, unavailable};
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
@@ -65,7 +66,7 @@ struct Queues {
 #[derive(Default)]
 struct Waiting {
     appends: VecDeque<Append>,
-    commits: VecDeque<(Vec<Changeset>, Reply<Vec<Committed>>)>,
+    commits: VecDeque<(Vec<SealedSet>, Reply<Vec<Committed>>)>,
     jobs: VecDeque<(Job, Reply<()>)>,
     marks: HashMap<String, Marks>,
     closing: bool,
@@ -74,11 +75,18 @@ struct Waiting {
 
 pub(super) struct Append {
     pub(super) entry: NewEntry,
+    pub(super) sealed: SealedEntry,
     pub(super) reply: Reply<Appended>,
 }
 
 impl Writer {
-    pub(super) fn start(files: Files, options: &Options, keys: Arc<Keys>, metrics: Metrics) -> Result<Arc<Writer>> {
+    pub(super) fn start(
+        files: Files,
+        options: &Options,
+        keys: Arc<Keys>,
+        codec: Arc<Codec>,
+        metrics: Metrics,
+    ) -> Result<Arc<Writer>> {
         let end: i64 = files
             .connection
             .query_row("SELECT coalesce(max(no), 0) FROM event", [], |row| row.get(0))
@@ -109,6 +117,7 @@ impl Writer {
             early: options.acknowledge_before_commit,
             bundles: HashMap::new(),
             keys,
+            codec,
             careful: 0,
             log_too_long: log_too_long.clone(),
             written: written.clone(),
@@ -134,20 +143,20 @@ impl Writer {
         !*self.broken.borrow() && self.queues.inner.lock().appends.len() < MAX_WAITING_APPENDS
     }
 
-    pub(super) fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>> {
+    pub(super) fn append(&self, entry: NewEntry, sealed: SealedEntry) -> BoxFuture<'static, Result<Appended>> {
         let (reply, answer) = oneshot::channel();
         {
             let mut waiting = self.queues.inner.lock();
             if waiting.dead || waiting.closing || waiting.appends.len() >= MAX_WAITING_APPENDS {
                 return std::future::ready(Err(unavailable())).boxed();
             }
-            waiting.appends.push_back(Append { entry, reply });
+            waiting.appends.push_back(Append { entry, sealed, reply });
         }
         self.queues.ready.notify_one();
         async move { answer.await.unwrap_or_else(|_| Err(unavailable())) }.boxed()
     }
 
-    pub(super) fn commit(&self, batch: Vec<Changeset>) -> BoxFuture<'static, Result<Vec<Committed>>> {
+    pub(super) fn commit(&self, batch: Vec<SealedSet>) -> BoxFuture<'static, Result<Vec<Committed>>> {
         let (reply, answer) = oneshot::channel();
         {
             let mut waiting = self.queues.inner.lock();
@@ -227,6 +236,8 @@ struct Worker {
     bundles: HashMap<String, i64>,
     /// Keys of what was seen before.
     keys: Arc<Keys>,
+    /// Keeps the keys of entries until they are applied.
+    codec: Arc<Codec>,
     /// For how many groups more each changeset gets a savepoint of its own.
     careful: u32,
     /// Set by the checkpointer when the log has grown so long that writing must pause for it.
@@ -365,8 +376,11 @@ impl Worker {
     }
 
     fn append(&self, append: Append, told: &mut Told) -> Result<()> {
-        match journal::append(&self.connection, &self.keys, append.entry).map_err(failed) {
+        match journal::append(&self.connection, &self.keys, append.entry, &append.sealed).map_err(failed) {
             Ok((appended, entry)) => {
+                if entry.is_some() {
+                    self.codec.keep(appended.position, &append.sealed);
+                }
                 told.entries.extend(entry);
                 if self.early {
                     let _ = append.reply.send(Ok(appended));
