@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aes::Aes256;
-use aes::cipher::{BlockDecrypt, BlockEncrypt, KeyInit};
+#[cfg(test)]
+use aes::cipher::BlockDecrypt;
+use aes::cipher::{BlockEncrypt, KeyInit};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use quick_cache::sync::Cache;
 use zeroize::Zeroizing;
