@@ -22,7 +22,7 @@ use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Result};
 use crate::config::Store as Backend;
 use crate::config::{Config, ForwardedHeader, Listen};
-use crate::flow::{Context, intake::Intake, media, send, wait::Waiting, work::Workers};
+use crate::flow::{Ahead, Context, intake::Intake, media, send, wait::Waiting, work::Workers};
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
@@ -45,6 +45,8 @@ pub struct Start {
     pub clock: Clock,
     /// Report entries before they are on disk. Exists only so that the crash test can show that it would notice.
     pub acknowledge_before_commit: bool,
+    /// How long what this node holds of a shared database is its own unless it says again that it lives.
+    pub lease: Option<Duration>,
 }
 
 /// A running gateway.
@@ -72,8 +74,8 @@ impl App {
     pub async fn start(config: Config, loaded: setup::Loaded, start: Start) -> Result<App> {
         let metrics = Metrics::new();
         let store = {
-            let (config, metrics, early) = (config.clone(), metrics.clone(), start.acknowledge_before_commit);
-            let opening = tokio::task::spawn_blocking(move || open_store(&config, early, metrics));
+            let (config, metrics, start) = (config.clone(), metrics.clone(), start.clone());
+            let opening = tokio::task::spawn_blocking(move || open_store_of(&config, &start, metrics));
             opening.await.map_err(|e| Error::internal("the store could not be opened").because(e))??
         };
         let client = client_of(&config)?;
@@ -83,6 +85,7 @@ impl App {
             clock: start.clock,
             metrics,
             waiting: Waiting::default(),
+            ahead: Ahead::default(),
             files: config.data.join("files"),
         });
         let (stop, stopping) = watch::channel(false);
@@ -175,13 +178,20 @@ impl App {
 ///
 /// `Config` for what the operator must mend, `Io` if the disk refused, `Unavailable` if a server cannot be reached.
 pub fn open_store(config: &Config, early: bool, metrics: Metrics) -> Result<store::Opened> {
+    open_store_of(config, &Start { acknowledge_before_commit: early, ..Start::default() }, metrics)
+}
+
+fn open_store_of(config: &Config, start: &Start, metrics: Metrics) -> Result<store::Opened> {
+    let early = start.acknowledge_before_commit;
     match &config.store {
         Backend::Sqlite => {
             let options = sqlite::Options { acknowledge_before_commit: early, ..sqlite::Options::default() };
             sqlite::open(&config.data, options, metrics)
         }
         Backend::Postgres(url) => {
-            let options = postgres::Options { acknowledge_before_commit: early, ..postgres::Options::default() };
+            let defaults = postgres::Options::default();
+            let lease = start.lease.unwrap_or(defaults.lease);
+            let options = postgres::Options { acknowledge_before_commit: early, lease, ..defaults };
             postgres::open(&postgres::Place::parse(url)?, options, metrics)
         }
     }

@@ -38,7 +38,13 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     if early {
         tracing::error!(target: "segue::journal", "SEGUE_TEST_ACK_BEFORE_COMMIT is set: what is acknowledged may be lost");
     }
-    let start = Start { listen: args.listen.clone(), clock: Clock::system(), acknowledge_before_commit: early };
+    let lease = std::env::var("SEGUE_TEST_LEASE_MS").ok().and_then(|millis| millis.parse().ok());
+    let start = Start {
+        listen: args.listen.clone(),
+        clock: Clock::system(),
+        acknowledge_before_commit: early,
+        lease: lease.map(Duration::from_millis),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,23 +1,30 @@
 //! The threads that apply entries.
 //!
-//! A feeder takes committed entries from the journal's tail, or from the disk where the tail could not follow, reads what
-//! they say and puts them into lanes. Workers take what is ready, apply it and commit in batches; an entry keeps its keys
-//! busy until its changeset is on disk. A conflict puts the entry back to be applied again.
+//! A feeder takes committed entries from the journal's tail, or from the disk where the tail could not follow or other
+//! nodes appended them, reads what they say and puts them into lanes. Workers take what is ready, apply it and commit in
+//! batches; an entry keeps its keys busy until its changeset is on disk. A conflict puts the entry back to be applied
+//! again.
+//!
+//! Only entries of buckets that this node holds are taken up. An entry that the commit finds to be early, because one
+//! before it came by another node, is let go of and found again on the disk, in order. A bucket that is to be left is let
+//! go once none of its entries is here any more.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
 use super::journal::Journaled;
 use super::lanes::{Lanes, Ticket};
-use super::{Context, Prepared, apply, prepare, wait};
-use crate::base::Result;
+use super::{Context, Prepared, apply, prepare, read, wait};
+use crate::base::{Error, Result};
 use crate::model::Entry;
-use crate::store::Committed;
+use crate::store::lease::BUCKETS;
+use crate::store::{Committed, Tail};
 
 /// How many entries are prepared at most.
 const PREPARED: usize = 4096;
@@ -29,7 +36,17 @@ const BATCH: usize = 32;
 const BATCH_TIME: Duration = Duration::from_millis(10);
 /// How many are read from the disk at once.
 const PAGE: usize = 1024;
-/// How far back in a channel's backlog an interactive entry looks for earlier ones of its own keys.
+/// How many positions are listed at once: more than can be in the lanes, so that there is always a new one among them.
+const LISTED: usize = 2 * PREPARED;
+/// How often the disk is looked at for entries of other nodes, whatever was told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked at, at most.
+const LOOK_PACE: Duration = Duration::from_millis(15);
+/// How often it is looked at whether buckets can be let go.
+const LETTING_GO: Duration = Duration::from_millis(5);
+/// After how long an entry that was early is tried again at first.
+const EARLY: Duration = Duration::from_millis(10);
+/// How far back in the backlog an interactive entry looks for earlier ones of its own keys.
 const LOOK_BACK: usize = 256;
 
 /// The running threads. Stops them when dropped, after what they hold is committed.
@@ -46,6 +63,12 @@ struct Shared {
     known: Mutex<HashSet<i64>>,
     ready: Condvar,
     room: tokio::sync::Notify,
+    /// Has the feeder look at the disk.
+    others: Arc<tokio::sync::Notify>,
+    /// How many entries of each bucket are in the lanes.
+    buckets: Mutex<Box<[usize; BUCKETS]>>,
+    /// How often entries were early, by position.
+    early: Mutex<HashMap<i64, u32>>,
     stopping: AtomicBool,
     runtime: Handle,
 }
@@ -57,12 +80,16 @@ impl Workers {
     ///
     /// `Io` if the operating system gives no threads.
     pub fn start(context: Arc<Context>, count: usize) -> Result<Workers> {
+        let others = context.store.journal.others();
         let shared = Arc::new(Shared {
             context,
             lanes: Mutex::new(Lanes::default()),
             known: Mutex::new(HashSet::new()),
             ready: Condvar::new(),
             room: tokio::sync::Notify::new(),
+            others,
+            buckets: Mutex::new(Box::new([0; BUCKETS])),
+            early: Mutex::default(),
             stopping: AtomicBool::new(false),
             runtime: Handle::current(),
         });
@@ -75,7 +102,7 @@ impl Workers {
                 .map_err(|e| crate::base::Error::io("failed to start a thread", e))?;
             threads.push(thread);
         }
-        let feeder = Some(tokio::spawn(feed(shared.clone())));
+        let feeder = Some(tokio::spawn(Feeder::new(shared.clone()).run()));
         Ok(Workers { shared, threads, feeder })
     }
 
@@ -98,88 +125,164 @@ impl Workers {
 
 // === feeding ===
 
-async fn feed(shared: Arc<Shared>) {
-    let journal = shared.context.store.journal.clone();
-    let (tail, urgent) = (journal.tail(), journal.urgent());
-    let mut last = 0;
-    loop {
-        let (waiting_callers, missed) = urgent.take(PAGE);
+/// What is left on the disk for this node, as it was last looked at.
+#[derive(Default)]
+struct Backlog {
+    /// What is still to be read.
+    positions: VecDeque<i64>,
+    /// All that was found: it is read from the disk, and not taken from the tail as well.
+    found: HashSet<i64>,
+}
+
+/// Brings entries from the journal into the lanes: from its tails what this node appended, from the disk all other.
+struct Feeder {
+    shared: Arc<Shared>,
+    tail: Arc<Tail<Entry>>,
+    urgent: Arc<Tail<Entry>>,
+    /// Whether others may append entries that this node is to apply.
+    among_others: bool,
+    backlog: Backlog,
+    /// Whether the disk must be read before the tail is: the tail has forgotten some.
+    behind: bool,
+    /// Whether the disk is to be looked at.
+    look: bool,
+    looked: Instant,
+}
+
+impl Feeder {
+    fn new(shared: Arc<Shared>) -> Self {
+        let store = &shared.context.store;
+        Feeder {
+            tail: store.journal.tail(),
+            urgent: store.journal.urgent(),
+            among_others: store.leases.shared(),
+            backlog: Backlog::default(),
+            behind: true,
+            look: false,
+            looked: Instant::now(),
+            shared,
+        }
+    }
+
+    async fn run(mut self) {
+        let others = self.shared.others.clone();
+        loop {
+            self.take_urgent().await;
+            let leaving = self.shared.let_go();
+            self.look |= others.notified().now_or_never().is_some();
+            self.look |= self.among_others && self.looked.elapsed() >= LOOK_EVERY;
+            if self.shared.is_full() {
+                tokio::select! {
+                    () = self.shared.room.notified() => {}
+                    () = self.urgent.changed() => {}
+                    () = tokio::time::sleep(LETTING_GO), if leaving => {}
+                }
+                continue;
+            }
+            let paced = LOOK_PACE.saturating_sub(self.looked.elapsed());
+            if self.step(paced).await {
+                continue;
+            }
+            let pause = match (self.look, leaving, self.among_others) {
+                (true, ..) => paced,
+                (_, true, _) => LETTING_GO,
+                (_, _, true) => LOOK_EVERY,
+                _ => Duration::from_secs(60),
+            };
+            tokio::select! {
+                () = self.tail.changed() => {}
+                () = self.urgent.changed() => {}
+                () = others.notified() => self.look = true,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn take_urgent(&mut self) {
+        let (callers, missed) = self.urgent.take(PAGE);
         if missed {
             // Interactive entries are few; those that were forgotten come with all others from the disk.
-            urgent.catch_up();
+            self.urgent.catch_up();
+            self.look = true;
         }
-        for entry in waiting_callers {
-            pull_ahead(&shared, &entry).await;
-            shared.add(entry);
+        for entry in callers {
+            pull_ahead(&self.shared, &entry).await;
+            self.shared.add(entry);
         }
-        if shared.is_full() {
-            tokio::select! {
-                () = shared.room.notified() => {}
-                () = urgent.changed() => {}
-            }
-            continue;
+    }
+
+    /// Brings in one page, the oldest first. Gives whether there was anything to do.
+    async fn step(&mut self, paced: Duration) -> bool {
+        if !self.backlog.positions.is_empty() {
+            self.read().await;
+            return true;
         }
-        let (entries, behind) = tail.take(BATCH * 4);
-        if !entries.is_empty() {
-            for entry in entries.into_iter().filter(|entry| entry.position > last).collect::<Vec<_>>() {
-                last = entry.position;
-                shared.add(entry);
-            }
-            continue;
+        if self.behind || self.look && paced.is_zero() {
+            self.list().await;
+            return true;
         }
+        let (entries, behind) = self.tail.take(PAGE / 8);
         if behind {
-            if tail.take_rewound() {
-                // Something was left lying before what was read: by a node that died, or late from a lost connection.
-                last = 0;
-            }
-            tail.catch_up();
-            match from_disk(&shared, last).await {
-                Ok((position, more)) => {
-                    last = position;
-                    if more {
-                        tail.fall_behind();
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(target: "segue::journal", error = %error.full(), "the backlog cannot be read");
-                    tail.fall_behind();
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-            }
-            continue;
+            // From now on the tail collects again: nothing falls between it and the disk.
+            self.tail.catch_up();
+            self.behind = true;
+            return true;
         }
-        tokio::select! {
-            () = tail.changed() => {}
-            () = urgent.changed() => {}
+        let some = !entries.is_empty();
+        for entry in entries.into_iter().filter(|entry| !self.backlog.found.contains(&entry.position)) {
+            self.shared.add(entry);
         }
+        some
+    }
+
+    /// Looks what the disk holds for this node.
+    async fn list(&mut self) {
+        (self.look, self.looked) = (false, Instant::now());
+        match self.shared.context.store.journal.mine(LISTED).await {
+            Ok(found) => {
+                let known = self.shared.known.lock();
+                let new: VecDeque<i64> = found.iter().copied().filter(|position| !known.contains(position)).collect();
+                drop(known);
+                self.behind = found.len() == LISTED && !new.is_empty();
+                self.backlog = Backlog { positions: new, found: found.into_iter().collect() };
+            }
+            Err(error) => self.cannot_read(&error).await,
+        }
+    }
+
+    /// Reads a page of what was found.
+    async fn read(&mut self) {
+        let page: Vec<i64> = self.backlog.positions.iter().copied().take(PAGE).collect();
+        match self.shared.context.store.journal.pending_at(page.clone()).await {
+            Ok(entries) => {
+                self.backlog.positions.drain(..page.len());
+                entries.into_iter().for_each(|entry| self.shared.add(entry));
+            }
+            Err(error) => self.cannot_read(&error).await,
+        }
+    }
+
+    async fn cannot_read(&mut self, error: &Error) {
+        tracing::error!(target: "segue::journal", error = %error.full(), "the backlog cannot be read");
+        self.look = true;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// Takes one page of the backlog. Gives the last position and whether there may be more.
-async fn from_disk(shared: &Arc<Shared>, after: i64) -> Result<(i64, bool)> {
-    let page = shared.context.store.journal.pending(after, None, PAGE).await?;
-    let more = page.len() == PAGE;
-    let mut last = after;
-    for entry in page {
-        last = entry.position;
-        shared.add(entry);
-    }
-    Ok((last, more))
-}
-
-/// Puts earlier entries of the same channel that share a key with an interactive one before it.
+/// Puts earlier entries that share a key with an interactive one before it.
 async fn pull_ahead(shared: &Arc<Shared>, entry: &Entry) {
     if entry.channel.is_empty() {
         return;
     }
-    let pending = shared.context.store.journal.pending(0, Some(entry.channel.clone()), LOOK_BACK).await;
-    let Ok(earlier) = pending else { return };
-    let own = prepare(&shared.context, Journaled::reloaded(entry.clone())).keys;
-    for entry in earlier.into_iter().filter(|earlier| earlier.position < entry.position) {
-        if shared.known.lock().contains(&entry.position) {
+    let Ok(earlier) = shared.context.store.journal.before(entry, LOOK_BACK).await else { return };
+    let mut own = None;
+    for entry_before in earlier.into_iter().filter(|earlier| earlier.position < entry.position) {
+        let known = shared.known.lock().contains(&entry_before.position);
+        if known || !shared.may_begin(&entry_before) {
             continue;
         }
-        let prepared = prepare(&shared.context, Journaled::reloaded(entry));
+        let own = own.get_or_insert_with(|| read(&shared.context, &Journaled::reloaded(entry.clone())).keys);
+        let prepared = prepare(&shared.context, Journaled::reloaded(entry_before));
         if prepared.keys.iter().any(|key| own.contains(key)) {
             shared.put(prepared);
         }
@@ -191,8 +294,35 @@ impl Shared {
         self.lanes.lock().len() >= PREPARED
     }
 
+    fn may_begin(&self, entry: &Entry) -> bool {
+        self.context.store.leases.bucket(entry.bucket).may_begin()
+    }
+
+    /// Lets buckets go that are to be left and have nothing here. Gives whether there are others to be left.
+    fn let_go(&self) -> bool {
+        let leases = &self.context.store.leases;
+        let leaving = leases.leaving();
+        if leaving.is_empty() {
+            return false;
+        }
+        let (busy, free): (Vec<u8>, Vec<u8>) = {
+            let counts = self.buckets.lock();
+            leaving.into_iter().partition(|bucket| counts.get(usize::from(*bucket)).is_some_and(|count| *count > 0))
+        };
+        if !free.is_empty() {
+            leases.let_buckets_go(&free);
+        }
+        !busy.is_empty()
+    }
+
+    fn counted(&self, bucket: u8, change: impl FnOnce(&mut usize)) {
+        if let Some(count) = self.buckets.lock().get_mut(usize::from(bucket)) {
+            change(count);
+        }
+    }
+
     fn add(&self, entry: Entry) {
-        if self.known.lock().contains(&entry.position) {
+        if self.known.lock().contains(&entry.position) || !self.may_begin(&entry) {
             return;
         }
         let prepared = prepare(&self.context, Journaled::reloaded(entry));
@@ -205,6 +335,7 @@ impl Shared {
         if !self.known.lock().insert(entry.position) {
             return;
         }
+        self.counted(entry.bucket, |count| *count += 1);
         let keys = prepared.keys.clone();
         self.lanes.lock().push(Arc::new(prepared), keys, interactive);
         self.context.metrics.pending_entries.inc();
@@ -285,8 +416,14 @@ impl Shared {
                         }
                         Committed::Done(_) | Committed::AlreadyApplied => {
                             let entry = prepared.journaled.entry();
-                            self.end(ticket, entry.position);
+                            self.end(ticket, entry);
                             self.context.waiting.tell(entry.id, told);
+                        }
+                        Committed::Early => self.put_off(ticket, prepared.journaled.entry()),
+                        Committed::Fenced => {
+                            let entry = prepared.journaled.entry();
+                            tracing::debug!(target: "segue::commit", entry = %entry.id, bucket = entry.bucket, "left to another node");
+                            self.end(ticket, entry);
                         }
                     }
                 }
@@ -300,12 +437,42 @@ impl Shared {
         }
     }
 
-    fn end(&self, ticket: Ticket, position: i64) {
+    /// Ends an entry here: it is applied, or another node's.
+    fn end(&self, ticket: Ticket, entry: &Entry) {
+        self.drop_from_lanes(ticket, entry.bucket);
+        let mut early = self.early.lock();
+        if !early.is_empty() {
+            early.remove(&entry.position);
+        }
+        drop(early);
+        self.known.lock().remove(&entry.position);
+    }
+
+    fn drop_from_lanes(&self, ticket: Ticket, bucket: u8) {
         self.lanes.lock().done(ticket);
-        self.known.lock().remove(&position);
+        self.counted(bucket, |count| *count = count.saturating_sub(1));
         self.context.metrics.pending_entries.dec();
         self.ready.notify_one();
         self.room.notify_one();
+    }
+
+    /// Lets go of an entry whose turn has not come: what is before it may not be here yet, and would be put behind it. It
+    /// is found again on the disk after a pause, with what is before it.
+    fn put_off(self: &Arc<Self>, ticket: Ticket, entry: &Entry) {
+        self.drop_from_lanes(ticket, entry.bucket);
+        let tries = {
+            let mut early = self.early.lock();
+            let tries = early.entry(entry.position).or_default();
+            *tries += 1;
+            *tries
+        };
+        let (shared, position, pause) = (self.clone(), entry.position, EARLY * (1 << tries.min(6)) / 2);
+        self.others.notify_one();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(pause).await;
+            shared.known.lock().remove(&position);
+            shared.others.notify_one();
+        });
     }
 
     fn again(&self, ticket: Ticket, prepared: Arc<Prepared>) {

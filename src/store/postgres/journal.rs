@@ -20,6 +20,9 @@ pub(super) struct PgJournal {
 }
 
 const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw";
+/// The same of one that is pending.
+const PENDING: &str = "SELECT e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, (p.key & 255)::int2
+     FROM pending p JOIN entry e ON e.position = p.position";
 
 fn entry(row: &Row) -> Result<Entry> {
     let kind: i16 = get(row, 2)?;
@@ -29,6 +32,7 @@ fn entry(row: &Row) -> Result<Entry> {
         id: EntryId::from_bytes(id16(row, 1)?),
         kind: known.ok_or_else(|| Error::internal(format!("an entry of the journal has the unknown kind {kind}")))?,
         channel: get(row, 3)?,
+        bucket: 0,
         at: Timestamp::from_millis(get(row, 4)?),
         interactive: get::<i16>(row, 5)? != 0,
         body: EntryBody {
@@ -36,6 +40,10 @@ fn entry(row: &Row) -> Result<Entry> {
             raw: Bytes::from(get::<Option<Vec<u8>>>(row, 7)?.unwrap_or_default()),
         },
     })
+}
+
+fn pending_entry(row: &Row) -> Result<Entry> {
+    Ok(Entry { bucket: u8::try_from(get::<i16>(row, 8)?).unwrap_or_default(), ..entry(row)? })
 }
 
 fn with_applied(row: &Row) -> Result<FoundEntry> {
@@ -78,12 +86,51 @@ impl Journal for PgJournal {
         async move {
             let by_channel = if channel.is_some() { "p.channel = $3" } else { "$3::text IS NULL" };
             let sql = format!(
-                "SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position
-                 WHERE p.position > $1 AND {by_channel} ORDER BY p.position LIMIT $2"
+                "{PENDING} WHERE p.position > $1 AND {by_channel} ORDER BY p.position LIMIT $2"
             );
-            all(self.readers.rows(&sql, &[&after, &(limit as i64), &channel]).await?, entry)
+            all(self.readers.rows(&sql, &[&after, &(limit as i64), &channel]).await?, pending_entry)
         }
         .boxed()
+    }
+
+    fn mine(&self, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
+        let mask = self.writer.nodes.mask();
+        async move {
+            let sql = "SELECT position FROM pending
+                       WHERE get_bit($1::bytea, (key & 255)::int4) = 1 ORDER BY position LIMIT $2";
+            all(self.readers.rows(sql, &[&mask.as_slice(), &(limit as i64)]).await?, |row| get(row, 0))
+        }
+        .boxed()
+    }
+
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        async move {
+            let sql = format!("{PENDING} WHERE p.position = ANY($1) ORDER BY p.position");
+            all(self.readers.rows(&sql, &[&positions]).await?, pending_entry)
+        }
+        .boxed()
+    }
+
+    fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>> {
+        async move {
+            let sql = format!(
+                "{PENDING} WHERE p.position IN (
+                     SELECT earlier.position FROM pending own,
+                            LATERAL unnest(array_prepend(own.key, own.more)) AS k (key),
+                            LATERAL (SELECT o.position FROM pending o WHERE o.key = k.key AND o.position < own.position
+                                     UNION ALL
+                                     SELECT m.position FROM pending_more m
+                                      WHERE m.key = k.key AND m.position < own.position) AS earlier
+                      WHERE own.position = $1)
+                 ORDER BY p.position LIMIT $2"
+            );
+            all(self.readers.rows(&sql, &[&entry.position, &(limit as i64)]).await?, pending_entry)
+        }
+        .boxed()
+    }
+
+    fn others(&self) -> Arc<tokio::sync::Notify> {
+        self.writer.nodes.entries.clone()
     }
 
     fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>> {

@@ -15,6 +15,8 @@ mod feed;
 mod group;
 mod journal;
 mod judge;
+mod lease;
+mod members;
 mod numbers;
 mod outbox;
 mod place;
@@ -53,13 +55,15 @@ pub struct Options {
     pub hot_kib: u64,
     /// How many entries the tail of the journal holds in memory.
     pub tail: usize,
+    /// How long a lease of this node lasts unless it is renewed.
+    pub lease: Duration,
     /// Whether an append is reported before it is on disk. Exists only so that the crash test can show that it notices.
     pub acknowledge_before_commit: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { readers: 3, snapshots: 4, hot_kib: 24 * 1024, tail: 8192, acknowledge_before_commit: false }
+        Options { readers: 3, snapshots: 4, hot_kib: 24 * 1024, tail: 8192, lease: Duration::from_secs(5), acknowledge_before_commit: false }
     }
 }
 
@@ -106,11 +110,12 @@ async fn begin(
     let first = session::Session::connect(&place, session::Role::Helper, None).await?;
     schema::migrate(&first, &place).await.map_err(|e| e.context(place.shown()))?;
     drop(first);
-    let feed = Arc::new(feed::Feed::new());
-    let writer = Arc::new(writer::Writer::new(feed.clone(), options.tail));
+    let nodes = Arc::new(lease::Nodes::new(options.lease, metrics.clone()));
+    let feed = Arc::new(feed::Feed::new(nodes.clone()));
+    let writer = Arc::new(writer::Writer::new(feed.clone(), nodes.clone(), options.tail));
     let blocks = Arc::new(numbers::Blocks::default());
-    let (entries, follow) = (writer.tail.clone(), (place.clone(), feed.clone(), blocks.clone()));
-    let mut follower = feed::Follower { place: follow.0, feed: follow.1, blocks: follow.2, entries, last: 0 };
+    let mut follower =
+        feed::Follower { place: place.clone(), feed: feed.clone(), blocks: blocks.clone(), last: 0 };
     let (session, end) = follower.connect().await?;
     follower.last = end;
     feed.end.send_replace(end);
@@ -119,15 +124,18 @@ async fn begin(
     let worker = writer::Worker {
         writer: writer.clone(),
         session: Some(writer::Worker::connect(&place).await?),
-        place,
+        place: place.clone(),
         early: options.acknowledge_before_commit,
         metrics,
         bundles: HashMap::new(),
     };
     tokio::spawn(follower.run(session));
+    tokio::spawn(members::Members { place: place.clone(), nodes: nodes.clone() }.run());
     let (end, ended) = mpsc::sync_channel(1);
+    let leaving = nodes.clone();
     tokio::spawn(async move {
         worker.run().await;
+        members::Members::leave(&place, &leaving).await;
         drop(end);
     });
     let source = state::Source::Now(readers.clone());
@@ -137,8 +145,9 @@ async fn begin(
         snapshots: Arc::new(state::PgSnapshots { readers: readers.clone(), numbers: blocks }),
         commits: Arc::new(commits::PgCommits { writer: writer.clone() }),
         outbox: Arc::new(outbox::PgOutbox { writer: writer.clone(), readers: readers.clone() }),
-        catalog: Arc::new(catalog::PgCatalog { writer: writer.clone(), readers }),
+        catalog: Arc::new(catalog::PgCatalog { writer: writer.clone(), readers: readers.clone() }),
         retention: Arc::new(retention::PgRetention { writer: writer.clone() }),
+        leases: Arc::new(lease::PgLeases { nodes, readers }),
     };
     Ok((hot::over(store, options.hot_kib.saturating_mul(1024)), writer, ended))
 }

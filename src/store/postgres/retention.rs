@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::session::{PgError, Session};
 use super::writer::Writer;
 use crate::base::Result;
+use crate::store::lease::UPKEEP;
 use crate::store::{Cutoffs, Retention};
 
 pub(super) struct PgRetention {
@@ -20,10 +21,14 @@ const UNUSED: &str = "DELETE FROM settled WHERE used_at < now() - interval '30 d
 impl Retention for PgRetention {
     fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>> {
         let own = self.writer.feed.subscribers.names();
+        let nodes = self.writer.nodes.clone();
         self.writer.job(move |session| {
-            let own = own.clone();
+            let (own, nodes) = (own.clone(), nodes.clone());
             async move {
                 session.run("UPDATE settled SET used_at = now() WHERE helpdesk = ANY($1::text[])", &[&own]).await?;
+                if !nodes.named(UPKEEP).may_begin() || !nodes.may_write(session).await? {
+                    return Ok(0);
+                }
                 session.run(UNUSED, &[]).await?;
                 // What waits in quarantine keeps its original until somebody has looked at it.
                 let spared = "NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.position = entry.position)";

@@ -33,7 +33,7 @@ pub(super) fn append(
         let id = connection
             .prepare_cached("SELECT id FROM entry WHERE position = ?1")?
             .query_row([position], |row| row.get::<_, [u8; 16]>(0))?;
-        return Ok((Appended { position, id: EntryId::from_bytes(id), repeat: true }, None));
+        return Ok((Appended { position, id: EntryId::from_bytes(id), repeat: true, here: false }, None));
     }
     let mut insert = connection.prepare_cached(
         "INSERT INTO entry (id, kind, channel, at, interactive, delivery, head, raw)
@@ -55,12 +55,13 @@ pub(super) fn append(
     connection
         .prepare_cached("INSERT INTO pending (position, channel) VALUES (?1, ?2)")?
         .execute((position, &entry.channel))?;
-    let appended = Appended { position, id: entry.id, repeat: false };
+    let appended = Appended { position, id: entry.id, repeat: false, here: true };
     let entry = Entry {
         position,
         id: entry.id,
         kind: entry.kind,
         channel: entry.channel,
+        bucket: 0,
         at: entry.at,
         interactive: entry.interactive,
         body: entry.body,
@@ -78,6 +79,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         id: EntryId::from_bytes(row.get(1)?),
         kind,
         channel: row.get(3)?,
+        bucket: 0,
         at: Timestamp::from_millis(row.get(4)?),
         interactive: row.get(5)?,
         body: EntryBody {
@@ -131,6 +133,33 @@ impl Journal for SqliteJournal {
             let mut select = connection.prepare_cached(&sql)?;
             select.query_map((after, limit as i64, &channel), entry)?.collect()
         })
+    }
+
+    fn mine(&self, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
+        self.readers.apart(move |connection| {
+            let mut select = connection.prepare_cached("SELECT position FROM pending ORDER BY position LIMIT ?1")?;
+            select.query_map([limit as i64], |row| row.get(0))?.collect()
+        })
+    }
+
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        self.readers.apart(move |connection| {
+            let sql = format!(
+                "SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position WHERE p.position = ?1"
+            );
+            let mut select = connection.prepare_cached(&sql)?;
+            let found = positions.into_iter().map(|position| select.query_row([position], entry).optional());
+            found.filter_map(rusqlite::Result::transpose).collect()
+        })
+    }
+
+    fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>> {
+        // Keys are not kept here: the backlog of its channel must do.
+        self.pending(0, Some(entry.channel.clone()), limit)
+    }
+
+    fn others(&self) -> Arc<tokio::sync::Notify> {
+        Arc::default()
     }
 
     fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>> {

@@ -54,6 +54,7 @@ pub fn open(directory: &Path, options: Options, metrics: Metrics) -> Result<Open
         outbox: Arc::new(outbox::SqliteOutbox { writer: writer.clone(), readers: readers.clone() }),
         catalog: Arc::new(catalog::SqliteCatalog { writer: writer.clone(), readers }),
         retention: Arc::new(retention::SqliteRetention { writer: writer.clone(), keys }),
+        leases: Arc::new(super::lease::Alone::new(crate::base::Clock::system().now())),
     };
     Ok(Opened { store: hot::over(store, hot_bytes), guard: writer, broken })
 }
