@@ -20,6 +20,7 @@ mod decide;
 pub mod deliver;
 mod draft;
 mod event;
+mod feeder;
 mod identify;
 pub mod intake;
 mod journal;

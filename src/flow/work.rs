@@ -1,7 +1,6 @@
 //! The threads that apply entries.
 //!
-//! A feeder takes committed entries from the journal's tail, or from the disk where the tail could not follow or other
-//! nodes appended them, reads what they say and puts them into lanes. Workers take what is ready, apply it and commit in
+//! The [feeder](super::feeder) puts committed entries into lanes. Workers take what is ready, apply it and commit in
 //! batches; an entry keeps its keys busy until its changeset is on disk. A conflict puts the entry back to be applied
 //! again.
 //!
@@ -9,46 +8,33 @@
 //! before it came by another node, is let go of and found again on the disk, in order. A bucket that is to be left is let
 //! go once none of its entries is here any more.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
+use super::feeder::Feeder;
 use super::journal::Journaled;
 use super::lanes::{Lanes, Ticket};
-use super::{Context, Prepared, apply, prepare, read, wait};
-use crate::base::{Error, Result};
+use super::{Context, Prepared, apply, prepare, wait};
+use crate::base::Result;
 use crate::model::Entry;
 use crate::store::lease::BUCKETS;
-use crate::store::{Committed, Tail};
+use crate::store::Committed;
 
 /// How many entries are prepared at most.
-const PREPARED: usize = 4096;
+pub(super) const PREPARED: usize = 4096;
 /// How many may be between applying and commit.
 const UNCOMMITTED: usize = 1024;
 /// How many a worker applies before it commits.
 const BATCH: usize = 32;
 /// After how long a worker applies no more before it commits.
 const BATCH_TIME: Duration = Duration::from_millis(10);
-/// How many are read from the disk at once.
-const PAGE: usize = 1024;
-/// How many positions are listed at once: more than can be in the lanes, so that there is always a new one among them.
-const LISTED: usize = 2 * PREPARED;
-/// How often the disk is looked at for entries of other nodes, whatever was told.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked at, at most.
-const LOOK_PACE: Duration = Duration::from_millis(15);
-/// How often it is looked at whether buckets can be let go.
-const LETTING_GO: Duration = Duration::from_millis(5);
 /// After how long an entry that was early is tried again at first.
 const EARLY: Duration = Duration::from_millis(10);
-/// How far back in the backlog an interactive entry looks for earlier ones of its own keys.
-const LOOK_BACK: usize = 256;
-
 /// The running threads. Stops them when dropped, after what they hold is committed.
 pub struct Workers {
     shared: Arc<Shared>,
@@ -56,15 +42,16 @@ pub struct Workers {
     feeder: Option<tokio::task::JoinHandle<()>>,
 }
 
-struct Shared {
-    context: Arc<Context>,
+/// What the feeder and the workers share.
+pub(super) struct Shared {
+    pub(super) context: Arc<Context>,
     lanes: Mutex<Lanes<Arc<Prepared>>>,
-    /// Positions of the entries in the lanes.
-    known: Mutex<HashSet<i64>>,
+    /// Positions of the entries in the lanes, and of those that were early a moment ago.
+    pub(super) known: Mutex<HashSet<i64>>,
     ready: Condvar,
-    room: tokio::sync::Notify,
+    pub(super) room: tokio::sync::Notify,
     /// Has the feeder look at the disk.
-    others: Arc<tokio::sync::Notify>,
+    pub(super) others: Arc<tokio::sync::Notify>,
     /// How many entries of each bucket are in the lanes.
     buckets: Mutex<Box<[usize; BUCKETS]>>,
     /// How often entries were early, by position.
@@ -123,183 +110,17 @@ impl Workers {
     }
 }
 
-// === feeding ===
-
-/// What is left on the disk for this node, as it was last looked at.
-#[derive(Default)]
-struct Backlog {
-    /// What is still to be read.
-    positions: VecDeque<i64>,
-    /// All that was found: it is read from the disk, and not taken from the tail as well.
-    found: HashSet<i64>,
-}
-
-/// Brings entries from the journal into the lanes: from its tails what this node appended, from the disk all other.
-struct Feeder {
-    shared: Arc<Shared>,
-    tail: Arc<Tail<Entry>>,
-    urgent: Arc<Tail<Entry>>,
-    /// Whether others may append entries that this node is to apply.
-    among_others: bool,
-    backlog: Backlog,
-    /// Whether the disk must be read before the tail is: the tail has forgotten some.
-    behind: bool,
-    /// Whether the disk is to be looked at.
-    look: bool,
-    looked: Instant,
-}
-
-impl Feeder {
-    fn new(shared: Arc<Shared>) -> Self {
-        let store = &shared.context.store;
-        Feeder {
-            tail: store.journal.tail(),
-            urgent: store.journal.urgent(),
-            among_others: store.leases.shared(),
-            backlog: Backlog::default(),
-            behind: true,
-            look: false,
-            looked: Instant::now(),
-            shared,
-        }
-    }
-
-    async fn run(mut self) {
-        let others = self.shared.others.clone();
-        loop {
-            self.take_urgent().await;
-            let leaving = self.shared.let_go();
-            self.look |= others.notified().now_or_never().is_some();
-            self.look |= self.among_others && self.looked.elapsed() >= LOOK_EVERY;
-            if self.shared.is_full() {
-                tokio::select! {
-                    () = self.shared.room.notified() => {}
-                    () = self.urgent.changed() => {}
-                    () = tokio::time::sleep(LETTING_GO), if leaving => {}
-                }
-                continue;
-            }
-            let paced = LOOK_PACE.saturating_sub(self.looked.elapsed());
-            if self.step(paced).await {
-                continue;
-            }
-            let pause = match (self.look, leaving, self.among_others) {
-                (true, ..) => paced,
-                (_, true, _) => LETTING_GO,
-                (_, _, true) => LOOK_EVERY,
-                _ => Duration::from_secs(60),
-            };
-            tokio::select! {
-                () = self.tail.changed() => {}
-                () = self.urgent.changed() => {}
-                () = others.notified() => self.look = true,
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
-    }
-
-    async fn take_urgent(&mut self) {
-        let (callers, missed) = self.urgent.take(PAGE);
-        if missed {
-            // Interactive entries are few; those that were forgotten come with all others from the disk.
-            self.urgent.catch_up();
-            self.look = true;
-        }
-        for entry in callers {
-            pull_ahead(&self.shared, &entry).await;
-            self.shared.add(entry);
-        }
-    }
-
-    /// Brings in one page, the oldest first. Gives whether there was anything to do.
-    async fn step(&mut self, paced: Duration) -> bool {
-        if !self.backlog.positions.is_empty() {
-            self.read().await;
-            return true;
-        }
-        if self.behind || self.look && paced.is_zero() {
-            self.list().await;
-            return true;
-        }
-        let (entries, behind) = self.tail.take(PAGE / 8);
-        if behind {
-            // From now on the tail collects again: nothing falls between it and the disk.
-            self.tail.catch_up();
-            self.behind = true;
-            return true;
-        }
-        let some = !entries.is_empty();
-        for entry in entries.into_iter().filter(|entry| !self.backlog.found.contains(&entry.position)) {
-            self.shared.add(entry);
-        }
-        some
-    }
-
-    /// Looks what the disk holds for this node.
-    async fn list(&mut self) {
-        (self.look, self.looked) = (false, Instant::now());
-        match self.shared.context.store.journal.mine(LISTED).await {
-            Ok(found) => {
-                let known = self.shared.known.lock();
-                let new: VecDeque<i64> = found.iter().copied().filter(|position| !known.contains(position)).collect();
-                drop(known);
-                self.behind = found.len() == LISTED && !new.is_empty();
-                self.backlog = Backlog { positions: new, found: found.into_iter().collect() };
-            }
-            Err(error) => self.cannot_read(&error).await,
-        }
-    }
-
-    /// Reads a page of what was found.
-    async fn read(&mut self) {
-        let page: Vec<i64> = self.backlog.positions.iter().copied().take(PAGE).collect();
-        match self.shared.context.store.journal.pending_at(page.clone()).await {
-            Ok(entries) => {
-                self.backlog.positions.drain(..page.len());
-                entries.into_iter().for_each(|entry| self.shared.add(entry));
-            }
-            Err(error) => self.cannot_read(&error).await,
-        }
-    }
-
-    async fn cannot_read(&mut self, error: &Error) {
-        tracing::error!(target: "segue::journal", error = %error.full(), "the backlog cannot be read");
-        self.look = true;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-/// Puts earlier entries that share a key with an interactive one before it.
-async fn pull_ahead(shared: &Arc<Shared>, entry: &Entry) {
-    if entry.channel.is_empty() {
-        return;
-    }
-    let Ok(earlier) = shared.context.store.journal.before(entry, LOOK_BACK).await else { return };
-    let mut own = None;
-    for entry_before in earlier.into_iter().filter(|earlier| earlier.position < entry.position) {
-        let known = shared.known.lock().contains(&entry_before.position);
-        if known || !shared.may_begin(&entry_before) {
-            continue;
-        }
-        let own = own.get_or_insert_with(|| read(&shared.context, &Journaled::reloaded(entry.clone())).keys);
-        let prepared = prepare(&shared.context, Journaled::reloaded(entry_before));
-        if prepared.keys.iter().any(|key| own.contains(key)) {
-            shared.put(prepared);
-        }
-    }
-}
-
 impl Shared {
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.lanes.lock().len() >= PREPARED
     }
 
-    fn may_begin(&self, entry: &Entry) -> bool {
+    pub(super) fn may_begin(&self, entry: &Entry) -> bool {
         self.context.store.leases.bucket(entry.bucket).may_begin()
     }
 
     /// Lets buckets go that are to be left and have nothing here. Gives whether there are others to be left.
-    fn let_go(&self) -> bool {
+    pub(super) fn let_go(&self) -> bool {
         let leases = &self.context.store.leases;
         let leaving = leases.leaving();
         if leaving.is_empty() {
@@ -321,7 +142,7 @@ impl Shared {
         }
     }
 
-    fn add(&self, entry: Entry) {
+    pub(super) fn add(&self, entry: Entry) {
         if self.known.lock().contains(&entry.position) || !self.may_begin(&entry) {
             return;
         }
@@ -329,7 +150,7 @@ impl Shared {
         self.put(prepared);
     }
 
-    fn put(&self, prepared: Prepared) {
+    pub(super) fn put(&self, prepared: Prepared) {
         let entry = prepared.journaled.entry();
         let interactive = entry.interactive;
         if !self.known.lock().insert(entry.position) {

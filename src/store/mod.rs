@@ -91,8 +91,9 @@ pub trait Journal: Send + Sync {
     /// Entries after `position` that are not applied, oldest first; of one channel only, if one is named.
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>>;
 
-    /// Positions of entries that are not applied and whose buckets this node holds, oldest first.
-    fn mine(&self, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>>;
+    /// Positions of entries that are not applied and whose buckets this node holds, oldest first; only those that
+    /// somebody waits for, if asked for.
+    fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>>;
 
     /// Those of the entries at these positions that are not applied, oldest first.
     fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>>;

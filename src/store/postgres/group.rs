@@ -102,8 +102,8 @@ const APPEND: &str = "WITH given AS MATERIALIZED (
          SELECT position, id, kind, channel, at, interactive, delivery, head, raw FROM given ORDER BY delivery, id
          ON CONFLICT DO NOTHING RETURNING position, id),
      kept AS (
-         INSERT INTO pending (position, channel, key, more)
-         SELECT position, channel, key, more::int8[] FROM put JOIN given USING (position)
+         INSERT INTO pending (position, channel, key, more, interactive)
+         SELECT position, channel, key, more::int8[], interactive <> 0 FROM put JOIN given USING (position)
          RETURNING position, more),
      others AS (INSERT INTO pending_more (key, position) SELECT unnest(more), position FROM kept WHERE more IS NOT NULL)
      SELECT position, id FROM put";

@@ -93,12 +93,15 @@ impl Journal for PgJournal {
         .boxed()
     }
 
-    fn mine(&self, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
+    fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
         let mask = self.writer.nodes.mask();
         async move {
-            let sql = "SELECT position FROM pending
-                       WHERE get_bit($1::bytea, (key & 255)::int4) = 1 ORDER BY position LIMIT $2";
-            all(self.readers.rows(sql, &[&mask.as_slice(), &(limit as i64)]).await?, |row| get(row, 0))
+            let which = if interactive { "interactive AND" } else { "" };
+            let sql = format!(
+                "SELECT position FROM pending
+                 WHERE {which} get_bit($1::bytea, (key & 255)::int4) = 1 ORDER BY position LIMIT $2"
+            );
+            all(self.readers.rows(&sql, &[&mask.as_slice(), &(limit as i64)]).await?, |row| get(row, 0))
         }
         .boxed()
     }

@@ -311,3 +311,76 @@ async fn view(session: &Session) -> std::result::Result<View, PgError> {
     }
     Ok(view)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn start(nodes: &[(i32, Vec<&str>)]) -> View {
+        let nodes: BTreeMap<i32, Vec<String>> =
+            nodes.iter().map(|(no, wants)| (*no, wants.iter().map(ToString::to_string).collect())).collect();
+        let names = nodes.values().flatten().cloned().collect::<BTreeSet<_>>();
+        let leases = (0..=u8::MAX).map(bucket_name).chain(names).map(|name| (name, None)).collect();
+        View { nodes, leases }
+    }
+
+    /// Every node does at once what it plans. Gives whether anybody did anything.
+    fn round(view: &mut View) -> bool {
+        let mut some = false;
+        for me in view.nodes.keys().copied().collect::<Vec<_>>() {
+            let plan = view.plan(me);
+            some |= plan != Plan::default();
+            for name in plan.take {
+                assert_eq!(view.leases.insert(name, Some(me)), Some(None), "only what is free is taken");
+            }
+            for name in plan.leave {
+                assert_eq!(view.leases.insert(name, None), Some(Some(me)), "only what is held is left");
+            }
+        }
+        some
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_comes_and_goes_everything_has_one_holder_and_shares_are_even(
+            changes in prop::collection::vec((0i32..6, prop::collection::vec(0usize..4, 0..4)), 1..12),
+        ) {
+            const NAMES: [&str; 4] = ["helpdesk/a", "helpdesk/b", "sends", "media"];
+            let mut view = start(&[(100, vec!["sends"])]);
+            for (no, wants) in changes {
+                let mut wants: Vec<String> = wants.into_iter().map(|at| NAMES[at].to_owned()).collect();
+                wants.dedup();
+                if view.nodes.remove(&no).is_none() {
+                    view.leases.extend(wants.iter().filter(|name| !view.leases.contains_key(*name)).map(|name| (name.clone(), None)).collect::<Vec<_>>());
+                    view.nodes.insert(no, wants);
+                }
+                let living = view.nodes.clone();
+                view.leases.values_mut().for_each(|holder| *holder = holder.filter(|no| living.contains_key(no)));
+                let mut rounds = 0;
+                while round(&mut view) {
+                    rounds += 1;
+                    prop_assert!(rounds < 5, "the division does not come to rest");
+                }
+                let mut counts: BTreeMap<i32, usize> = BTreeMap::new();
+                for (name, holder) in &view.leases {
+                    match bucket_of(name) {
+                        Some(_) => *counts.entry(holder.unwrap()).or_default() += 1,
+                        None => prop_assert_eq!(*holder, view.owner(name)),
+                    }
+                }
+                for (no, count) in counts {
+                    prop_assert!(count <= view.share(no));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_deliveries_of_a_help_desk_weigh() {
+        let view = start(&[(1, vec!["helpdesk/a"]), (2, vec!["helpdesk/a"])]);
+        let shares = [view.share(1), view.share(2)];
+        assert_eq!((shares.iter().min(), shares.iter().max()), (Some(&96), Some(&160)));
+        assert_eq!(start(&[(1, vec!["helpdesk/a", "helpdesk/b"])]).share(1), 256);
+    }
+}

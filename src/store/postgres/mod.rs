@@ -16,6 +16,8 @@ mod group;
 mod journal;
 mod judge;
 mod lease;
+#[cfg(test)]
+mod lease_tests;
 mod members;
 mod numbers;
 mod outbox;

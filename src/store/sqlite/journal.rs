@@ -135,10 +135,11 @@ impl Journal for SqliteJournal {
         })
     }
 
-    fn mine(&self, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
+    fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
         self.readers.apart(move |connection| {
-            let mut select = connection.prepare_cached("SELECT position FROM pending ORDER BY position LIMIT ?1")?;
-            select.query_map([limit as i64], |row| row.get(0))?.collect()
+            let sql = "SELECT p.position FROM pending p JOIN entry e ON e.position = p.position
+                       WHERE e.interactive OR NOT ?1 ORDER BY p.position LIMIT ?2";
+            connection.prepare_cached(sql)?.query_map((interactive, limit as i64), |row| row.get(0))?.collect()
         })
     }
 

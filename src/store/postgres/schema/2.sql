@@ -20,9 +20,11 @@ INSERT INTO lease (name) SELECT 'bucket/' || n FROM generate_series(0, 255) AS n
 
 -- What orders an entry among others, as 64 bits of each of its keys. The last eight bits of the first are its bucket. Entries
 -- of before all lie in the first bucket, where one node orders them.
-ALTER TABLE pending ADD COLUMN key bigint NOT NULL DEFAULT 0, ADD COLUMN more bigint[];
+ALTER TABLE pending ADD COLUMN key bigint NOT NULL DEFAULT 0, ADD COLUMN more bigint[],
+    ADD COLUMN interactive boolean NOT NULL DEFAULT false;
 UPDATE pending SET key = position << 8;
 CREATE INDEX pending_key ON pending (key, position);
+CREATE INDEX pending_interactive ON pending (position) WHERE interactive;
 
 -- The further keys of pending entries, for looking up.
 CREATE TABLE pending_more (
