@@ -347,7 +347,9 @@ impl Dispatcher {
         let now = self.clock();
         // Asked for each: this process may have been stopped for long between two of them.
         while self.may_go_on()
-            && self.attempts.len() < self.destination.concurrency && self.breaker.open_until().is_none_or(|u| u <= now) {
+            && self.attempts.len() < self.destination.concurrency
+            && self.breaker.open_until().is_none_or(|u| u <= now)
+        {
             let Some((ticket, event)) = self.lanes.take() else { return };
             if !self.breaker.allows(now) {
                 self.lanes.put_back(ticket, event);

@@ -59,7 +59,12 @@ impl Waiting {
 }
 
 /// Waits for the effect of an entry, until `deadline`. Another node may apply it: then the applied record tells.
-pub(crate) async fn effect(context: &Context, place: &mut Place<'_>, entry: EntryId, deadline: Instant) -> Option<Told> {
+pub(crate) async fn effect(
+    context: &Context,
+    place: &mut Place<'_>,
+    entry: EntryId,
+    deadline: Instant,
+) -> Option<Told> {
     let shared = context.store.leases.shared();
     loop {
         let until = if shared { deadline.min(Instant::now() + ASK_EVERY) } else { deadline };

@@ -22,8 +22,8 @@ use super::lanes::{Lanes, Ticket};
 use super::{Context, Prepared, apply, prepare, wait};
 use crate::base::Result;
 use crate::model::Entry;
-use crate::store::lease::BUCKETS;
 use crate::store::Committed;
+use crate::store::lease::BUCKETS;
 
 /// How many entries are prepared at most.
 pub(super) const PREPARED: usize = 4096;

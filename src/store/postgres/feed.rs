@@ -23,8 +23,8 @@ use super::place::{Place, Told};
 use super::session::{OnNotice, PgError, Role, Session};
 use crate::base::id::EventId;
 use crate::base::{Result, Timestamp};
-use crate::store::subscribers::{Subscriber, Subscribers};
 use crate::store::lease::helpdesk;
+use crate::store::subscribers::{Subscriber, Subscribers};
 use crate::store::{DueEvent, Subscription};
 
 /// The first feed number that may still be given out.

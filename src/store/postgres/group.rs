@@ -109,7 +109,8 @@ const APPEND: &str = "WITH given AS MATERIALIZED (
      SELECT position, id FROM put";
 const ORIGINAL: &str = "SELECT position, id, delivery FROM entry WHERE id = ANY($1)
      UNION SELECT position, id, delivery FROM entry WHERE delivery = ANY($2)";
-const PENDING: &str = "SELECT position, (key & 255)::int2 FROM pending WHERE position = ANY($1) ORDER BY position FOR UPDATE";
+const PENDING: &str =
+    "SELECT position, (key & 255)::int2 FROM pending WHERE position = ANY($1) ORDER BY position FOR UPDATE";
 // Entries with what is still before them: pending at an earlier place under one of their keys.
 const BEFORE: &str = "SELECT p.position, earlier.position FROM pending p,
      LATERAL unnest(array_prepend(p.key, p.more)) AS own (key),
@@ -245,11 +246,7 @@ pub(super) async fn write(
 
 /// The first round: appends and locks. The lock on this node's membership comes first, and holds to the end, so that nobody
 /// else takes what this group still writes for.
-async fn begin(
-    session: &Session,
-    group: &Group,
-    fence: Fence,
-) -> std::result::Result<(Seen, Vec<Row>), PgError> {
+async fn begin(session: &Session, group: &Group, fence: Fence) -> std::result::Result<(Seen, Vec<Row>), PgError> {
     let mut pipeline = Pipeline::new(session);
     pipeline.plain("BEGIN");
     let appends = !group.appends.is_empty();
@@ -308,8 +305,7 @@ async fn begin(
     let seen = match commits {
         true => {
             let (transaction, before) = (next(), next());
-            let mut seen =
-                Seen::read([transaction, next(), next(), next(), next(), next(), next(), next()])?;
+            let mut seen = Seen::read([transaction, next(), next(), next(), next(), next(), next(), next()])?;
             seen.keep_order(before)?;
             seen.keep_out(fence, stands);
             seen

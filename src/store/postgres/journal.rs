@@ -21,7 +21,8 @@ pub(super) struct PgJournal {
 
 const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw";
 /// The same of one that is pending.
-const PENDING: &str = "SELECT e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, (p.key & 255)::int2
+const PENDING: &str =
+    "SELECT e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, (p.key & 255)::int2
      FROM pending p JOIN entry e ON e.position = p.position";
 
 fn entry(row: &Row) -> Result<Entry> {
@@ -85,9 +86,7 @@ impl Journal for PgJournal {
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>> {
         async move {
             let by_channel = if channel.is_some() { "p.channel = $3" } else { "$3::text IS NULL" };
-            let sql = format!(
-                "{PENDING} WHERE p.position > $1 AND {by_channel} ORDER BY p.position LIMIT $2"
-            );
+            let sql = format!("{PENDING} WHERE p.position > $1 AND {by_channel} ORDER BY p.position LIMIT $2");
             all(self.readers.rows(&sql, &[&after, &(limit as i64), &channel]).await?, pending_entry)
         }
         .boxed()

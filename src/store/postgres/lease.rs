@@ -24,8 +24,7 @@ use crate::store::lease::{BUCKETS, Hold, Leases, Node};
 use crate::store::unavailable;
 
 /// Whether a membership still stands: locked, so that nobody ends it before the transaction is over. Renewals pass.
-pub(super) const FENCE: &str =
-    "SELECT 1::int8 FROM node WHERE no = $1 AND until > clock_timestamp() FOR KEY SHARE";
+pub(super) const FENCE: &str = "SELECT 1::int8 FROM node WHERE no = $1 AND until > clock_timestamp() FOR KEY SHARE";
 
 /// The name of a bucket's lease.
 pub(super) fn bucket_name(bucket: u8) -> String {
@@ -51,7 +50,8 @@ impl Order {
     pub(super) fn of(keys: &[[u8; 16]], bucket: u8, id: &[u8; 16]) -> Order {
         let mut keys = keys.iter().map(short);
         // The last bytes of an id are its random ones.
-        let own = || (short(&std::array::from_fn(|at| id.get(15 - at).copied().unwrap_or(0))) & !0xff) | i64::from(bucket);
+        let own =
+            || (short(&std::array::from_fn(|at| id.get(15 - at).copied().unwrap_or(0))) & !0xff) | i64::from(bucket);
         let key = keys.next().unwrap_or_else(own);
         let mut more: Vec<i64> = keys.filter(|other| *other != key).collect();
         more.sort_unstable();
@@ -344,7 +344,9 @@ mod tests {
 
     #[test]
     fn the_first_key_decides_about_the_bucket() {
-        let key = |first: u8, eighth: u8| std::array::from_fn(|at| [first, 0, 0, 0, 0, 0, 0, eighth].get(at).copied().unwrap_or(9));
+        let key = |first: u8, eighth: u8| {
+            std::array::from_fn(|at| [first, 0, 0, 0, 0, 0, 0, eighth].get(at).copied().unwrap_or(9))
+        };
         let order = Order::of(&[key(1, 200), key(0, 7), key(0, 7), key(1, 200)], 3, &[0; 16]);
         assert_eq!((order.bucket(), order.more.as_slice()), (200, [7].as_slice()));
         assert_eq!(order.more_text().unwrap(), "{7}");

@@ -211,7 +211,10 @@ async fn entries_go_to_whoever_holds_their_bucket() {
     }
     // Others hear of it.
     let told = two.store.journal.others();
-    let caller = NewEntry { interactive: true, ..entry(&[(0..=u8::MAX).find(|key| two.store.leases.bucket(*key) == Hold::Yes).unwrap()]) };
+    let caller = NewEntry {
+        interactive: true,
+        ..entry(&[(0..=u8::MAX).find(|key| two.store.leases.bucket(*key) == Hold::Yes).unwrap()])
+    };
     let position = one.store.journal.append(caller).await.unwrap().position;
     soon(async {
         while two.store.journal.mine(true, 9).await.unwrap() != [position] {

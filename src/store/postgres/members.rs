@@ -50,7 +50,8 @@ impl View {
 
     /// How many buckets a node is to have.
     fn share(&self, me: i32) -> usize {
-        let names: BTreeSet<&String> = self.nodes.values().flatten().filter(|name| name.starts_with("helpdesk/")).collect();
+        let names: BTreeSet<&String> =
+            self.nodes.values().flatten().filter(|name| name.starts_with("helpdesk/")).collect();
         let own = names.iter().filter(|name| self.owner(name) == Some(me)).count();
         let all = BUCKETS + DESK * names.len();
         all.div_ceil(self.nodes.len().max(1)).saturating_sub(DESK * own).min(BUCKETS)

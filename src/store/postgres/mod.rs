@@ -65,7 +65,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { readers: 3, snapshots: 4, hot_kib: 24 * 1024, tail: 8192, lease: Duration::from_secs(5), acknowledge_before_commit: false }
+        Options {
+            readers: 3,
+            snapshots: 4,
+            hot_kib: 24 * 1024,
+            tail: 8192,
+            lease: Duration::from_secs(5),
+            acknowledge_before_commit: false,
+        }
     }
 }
 
@@ -116,8 +123,7 @@ async fn begin(
     let feed = Arc::new(feed::Feed::new(nodes.clone()));
     let writer = Arc::new(writer::Writer::new(feed.clone(), nodes.clone(), options.tail));
     let blocks = Arc::new(numbers::Blocks::default());
-    let mut follower =
-        feed::Follower { place: place.clone(), feed: feed.clone(), blocks: blocks.clone(), last: 0 };
+    let mut follower = feed::Follower { place: place.clone(), feed: feed.clone(), blocks: blocks.clone(), last: 0 };
     let (session, end) = follower.connect().await?;
     follower.last = end;
     feed.end.send_replace(end);

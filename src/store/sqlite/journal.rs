@@ -145,9 +145,8 @@ impl Journal for SqliteJournal {
 
     fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>> {
         self.readers.apart(move |connection| {
-            let sql = format!(
-                "SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position WHERE p.position = ?1"
-            );
+            let sql =
+                format!("SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position WHERE p.position = ?1");
             let mut select = connection.prepare_cached(&sql)?;
             let found = positions.into_iter().map(|position| select.query_row([position], entry).optional());
             found.filter_map(rusqlite::Result::transpose).collect()
