@@ -22,7 +22,7 @@ use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Result};
 use crate::config::Store as Backend;
 use crate::config::{Config, ForwardedHeader, Listen};
-use crate::flow::{Context, intake::Intake, media, send, wait::Waiting, work::Workers};
+use crate::flow::{Ahead, Context, intake::Intake, media, send, wait::Waiting, work::Workers};
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
@@ -50,6 +50,8 @@ pub struct Start {
     pub unsealed: bool,
     /// Told how far sealing a store has come that was written before personal data was sealed.
     pub progress: Watched,
+    /// How long what this node holds of a shared database is its own unless it says again that it lives.
+    pub lease: Option<Duration>,
 }
 
 /// Whom a start tells how far its long work has come.
@@ -104,6 +106,7 @@ impl App {
             clock: start.clock,
             metrics,
             waiting: Waiting::default(),
+            ahead: Ahead::default(),
             files: config.data.join("files"),
         });
         let (stop, stopping) = watch::channel(false);
@@ -202,7 +205,9 @@ pub fn open_store(config: &Config, start: &Start, metrics: Metrics) -> Result<st
             sqlite::open(&config.data, options, &sealing, &start.progress.0, metrics)
         }
         Backend::Postgres(url) => {
-            let options = postgres::Options { acknowledge_before_commit, ..postgres::Options::default() };
+            let defaults = postgres::Options::default();
+            let lease = start.lease.unwrap_or(defaults.lease);
+            let options = postgres::Options { acknowledge_before_commit, lease, ..defaults };
             postgres::open(&postgres::Place::parse(url)?, options, &sealing, &start.progress.0, metrics)
         }
     }

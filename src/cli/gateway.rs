@@ -161,6 +161,7 @@ impl Gateway {
             channel: String::new(),
             at,
             interactive: false,
+            keys: Vec::new(),
             key: None,
             body: EntryBody { head: head.into(), raw: Bytes::new() },
         };
@@ -428,8 +429,16 @@ mod tests {
             let id = EntryId::random(at);
             assert_eq!(gateway.retry_quarantined(id).await.err().unwrap().kind(), Kind::NotFound);
             let body = EntryBody { head: Bytes::from_static(b"{}"), raw: Bytes::new() };
-            let entry =
-                NewEntry { id, kind: EntryKind::Webhook, channel: "a".into(), at, interactive: false, key: None, body };
+            let entry = NewEntry {
+                id,
+                kind: EntryKind::Webhook,
+                channel: "a".into(),
+                at,
+                interactive: false,
+                keys: Vec::new(),
+                key: None,
+                body,
+            };
             opened.store.journal.append(entry).await?;
             gateway.retry_quarantined(id).await?;
             let pending = opened.store.journal.pending(0, None, 10).await?;

@@ -42,8 +42,15 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     if unsealed {
         tracing::error!(target: "segue::journal", "SEGUE_TEST_UNSEALED is set: personal data is written as it is");
     }
-    let (listen, clock) = (args.listen.clone(), Clock::system());
-    let start = Start { listen, clock, acknowledge_before_commit: early, unsealed, progress: progress::watched() };
+    let lease = std::env::var("SEGUE_TEST_LEASE_MS").ok().and_then(|millis| millis.parse().ok());
+    let start = Start {
+        listen: args.listen.clone(),
+        clock: Clock::system(),
+        acknowledge_before_commit: early,
+        unsealed,
+        progress: progress::watched(),
+        lease: lease.map(Duration::from_millis),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -21,8 +21,10 @@ use crate::base::Timestamp;
 use crate::base::telemetry::By;
 use crate::net::Client;
 use crate::rules::retry::{Breaker, wait};
-use crate::store::DueEvent;
+use crate::store::{DueEvent, lease};
 
+/// How often it is looked at whether the lease is still held, whatever was told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many events of one help desk are held in memory.
 const HELD: usize = 2048;
 /// How many events of one conversation are taken up at once after a pause.
@@ -30,8 +32,47 @@ const PAGE: usize = 256;
 /// How far events may be looked at beyond the settled ones. A crash repeats at most as many deliveries.
 const AHEAD: usize = 2 * HELD;
 
-/// Runs one help desk's deliveries until `stop` is true; then waits for the attempts that are under way.
+/// Runs one help desk's deliveries whenever this node holds their lease, until `stop` is true.
 pub async fn run(
+    context: Arc<Context>,
+    client: Client,
+    destination: Destination,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
+    let (leases, name) = (context.store.leases.clone(), lease::helpdesk(&destination.name));
+    let mut changed = leases.changed();
+    while !*stop.borrow() && stop.has_changed().is_ok() {
+        if !leases.named(&name).may_begin() {
+            tokio::select! {
+                _ = stop.changed() => {}
+                _ = changed.changed() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            continue;
+        }
+        // What others delivered meanwhile is on the disk.
+        context.store.outbox.due_tail(&destination.name).fall_behind();
+        let (end, ending) = tokio::sync::watch::channel(false);
+        let mut deliveries = std::pin::pin!(serve(context.clone(), client.clone(), destination.clone(), ending));
+        loop {
+            tokio::select! {
+                () = &mut deliveries => break,
+                _ = stop.changed(), if !*end.borrow() => {}
+                _ = changed.changed(), if !*end.borrow() => {}
+                () = tokio::time::sleep(LOOK_EVERY), if !*end.borrow() => {}
+            }
+            if *stop.borrow() || stop.has_changed().is_err() || !leases.named(&name).may_begin() {
+                end.send_replace(true);
+            }
+        }
+        // The answer comes after the marks that were given before: whoever is next begins where this one ended.
+        let _ = context.store.outbox.settled(destination.name.clone()).await;
+        leases.let_go(&name);
+    }
+}
+
+/// Runs one help desk's deliveries until `stop` is true; then waits for the attempts that are under way.
+async fn serve(
     context: Arc<Context>,
     client: Client,
     destination: Destination,
@@ -42,6 +83,7 @@ pub async fn run(
     let mut dispatcher = Dispatcher {
         context,
         client,
+        lease: lease::helpdesk(&destination.name),
         destination: Arc::new(destination),
         lanes: Lanes::default(),
         attempts: JoinSet::new(),
@@ -105,6 +147,8 @@ struct Dispatcher {
     context: Arc<Context>,
     client: Client,
     destination: Arc<Destination>,
+    /// The name of the lease without which nothing is sent.
+    lease: String,
     lanes: Lanes<DueEvent>,
     attempts: JoinSet<Ended>,
     /// The feed number up to which events were looked at.
@@ -294,9 +338,18 @@ impl Dispatcher {
         }
     }
 
+    /// Whether these deliveries are still this node's.
+    fn may_go_on(&self) -> bool {
+        self.context.store.leases.named(&self.lease).may_go_on()
+    }
+
     fn start(&mut self) {
         let now = self.clock();
-        while self.attempts.len() < self.destination.concurrency && self.breaker.open_until().is_none_or(|u| u <= now) {
+        // Asked for each: this process may have been stopped for long between two of them.
+        while self.may_go_on()
+            && self.attempts.len() < self.destination.concurrency
+            && self.breaker.open_until().is_none_or(|u| u <= now)
+        {
             let Some((ticket, event)) = self.lanes.take() else { return };
             if !self.breaker.allows(now) {
                 self.lanes.put_back(ticket, event);
@@ -319,6 +372,10 @@ impl Dispatcher {
             Attempt::Gone => "gone",
         };
         self.context.metrics.delivered.get_or_create(&By::new(&self.destination.name, result)).inc();
+        if outcome != Attempt::Delivered && !self.may_go_on() {
+            // Another node has the event by now, and may have delivered it.
+            return;
+        }
         match outcome {
             Attempt::Delivered => {
                 self.breaker.succeeded();

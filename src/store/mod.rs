@@ -9,6 +9,7 @@
 mod changeset;
 mod code;
 mod hot;
+pub mod lease;
 pub mod postgres;
 mod rows;
 pub mod seal;
@@ -22,6 +23,7 @@ pub use changeset::{
     Assert, Changeset, Committed, ConversationWrite, CustomerWrite, EventWrite, InteractionUpdate, InteractionWrite,
     MediaWrite, MessageStateWrite, SendWrite,
 };
+pub use lease::{Hold, Leases};
 pub use rows::{
     Appended, AppliedRow, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent, DueMedia, DueSend,
     FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry, Numbers, QuarantineRow,
@@ -77,6 +79,8 @@ pub struct Store {
     pub catalog: Arc<dyn Catalog>,
     /// What grows old.
     pub retention: Arc<dyn Retention>,
+    /// Which part of the work is this node's.
+    pub leases: Arc<dyn Leases>,
 }
 
 /// A store that is open.
@@ -99,7 +103,7 @@ pub trait Journal: Send + Sync {
     /// `Unavailable` if the journal takes nothing now (the caller must not acknowledge), `Io` if the disk refused.
     fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>>;
 
-    /// Entries that were committed, in order, as they come; see [`Tail`].
+    /// Entries that this node appended and is to apply, in order, as they are committed; see [`Tail`].
     fn tail(&self) -> Arc<Tail<Entry>>;
 
     /// Interactive entries that were committed: somebody waits for them. They come here and not through [`Journal::tail`].
@@ -107,6 +111,19 @@ pub trait Journal: Send + Sync {
 
     /// Entries after `position` that are not applied, oldest first; of one channel only, if one is named.
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>>;
+
+    /// Positions of entries that are not applied and whose buckets this node holds, oldest first; only those that
+    /// somebody waits for, if asked for.
+    fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>>;
+
+    /// Those of the entries at these positions that are not applied, oldest first.
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>>;
+
+    /// Entries that are not applied and that `entry` may have to wait for: all with one of its keys are among them.
+    fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>>;
+
+    /// Wakes when [`Journal::mine`] may give something that the tails did not.
+    fn others(&self) -> Arc<tokio::sync::Notify>;
 
     /// One entry by its id, with whether it is applied.
     fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>>;

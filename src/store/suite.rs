@@ -96,6 +96,7 @@ pub(super) fn webhook(key: Option<u8>, raw: &'static [u8]) -> NewEntry {
         channel: "wa".to_owned(),
         at: at(0),
         interactive: false,
+        keys: Vec::new(),
         key: key.map(|k| [k; 16]),
         body: EntryBody { head: bytes::Bytes::from_static(b"{}"), raw: bytes::Bytes::from_static(raw) },
     }

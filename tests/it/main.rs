@@ -20,6 +20,7 @@ mod crash; // killed anywhere, nothing acknowledged is lost, nothing is told twi
 mod delivery; // to help desks: retries, order, dead letters, filtered subscribers
 mod flood; // peers that dribble, or flood a connection with frames, hold nothing up and make nothing grow
 mod intake; // bad input gets its documented answer and leaves nothing behind
+mod nodes; // several on one database: order, takeover, one of each effect
 mod order; // whatever the order of arrival, the outcome is the same
 mod peers; // official libraries of providers and standards, in Python and Node
 mod policy_breach; // a script beyond its budget costs its own decision and nothing else

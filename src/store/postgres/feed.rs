@@ -17,16 +17,17 @@ use tokio::sync::{Notify, watch};
 use tokio_postgres::Row;
 
 use super::judge::bytes16;
+use super::lease::Nodes;
 use super::numbers::{Blocks, Unfilled};
 use super::place::Place;
 use super::session::{OnNotice, PgError, Role, Session};
 use crate::base::id::EventId;
 use crate::base::{Result, Timestamp};
-use crate::model::Entry;
+use crate::store::lease::helpdesk;
 use crate::store::seal::Codec;
 use crate::store::seal::stored::StoredDue;
-use crate::store::subscribers::Subscribers;
-use crate::store::{DueEvent, Subscription, Tail};
+use crate::store::subscribers::{Subscriber, Subscribers};
+use crate::store::{DueEvent, Subscription};
 
 /// The first feed number that may still be given out.
 macro_rules! horizon {
@@ -72,14 +73,18 @@ pub(super) const BEGIN_AT_THE_END: &str = concat!(
 
 /// How many events are read at once.
 const PAGE_ROWS: i64 = 512;
+/// How often it is looked whether a new day has come, which has a key of its own.
+const DAYS_EVERY: Duration = Duration::from_secs(5);
 /// How often others are told at most.
 const TELL_EVERY: Duration = Duration::from_millis(20);
 /// How often the feed is looked at, whatever was told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often entries are looked for that nobody applies.
-const STRANDED_EVERY: Duration = Duration::from_secs(5);
 /// What is told when something lies before what readers have passed.
 const REWIND: &str = "rewind";
+/// What is told when there are entries for other nodes.
+const ENTRIES: &str = "entries";
+/// What is told when leases are to be divided anew.
+const LEASES: &str = "leases";
 
 /// What the feed's task shares with everybody else.
 pub(super) struct Feed {
@@ -95,10 +100,13 @@ pub(super) struct Feed {
     /// How often this node committed something that others should look at.
     news: AtomicU64,
     rewind: AtomicBool,
+    /// Whether this node appended entries that others are to apply and were not told of.
+    entries: AtomicBool,
+    nodes: Arc<Nodes>,
 }
 
 impl Feed {
-    pub(super) fn new() -> Feed {
+    pub(super) fn new(nodes: Arc<Nodes>) -> Feed {
         Feed {
             end: watch::Sender::new(0),
             subscribers: Subscribers::default(),
@@ -107,6 +115,8 @@ impl Feed {
             committed: AtomicI64::new(0),
             news: AtomicU64::new(0),
             rewind: AtomicBool::new(false),
+            entries: AtomicBool::new(false),
+            nodes,
         }
     }
 
@@ -125,16 +135,26 @@ impl Feed {
         }
     }
 
+    /// Has other nodes be told that there are entries for them.
+    pub(super) fn entries_for_others(&self) {
+        self.entries.store(true, Ordering::Relaxed);
+        self.moved.notify_one();
+    }
+
     /// Takes up what another node told.
     fn told(&self, what: &str) {
-        match what.parse() {
-            Ok(no) => {
-                self.committed.fetch_max(no, Ordering::Relaxed);
-                self.wake.notify_waiters();
-                self.wake.notify_one();
+        for word in what.split(' ') {
+            match word {
+                ENTRIES => self.nodes.entries.notify_one(),
+                LEASES => self.nodes.poke.notify_one(),
+                REWIND => self.rewind.store(true, Ordering::Relaxed),
+                number => {
+                    let Ok(no) = number.parse() else { continue };
+                    self.committed.fetch_max(no, Ordering::Relaxed);
+                    self.wake.notify_waiters();
+                    self.wake.notify_one();
+                }
             }
-            Err(_) if what == REWIND => self.rewind.store(true, Ordering::Relaxed),
-            Err(_) => {}
         }
         self.moved.notify_one();
     }
@@ -148,8 +168,6 @@ pub(super) struct Follower {
     pub(super) place: Place,
     pub(super) feed: Arc<Feed>,
     pub(super) blocks: Arc<Blocks>,
-    /// Entries of this node; told to go by the disk when something was left lying.
-    pub(super) entries: Arc<Tail<Entry>>,
     pub(super) codec: Arc<Codec>,
     pub(super) last: i64,
 }
@@ -205,22 +223,25 @@ impl Follower {
     async fn follow(&mut self, session: &Session) -> std::result::Result<(), Unfilled> {
         const SHORTEST: Duration = Duration::from_millis(1);
         let (mut told, mut told_at) = (self.feed.news.load(Ordering::Relaxed), Instant::now());
-        let (mut pause, mut looked, mut oldest) = (SHORTEST, Instant::now(), 0);
+        let (mut pause, mut looked) = (SHORTEST, Instant::now());
         loop {
             if self.feed.rewind.swap(false, Ordering::Relaxed) {
                 self.feed.subscribers.rewind();
             }
             self.blocks.fill(session).await?;
             let read = self.page(session).await?;
-            if looked.elapsed() >= STRANDED_EVERY {
+            if looked.elapsed() >= DAYS_EVERY {
                 looked = Instant::now();
                 self.codec.keep_days().await.map_err(Unfilled::Keys)?;
-                oldest = self.look_for_stranded(session, oldest).await?;
             }
             let news = self.feed.news.load(Ordering::Relaxed);
-            if news != told && told_at.elapsed() >= TELL_EVERY {
-                let no = self.feed.committed.load(Ordering::Relaxed).to_string();
-                session.run("SELECT pg_notify('segue', $1)", &[&no]).await?;
+            if (news != told || self.feed.entries.load(Ordering::Relaxed)) && told_at.elapsed() >= TELL_EVERY {
+                let mut what = self.feed.committed.load(Ordering::Relaxed).to_string();
+                if self.feed.entries.swap(false, Ordering::Relaxed) {
+                    what.push(' ');
+                    what.push_str(ENTRIES);
+                }
+                session.run("SELECT pg_notify('segue', $1)", &[&what]).await?;
                 (told, told_at) = (news, Instant::now());
             }
             if read == PAGE_ROWS as usize {
@@ -231,7 +252,7 @@ impl Follower {
             pause = if expected && read == 0 { (pause * 2).min(Duration::from_millis(50)) } else { SHORTEST };
             let wait = if expected {
                 pause
-            } else if news != told {
+            } else if news != told || self.feed.entries.load(Ordering::Relaxed) {
                 TELL_EVERY
             } else {
                 LOOK_EVERY
@@ -247,7 +268,10 @@ impl Follower {
 
     /// Reads one page on and hands it out. Gives how many events it held.
     async fn page(&mut self, session: &Session) -> std::result::Result<usize, Unfilled> {
-        let subscribers = self.feed.subscribers.all();
+        // Deliveries of another node are none of ours; whoever takes them over reads the disk first.
+        let all = self.feed.subscribers.all();
+        let own = |desk: &&Subscriber| self.feed.nodes.named(&helpdesk(&desk.subscription.helpdesk)).may_go_on();
+        let subscribers: Vec<&Subscriber> = all.iter().filter(own).collect();
         if subscribers.is_empty() {
             let end = session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
             self.pass(end);
@@ -256,7 +280,7 @@ impl Follower {
         let rows = session.rows(PAGE, &[&self.last, &PAGE_ROWS]).await?;
         let Some(last) = rows.last() else { return Ok(0) };
         let last: i64 = last.try_get(0)?;
-        for subscriber in subscribers.iter() {
+        for subscriber in subscribers {
             let mut events = Vec::new();
             for row in &rows {
                 if wants(&subscriber.subscription, row)? {
@@ -278,18 +302,6 @@ impl Follower {
             *known = (*known).max(self.last);
             moved
         });
-    }
-
-    /// Entries that have been pending since the last look may be somebody's who died, or came late from a connection that
-    /// was lost: then the journal is read again from its beginning. Entries that just wait their turn are skipped there.
-    async fn look_for_stranded(&self, session: &Session, before: i64) -> std::result::Result<i64, PgError> {
-        let row = session.row("SELECT min(position), coalesce(max(position), 0) FROM pending", &[]).await?;
-        let Some(row) = row else { return Ok(0) };
-        let (oldest, newest): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
-        if oldest.is_some_and(|oldest| oldest <= before) {
-            self.entries.rewind();
-        }
-        Ok(newest)
     }
 }
 

@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::judge::{Seen, bytes16};
+use super::lease::{FENCE, Fence};
 use super::session::{Fate, PgError, Session, failed, fate};
 use super::writer::{Append, Done, Job, Reply};
 use super::written;
@@ -94,18 +95,30 @@ const XID: &str = "SELECT pg_current_xact_id()::text::int8 + (SELECT value FROM 
 const APPEND: &str = "WITH given AS MATERIALIZED (
          SELECT nextval('entry_position') AS position, g.* FROM (
              SELECT * FROM unnest($1::bytea[], $2::int2[], $3::text[], $4::int8[], $5::int2[], $6::bytea[], $7::bytea[],
-                                  $8::bytea[], $9::bytea[])
-               WITH ORDINALITY AS u (id, kind, channel, at, interactive, delivery, head, raw, wrap, place)
+                                  $8::bytea[], $9::bytea[], $10::int8[], $11::text[])
+               WITH ORDINALITY AS u (id, kind, channel, at, interactive, delivery, head, raw, wrap, key, more, place)
               ORDER BY place) g),
      put AS (
          INSERT INTO entry (position, id, kind, channel, at, interactive, delivery, head, raw, wrap)
          SELECT position, id, kind, channel, at, interactive, delivery, head, raw, wrap FROM given ORDER BY delivery, id
-         ON CONFLICT DO NOTHING RETURNING position, id, channel),
-     kept AS (INSERT INTO pending (position, channel) SELECT position, channel FROM put)
+         ON CONFLICT DO NOTHING RETURNING position, id),
+     kept AS (
+         INSERT INTO pending (position, channel, key, more, interactive)
+         SELECT position, channel, key, more::int8[], interactive <> 0 FROM put JOIN given USING (position)
+         RETURNING position, more),
+     others AS (INSERT INTO pending_more (key, position) SELECT unnest(more), position FROM kept WHERE more IS NOT NULL)
      SELECT position, id FROM put";
 const ORIGINAL: &str = "SELECT position, id, delivery FROM entry WHERE id = ANY($1)
      UNION SELECT position, id, delivery FROM entry WHERE delivery = ANY($2)";
-const PENDING: &str = "SELECT position FROM pending WHERE position = ANY($1) ORDER BY position FOR UPDATE";
+const PENDING: &str =
+    "SELECT position, (key & 255)::int2 FROM pending WHERE position = ANY($1) ORDER BY position FOR UPDATE";
+// Entries with what is still before them: pending at an earlier place under one of their keys.
+const BEFORE: &str = "SELECT p.position, earlier.position FROM pending p,
+     LATERAL unnest(array_prepend(p.key, p.more)) AS own (key),
+     LATERAL (SELECT o.position FROM pending o WHERE o.key = own.key AND o.position < p.position
+              UNION ALL
+              SELECT m.position FROM pending_more m WHERE m.key = own.key AND m.position < p.position) AS earlier
+     WHERE p.position = ANY($1)";
 const CUSTOMER: &str = "SELECT no, version FROM customer WHERE no = ANY($1) ORDER BY no FOR NO KEY UPDATE";
 const CONVERSATION: &str =
     "SELECT no, version, latest_event FROM conversation WHERE no = ANY($1) ORDER BY no FOR NO KEY UPDATE";
@@ -122,7 +135,9 @@ const SETTLED: &str = "INSERT INTO settled AS s (helpdesk, event) SELECT * FROM 
      ON CONFLICT (helpdesk) DO UPDATE SET event = GREATEST(s.event, excluded.event), used_at = now()";
 
 /// Everything that a pipeline may hold. Prepared when connecting: preparing one late would put it out of order.
-pub(super) const STATEMENTS: [&str; 36] = [
+pub(super) const STATEMENTS: [&str; 38] = [
+    FENCE,
+    BEFORE,
     XID,
     APPEND,
     ORIGINAL,
@@ -167,11 +182,12 @@ pub(super) async fn write(
     session: &Session,
     group: &mut Group,
     known: &HashMap<String, i64>,
+    fence: Fence,
     careful: bool,
     early: bool,
 ) -> std::result::Result<Outcome, PgError> {
     let mut outcome = Outcome::default();
-    let (mut seen, appended) = begin(session, group).await?;
+    let (mut seen, appended) = begin(session, group, fence).await?;
     outcome.appended = places(session, group, appended).await?;
     if early {
         for (append, place) in group.appends.iter_mut().zip(&outcome.appended) {
@@ -229,8 +245,9 @@ pub(super) async fn write(
     Ok(outcome)
 }
 
-/// The first round. A check that this node may still write belongs here, beside the locks.
-async fn begin(session: &Session, group: &Group) -> std::result::Result<(Seen, Vec<Row>), PgError> {
+/// The first round: appends and locks. The lock on this node's membership comes first, and holds to the end, so that nobody
+/// else takes what this group still writes for.
+async fn begin(session: &Session, group: &Group, fence: Fence) -> std::result::Result<(Seen, Vec<Row>), PgError> {
     let mut pipeline = Pipeline::new(session);
     pipeline.plain("BEGIN");
     let appends = !group.appends.is_empty();
@@ -249,15 +266,22 @@ async fn begin(session: &Session, group: &Group) -> std::result::Result<(Seen, V
                 column(sealed().map(|s| s.head.as_slice())),
                 column(sealed().map(|s| s.raw.as_slice())),
                 column(sealed().map(|s| s.wrap.as_slice())),
+                column(group.appends.iter().map(|append| append.order.key)),
+                column(group.appends.iter().map(|append| append.order.more_text())),
             ],
         );
     }
     let changesets = || group.commits.iter().flat_map(|(batch, _)| batch);
     let commits = changesets().next().is_some();
+    let member = fence.member.filter(|_| commits);
+    if let Some(member) = member {
+        pipeline.ask(FENCE, vec![Box::new(member)]);
+    }
     if commits {
         pipeline.ask(XID, Vec::new());
         let asserts = || changesets().flat_map(|set| &set.asserts);
         let positions: BTreeSet<i64> = changesets().map(|set| set.position).collect();
+        pipeline.ask(BEFORE, vec![column(positions.iter().copied())]);
         pipeline.ask(PENDING, vec![column(positions)]);
         let asserted = asserts().filter_map(|a| if let Assert::Customer(no, _) = a { Some(*no) } else { None });
         let changed = changesets().flat_map(|set| &set.customers).filter(|c| !c.new).map(|c| c.no);
@@ -280,8 +304,15 @@ async fn begin(session: &Session, group: &Group) -> std::result::Result<(Seen, V
     let mut next = || answers.next().unwrap_or_default();
     next();
     let appended = if appends { next() } else { Vec::new() };
+    let stands = member.is_some() && !next().is_empty();
     let seen = match commits {
-        true => Seen::read([next(), next(), next(), next(), next(), next(), next(), next()])?,
+        true => {
+            let (transaction, before) = (next(), next());
+            let mut seen = Seen::read([transaction, next(), next(), next(), next(), next(), next(), next()])?;
+            seen.keep_order(before)?;
+            seen.keep_out(fence, stands);
+            seen
+        }
         false => Seen::default(),
     };
     Ok((seen, appended))
@@ -320,10 +351,10 @@ async fn places(
     }
     let place = |append: &Append| {
         if let Some(position) = new.get(append.entry.id.as_bytes()) {
-            return Some(Appended { position: *position, id: append.entry.id, repeat: false });
+            return Some(Appended { position: *position, id: append.entry.id, repeat: false, here: false });
         }
         let (position, id) = by_key.get(append.sealed.key.as_ref()?)?;
-        Some(Appended { position: *position, id: EntryId::from_bytes(*id), repeat: true })
+        Some(Appended { position: *position, id: EntryId::from_bytes(*id), repeat: true, here: false })
     };
     Ok(group.appends.iter().map(place).collect())
 }

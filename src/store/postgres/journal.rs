@@ -22,6 +22,10 @@ pub(super) struct PgJournal {
 }
 
 const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, e.wrap";
+/// The same of one that is pending.
+const PENDING: &str =
+    "SELECT e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, e.wrap, (p.key & 255)::int2
+     FROM pending p JOIN entry e ON e.position = p.position";
 
 fn entry(row: &Row) -> Result<StoredEntry> {
     let kind: i16 = get(row, 2)?;
@@ -31,6 +35,7 @@ fn entry(row: &Row) -> Result<StoredEntry> {
         id: EntryId::from_bytes(id16(row, 1)?),
         kind: known.ok_or_else(|| Error::internal(format!("an entry of the journal has the unknown kind {kind}")))?,
         channel: get(row, 3)?,
+        bucket: 0,
         at: Timestamp::from_millis(get(row, 4)?),
         interactive: get::<i16>(row, 5)? != 0,
         head: get(row, 6)?,
@@ -38,6 +43,10 @@ fn entry(row: &Row) -> Result<StoredEntry> {
         wrap: get(row, 8)?,
         applied_wrap: None,
     })
+}
+
+fn pending_entry(row: &Row) -> Result<StoredEntry> {
+    Ok(StoredEntry { bucket: u8::try_from(get::<i16>(row, 9)?).unwrap_or_default(), ..entry(row)? })
 }
 
 fn with_applied(row: &Row) -> Result<StoredFound> {
@@ -86,14 +95,56 @@ impl Journal for PgJournal {
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>> {
         async move {
             let by_channel = if channel.is_some() { "p.channel = $3" } else { "$3::text IS NULL" };
-            let sql = format!(
-                "SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position
-                 WHERE p.position > $1 AND {by_channel} ORDER BY p.position LIMIT $2"
-            );
-            let page = all(self.readers.rows(&sql, &[&after, &(limit as i64), &channel]).await?, entry)?;
-            self.codec.open_all(page).await
+            let sql = format!("{PENDING} WHERE p.position > $1 AND {by_channel} ORDER BY p.position LIMIT $2");
+            let rows = self.readers.rows(&sql, &[&after, &(limit as i64), &channel]).await?;
+            self.codec.open_all(all(rows, pending_entry)?).await
         }
         .boxed()
+    }
+
+    fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
+        let mask = self.writer.nodes.mask();
+        async move {
+            let which = if interactive { "interactive AND" } else { "" };
+            let sql = format!(
+                "SELECT position FROM pending
+                 WHERE {which} get_bit($1::bytea, (key & 255)::int4) = 1 ORDER BY position LIMIT $2"
+            );
+            all(self.readers.rows(&sql, &[&mask.as_slice(), &(limit as i64)]).await?, |row| get(row, 0))
+        }
+        .boxed()
+    }
+
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        async move {
+            let sql = format!("{PENDING} WHERE p.position = ANY($1) ORDER BY p.position");
+            let rows = self.readers.rows(&sql, &[&positions]).await?;
+            self.codec.open_all(all(rows, pending_entry)?).await
+        }
+        .boxed()
+    }
+
+    fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>> {
+        async move {
+            let sql = format!(
+                "{PENDING} WHERE p.position IN (
+                     SELECT earlier.position FROM pending own,
+                            LATERAL unnest(array_prepend(own.key, own.more)) AS k (key),
+                            LATERAL (SELECT o.position FROM pending o WHERE o.key = k.key AND o.position < own.position
+                                     UNION ALL
+                                     SELECT m.position FROM pending_more m
+                                      WHERE m.key = k.key AND m.position < own.position) AS earlier
+                      WHERE own.position = $1)
+                 ORDER BY p.position LIMIT $2"
+            );
+            let rows = self.readers.rows(&sql, &[&entry.position, &(limit as i64)]).await?;
+            self.codec.open_all(all(rows, pending_entry)?).await
+        }
+        .boxed()
+    }
+
+    fn others(&self) -> Arc<tokio::sync::Notify> {
+        self.writer.nodes.entries.clone()
     }
 
     fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>> {

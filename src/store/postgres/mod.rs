@@ -16,6 +16,10 @@ mod group;
 mod journal;
 mod judge;
 mod keystore;
+mod lease;
+#[cfg(test)]
+mod lease_tests;
+mod members;
 mod numbers;
 mod outbox;
 mod place;
@@ -56,13 +60,22 @@ pub struct Options {
     pub hot_kib: u64,
     /// How many entries the tail of the journal holds in memory.
     pub tail: usize,
+    /// How long a lease of this node lasts unless it is renewed.
+    pub lease: Duration,
     /// Whether an append is reported before it is on disk. Exists only so that the crash test can show that it notices.
     pub acknowledge_before_commit: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { readers: 3, snapshots: 4, hot_kib: 24 * 1024, tail: 8192, acknowledge_before_commit: false }
+        Options {
+            readers: 3,
+            snapshots: 4,
+            hot_kib: 24 * 1024,
+            tail: 8192,
+            lease: Duration::from_secs(5),
+            acknowledge_before_commit: false,
+        }
     }
 }
 
@@ -122,27 +135,35 @@ async fn begin(
     let codec = Arc::new(Codec::open(keys, &sealing).await?);
     schema::migrate(&first, &place, &codec, &*progress).await.map_err(|e| e.context(place.shown()))?;
     drop(first);
-    let feed = Arc::new(feed::Feed::new());
-    let writer = Arc::new(writer::Writer::new(feed.clone(), options.tail, codec.clone()));
+    let nodes = Arc::new(lease::Nodes::new(options.lease, metrics.clone()));
+    let feed = Arc::new(feed::Feed::new(nodes.clone()));
+    let writer = Arc::new(writer::Writer::new(feed.clone(), nodes.clone(), options.tail, codec.clone()));
     let blocks = Arc::new(numbers::Blocks::new(codec.clone()));
-    let (entries, follow) = (writer.tail.clone(), (place.clone(), feed.clone(), blocks.clone()));
-    let mut follower =
-        feed::Follower { place: follow.0, feed: follow.1, blocks: follow.2, entries, codec: codec.clone(), last: 0 };
+    let mut follower = feed::Follower {
+        place: place.clone(),
+        feed: feed.clone(),
+        blocks: blocks.clone(),
+        codec: codec.clone(),
+        last: 0,
+    };
     let (session, end) = follower.connect().await?;
     follower.last = end;
     feed.end.send_replace(end);
     let worker = writer::Worker {
         writer: writer.clone(),
         session: Some(writer::Worker::connect(&place).await?),
-        place,
+        place: place.clone(),
         early: options.acknowledge_before_commit,
         metrics,
         bundles: HashMap::new(),
     };
     tokio::spawn(follower.run(session));
+    tokio::spawn(members::Members { place: place.clone(), nodes: nodes.clone() }.run());
     let (end, ended) = mpsc::sync_channel(1);
+    let leaving = nodes.clone();
     tokio::spawn(async move {
         worker.run().await;
+        members::Members::leave(&place, &leaving).await;
         drop(end);
     });
     let source = state::Source::Now(readers.clone());
@@ -166,7 +187,8 @@ async fn begin(
             readers: readers.clone(),
             codec: codec.clone(),
         }),
-        retention: Arc::new(retention::PgRetention { writer: writer.clone(), readers, codec }),
+        retention: Arc::new(retention::PgRetention { writer: writer.clone(), readers: readers.clone(), codec }),
+        leases: Arc::new(lease::PgLeases { nodes, readers }),
     };
     Ok((hot::over(store, options.hot_kib.saturating_mul(1024)), writer, ended))
 }

@@ -133,11 +133,17 @@ impl Outbox for PgOutbox {
     }
 
     fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>) -> BoxFuture<'static, Result<()>> {
+        let nodes = self.writer.nodes.clone();
         self.writer.job(move |session| {
             let helpdesk = helpdesk.clone();
             let column = |pick: fn(&DueEvent) -> i64| events.iter().map(pick).collect::<Vec<i64>>();
             let (nos, conversations, previous) = (column(|e| e.no), column(|e| e.conversation), column(|e| e.previous));
+            let nodes = nodes.clone();
             async move {
+                // Another node may have this by now.
+                if !nodes.may_write(session).await? {
+                    return Ok(());
+                }
                 let sql = "INSERT INTO due (helpdesk, event, conversation, previous)
                      SELECT $1::text, u.* FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS u ON CONFLICT DO NOTHING";
                 session.run(sql, &[&helpdesk, &nos, &conversations, &previous]).await?;
@@ -163,11 +169,17 @@ impl Outbox for PgOutbox {
             Ok(error) => error,
             Err(error) => return std::future::ready(Err(error)).boxed(),
         };
+        let nodes = self.writer.nodes.clone();
         self.writer.job(move |session| {
             let (helpdesk, error) = (helpdesk.clone(), error.clone());
             let (no, conversation, previous, next_at) =
                 (event.no, event.conversation, event.previous, next_at.millis());
+            let nodes = nodes.clone();
             async move {
+                // Another node may have this by now.
+                if !nodes.may_write(session).await? {
+                    return Ok(());
+                }
                 let sql = "INSERT INTO due (helpdesk, event, conversation, previous, attempts, next_at, error)
                      VALUES ($1, $2, $3, $4, $5, $6, $7)
                      ON CONFLICT (helpdesk, event) DO UPDATE
@@ -185,10 +197,16 @@ impl Outbox for PgOutbox {
             Ok(error) => error,
             Err(error) => return std::future::ready(Err(error)).boxed(),
         };
+        let nodes = self.writer.nodes.clone();
         self.writer.job(move |session| {
             let (helpdesk, error) = (helpdesk.clone(), error.clone());
             let (no, conversation, previous) = (event.no, event.conversation, event.previous);
+            let nodes = nodes.clone();
             async move {
+                // Another node may have this by now.
+                if !nodes.may_write(session).await? {
+                    return Ok(());
+                }
                 let sql = "INSERT INTO dead (event, helpdesk, conversation, previous, attempts, error, at)
                      SELECT $2, $1, $3, $4, $5, $6, e.at FROM event e WHERE e.no = $2 ON CONFLICT DO NOTHING";
                 session.run(sql, &[&helpdesk, &no, &conversation, &previous, &attempts, &error]).await?;
@@ -248,8 +266,14 @@ impl Outbox for PgOutbox {
 
     fn intend(&self, send: SendId) -> BoxFuture<'static, Result<bool>> {
         let intent = intent();
+        let nodes = self.writer.nodes.clone();
         self.writer.job(move |session| {
+            let nodes = nodes.clone();
             async move {
+                // Another node may have this by now.
+                if !nodes.may_write(session).await? {
+                    return Ok(false);
+                }
                 let sql = "UPDATE send SET state = 1, intent = $2, attempts = attempts + (1 - state)
                      WHERE id = $1 AND (state = 0 OR state = 1 AND intent = $2)";
                 Ok(session.run(sql, &[&send.as_bytes().as_slice(), &intent.as_slice()]).await? == 1)

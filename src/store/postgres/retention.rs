@@ -10,6 +10,7 @@ use super::session::{PgError, Session};
 use super::writer::Writer;
 use crate::base::Result;
 use crate::base::id::EntryId;
+use crate::store::lease::UPKEEP;
 use crate::store::seal::Codec;
 use crate::store::{Cutoffs, Retention};
 
@@ -62,10 +63,14 @@ const UNUSED: &str = "DELETE FROM settled WHERE used_at < now() - interval '30 d
 impl Retention for PgRetention {
     fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>> {
         let own = self.writer.feed.subscribers.names();
+        let nodes = self.writer.nodes.clone();
         let pruned = self.writer.job(move |session| {
-            let own = own.clone();
+            let (own, nodes) = (own.clone(), nodes.clone());
             async move {
                 session.run("UPDATE settled SET used_at = now() WHERE helpdesk = ANY($1::text[])", &[&own]).await?;
+                if !nodes.named(UPKEEP).may_begin() || !nodes.may_write(session).await? {
+                    return Ok(0);
+                }
                 session.run(UNUSED, &[]).await?;
                 // What waits in quarantine keeps its original until somebody has looked at it.
                 let spared = "NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.position = entry.position)";

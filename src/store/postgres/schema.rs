@@ -8,7 +8,7 @@ use crate::store::Progress;
 use crate::store::seal::Codec;
 
 /// The files in order; the first makes schema 1.
-const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: [&str; 3] = [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 /// The schema that this program reads and writes.
 const NEWEST: i64 = STEPS.len() as i64;
 /// The schema from which on personal data is sealed.

@@ -112,7 +112,7 @@ impl Session {
         );
         sql.push_str(match role {
             // A node that is stopped in the middle of a transaction must not hold the others up for long.
-            Role::Writer => "SET idle_in_transaction_session_timeout TO '20s'; SET lock_timeout TO '10s';",
+            Role::Writer => "SET idle_in_transaction_session_timeout TO '5s'; SET lock_timeout TO '10s';",
             Role::Reader => "SET default_transaction_read_only TO on; SET statement_timeout TO '30s';",
             Role::Helper => "SET statement_timeout TO '30s';",
         });

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::feed::Feed;
 use super::group::{self, Group, Outcome};
+use super::lease::{Nodes, Order};
 use super::place::{Place, Told};
 use super::session::{Fate, PgError, Role, Session, failed, fate};
 use crate::base::Result;
@@ -49,6 +50,7 @@ pub(super) type Job =
 pub(super) struct Append {
     pub(super) entry: NewEntry,
     pub(super) sealed: SealedEntry,
+    pub(super) order: Order,
     pub(super) reply: Option<Reply<Appended>>,
 }
 
@@ -77,12 +79,13 @@ pub(super) struct Writer {
     /// Those that somebody waits for.
     pub(super) urgent: Arc<Tail<Entry>>,
     pub(super) feed: Arc<Feed>,
+    pub(super) nodes: Arc<Nodes>,
     /// Keeps the keys of entries until they are applied.
     codec: Arc<Codec>,
 }
 
 impl Writer {
-    pub(super) fn new(feed: Arc<Feed>, tail: usize, codec: Arc<Codec>) -> Writer {
+    pub(super) fn new(feed: Arc<Feed>, nodes: Arc<Nodes>, tail: usize, codec: Arc<Codec>) -> Writer {
         Writer {
             waiting: Mutex::default(),
             ready: Notify::new(),
@@ -90,6 +93,7 @@ impl Writer {
             tail: Arc::new(Tail::new(tail)),
             urgent: Arc::new(Tail::new(URGENT)),
             feed,
+            nodes,
             codec,
         }
     }
@@ -117,12 +121,15 @@ impl Writer {
 
     pub(super) fn append(&self, entry: NewEntry, sealed: SealedEntry) -> BoxFuture<'static, Result<Appended>> {
         let (reply, answer) = oneshot::channel();
+        // What orders entries tells as much of a sender as what finds them.
+        let keys: Vec<[u8; 16]> = entry.keys.iter().map(|key| self.codec.blind(key)).collect();
+        let order = Order::of(&keys, self.nodes.any_bucket(), entry.id.as_bytes());
         {
             let mut waiting = self.waiting.lock();
             if waiting.closing || waiting.appends.len() >= MAX_WAITING_APPENDS {
                 return std::future::ready(Err(unavailable())).boxed();
             }
-            waiting.appends.push_back(Append { entry, sealed, reply: Some(reply) });
+            waiting.appends.push_back(Append { entry, sealed, order, reply: Some(reply) });
         }
         self.ready.notify_one();
         answered(answer)
@@ -268,7 +275,8 @@ impl Worker {
                     return self.writer.refuse();
                 };
                 let cpu = thread_cpu();
-                let outcome = group::write(session, &mut group, &self.bundles, careful, self.early).await;
+                let fence = self.writer.nodes.fence();
+                let outcome = group::write(session, &mut group, &self.bundles, fence, careful, self.early).await;
                 match outcome {
                     Ok(outcome) => {
                         self.metrics.stage("commit", thread_cpu().saturating_sub(cpu));
@@ -350,9 +358,17 @@ impl Worker {
     fn tell(&mut self, group: Group, outcome: Outcome) {
         self.bundles.extend(outcome.bundles);
         let (mut urgent, mut others, mut appended) = (Vec::new(), Vec::new(), Vec::new());
-        for (append, place) in group.appends.into_iter().zip(outcome.appended) {
-            let Append { entry, sealed, reply } = append;
-            if let Some(place) = place.filter(|place| !place.repeat) {
+        let mut for_others = false;
+        for (append, mut place) in group.appends.into_iter().zip(outcome.appended) {
+            let Append { entry, sealed, order, reply } = append;
+            let bucket = order.bucket();
+            if let Some(place) = place.as_mut().filter(|place| !place.repeat) {
+                place.here = self.writer.nodes.bucket(bucket).may_begin();
+                if !place.here {
+                    for_others = true;
+                    appended.push((reply, Some(*place)));
+                    continue;
+                }
                 self.writer.codec.keep(place.position, &sealed);
                 let to = if entry.interactive { &mut urgent } else { &mut others };
                 to.push(Entry {
@@ -360,6 +376,7 @@ impl Worker {
                     id: place.id,
                     kind: entry.kind,
                     channel: entry.channel,
+                    bucket,
                     at: entry.at,
                     interactive: entry.interactive,
                     body: entry.body,
@@ -373,6 +390,9 @@ impl Worker {
         if !others.is_empty() {
             others.sort_by_key(|entry: &Entry| entry.position);
             self.writer.tail.push(others);
+        }
+        if for_others {
+            self.writer.feed.entries_for_others();
         }
         self.writer.feed.committed(outcome.feed, outcome.wake);
         for (reply, place) in appended {

@@ -16,7 +16,9 @@ pub(super) const APPLIED: &str = "INSERT INTO applied (position, bundle, engine,
        FROM unnest($1::int8[], $2::int8[], $3::bytea[], $4::bytea[])
             WITH ORDINALITY AS u (position, bundle, facts, wrap, place)
       ORDER BY u.place RETURNING apply_no, position";
-pub(super) const DONE: &str = "DELETE FROM pending WHERE position = ANY($1)";
+pub(super) const DONE: &str = "WITH gone AS (DELETE FROM pending WHERE position = ANY($1) RETURNING position, more)
+     DELETE FROM pending_more m USING (SELECT position, unnest(more) AS key FROM gone WHERE more IS NOT NULL) AS k
+      WHERE m.key = k.key AND m.position = k.position";
 pub(super) const NEW_CUSTOMER: &str = "INSERT INTO customer (no, id, version, created_at, latest, profile, recent)
      SELECT * FROM unnest($1::int8[], $2::bytea[], $3::int8[], $4::int8[], $5::int8[], $6::bytea[], $7::bytea[])";
 pub(super) const CUSTOMER: &str = "UPDATE customer c

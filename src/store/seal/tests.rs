@@ -98,6 +98,7 @@ fn entry(key: Option<[u8; 16]>) -> NewEntry {
         channel: "wa".to_owned(),
         at: Timestamp::from_millis(0),
         interactive: false,
+        keys: Vec::new(),
         key,
         body: EntryBody { head: "head".into(), raw: "body".into() },
     }
@@ -109,6 +110,7 @@ fn stored(entry: &NewEntry, sealed: &SealedEntry, applied_wrap: Option<Vec<u8>>)
         id: entry.id,
         kind: entry.kind,
         channel: entry.channel.clone(),
+        bucket: 0,
         at: entry.at,
         interactive: entry.interactive,
         head: sealed.head.clone(),

@@ -36,7 +36,7 @@ pub(super) fn append(
         let id = connection
             .prepare_cached("SELECT id FROM entry WHERE position = ?1")?
             .query_row([position], |row| row.get::<_, [u8; 16]>(0))?;
-        return Ok((Appended { position, id: EntryId::from_bytes(id), repeat: true }, None));
+        return Ok((Appended { position, id: EntryId::from_bytes(id), repeat: true, here: false }, None));
     }
     let mut insert = connection.prepare_cached(
         "INSERT INTO entry (id, kind, channel, at, interactive, delivery, head, raw, wrap)
@@ -59,12 +59,13 @@ pub(super) fn append(
     connection
         .prepare_cached("INSERT INTO pending (position, channel) VALUES (?1, ?2)")?
         .execute((position, &entry.channel))?;
-    let appended = Appended { position, id: entry.id, repeat: false };
+    let appended = Appended { position, id: entry.id, repeat: false, here: true };
     let entry = Entry {
         position,
         id: entry.id,
         kind: entry.kind,
         channel: entry.channel,
+        bucket: 0,
         at: entry.at,
         interactive: entry.interactive,
         body: entry.body,
@@ -82,6 +83,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
         id: EntryId::from_bytes(row.get(1)?),
         kind,
         channel: row.get(3)?,
+        bucket: 0,
         at: Timestamp::from_millis(row.get(4)?),
         interactive: row.get(5)?,
         head: row.get(6)?,
@@ -144,6 +146,34 @@ impl Journal for SqliteJournal {
             select.query_map((after, limit as i64, &channel), entry)?.collect()
         });
         async move { self.codec.open_all(page.await?).await }.boxed()
+    }
+
+    fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
+        self.readers.apart(move |connection| {
+            let sql = "SELECT p.position FROM pending p JOIN entry e ON e.position = p.position
+                       WHERE e.interactive OR NOT ?1 ORDER BY p.position LIMIT ?2";
+            connection.prepare_cached(sql)?.query_map((interactive, limit as i64), |row| row.get(0))?.collect()
+        })
+    }
+
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        let page = self.readers.apart(move |connection| {
+            let sql =
+                format!("SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position WHERE p.position = ?1");
+            let mut select = connection.prepare_cached(&sql)?;
+            let found = positions.into_iter().map(|position| select.query_row([position], entry).optional());
+            found.filter_map(rusqlite::Result::transpose).collect()
+        });
+        async move { self.codec.open_all(page.await?).await }.boxed()
+    }
+
+    fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>> {
+        // Keys are not kept here: the backlog of its channel must do.
+        self.pending(0, Some(entry.channel.clone()), limit)
+    }
+
+    fn others(&self) -> Arc<tokio::sync::Notify> {
+        Arc::default()
     }
 
     fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>> {

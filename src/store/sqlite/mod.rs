@@ -85,6 +85,7 @@ pub fn open(
             codec: codec.clone(),
         }),
         retention: Arc::new(retention::SqliteRetention { writer: writer.clone(), readers, keys, codec }),
+        leases: Arc::new(super::lease::Alone::new(crate::base::Clock::system().now())),
     };
     Ok(Opened { store: hot::over(store, hot_bytes), guard: writer, broken })
 }

@@ -48,10 +48,15 @@ fn server() -> &'static str {
 impl Database {
     /// A new one, for the project in `folder`.
     pub(crate) fn new(folder: &Path) -> Database {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
         if !on_postgres() {
             return Database::Sqlite(folder.join("data"));
         }
+        Database::shared()
+    }
+
+    /// A new one that several gateways can share, whatever the other tests run on.
+    pub(crate) fn shared() -> Database {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("project_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         ask(&format!("{}/postgres", server()), &format!("CREATE DATABASE {name}"));
         Database::Postgres(format!("{}/{name}", server()))

@@ -42,8 +42,18 @@ impl Project {
     /// A project with a plain policy, no channel and no help desk.
     pub(crate) fn new() -> Project {
         let folder = tempfile::tempdir().unwrap();
+        let database = Database::new(folder.path());
+        Project::on(database, folder)
+    }
+
+    /// The same for several gateways at once.
+    pub(crate) fn shared() -> Project {
+        Project::on(Database::shared(), tempfile::tempdir().unwrap())
+    }
+
+    fn on(database: Database, folder: TempDir) -> Project {
         let project = Project {
-            database: Database::new(folder.path()),
+            database,
             folder,
             tables: Vec::new(),
             limits: String::new(),
@@ -329,6 +339,16 @@ impl Gateway {
             signal("KILL", &format!("-{}", self.child.id()));
             let _ = self.child.wait();
         }
+    }
+
+    /// Stops all its threads, as a machine that hangs does.
+    pub(crate) fn pause(&self) {
+        signal("STOP", &format!("-{}", self.child.id()));
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        signal("CONT", &format!("-{}", self.child.id()));
     }
 
     /// Asks it to end and waits until it has; gives its exit code.
