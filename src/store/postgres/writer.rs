@@ -121,8 +121,15 @@ impl Writer {
 
     pub(super) fn append(&self, entry: NewEntry, sealed: SealedEntry) -> BoxFuture<'static, Result<Appended>> {
         let (reply, answer) = oneshot::channel();
-        // What orders entries tells as much of a sender as what finds them.
-        let keys: Vec<[u8; 16]> = entry.keys.iter().map(|key| self.codec.blind(key)).collect();
+        // What orders entries tells as much of a sender as what finds them; the byte that is the bucket tells little.
+        let blind = |key: &[u8; 16]| {
+            let ([a, b, c, d, e, f, g, _, rest @ ..], [.., bucket, _, _, _, _, _, _, _, _]) =
+                (self.codec.blind(key), *key);
+            let mut blind = [a, b, c, d, e, f, g, bucket, 0, 0, 0, 0, 0, 0, 0, 0];
+            blind.iter_mut().skip(8).zip(rest).for_each(|(to, from)| *to = from);
+            blind
+        };
+        let keys: Vec<[u8; 16]> = entry.keys.iter().map(blind).collect();
         let order = Order::of(&keys, self.nodes.any_bucket(), entry.id.as_bytes());
         {
             let mut waiting = self.waiting.lock();
