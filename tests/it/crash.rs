@@ -86,7 +86,7 @@ async fn run(plan: Plan) -> (Outcome, usize) {
             if gateway.ended().is_some() {
                 return Some(false);
             }
-            (oracle::unended(&project) == 0).then_some(true)
+            oracle::unended(&project).is_empty().then_some(true)
         })
         .await;
         if done {

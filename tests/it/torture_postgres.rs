@@ -128,8 +128,7 @@ impl Cluster {
         while let Some(ended) = customers.join_next().await {
             ended.unwrap();
         }
-        let ended = async || oracle::unended(&self.project) == 0;
-        wait::until_true("everything is applied, delivered and sent", Duration::from_secs(120), ended).await;
+        oracle::all_to_end(&self.project).await;
     }
 
     /// Stops the nodes and judges what is left.

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub(crate) mod database;
+pub(crate) mod disk;
 pub(crate) mod environment;
 pub(crate) mod gateway;
 pub(crate) mod helpdesk;
@@ -11,6 +12,7 @@ pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod source;
 pub(crate) mod stub;
+pub(crate) mod synced;
 pub(crate) mod traffic;
 pub(crate) mod wait;
 

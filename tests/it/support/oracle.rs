@@ -8,6 +8,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::database::Database;
 use super::gateway::Project;
@@ -69,13 +72,35 @@ pub(crate) struct Outcome {
 /// answered while the mark behind them was being written.
 pub(crate) const COPIES: usize = 16 * 4;
 
-/// How much of the journal and of what follows from it has not ended. The help desk wants received interactions only.
-pub(crate) fn unended(project: &Project) -> i64 {
-    project.number(
-        "SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM due)
-              + (SELECT count(*) FROM event e JOIN settled s ON e.no > s.event WHERE e.kind = 1)
-              + (SELECT count(*) FROM send WHERE state < 2)",
-    )
+/// What has not ended: entries, deliveries to the help desk, which wants received interactions only, and sends.
+const OPEN: [(&str, &str); 4] = [
+    ("entries are not applied", "SELECT count(*) FROM pending"),
+    ("events are set aside", "SELECT count(*) FROM due"),
+    ("events are not settled", "SELECT count(*) FROM event e JOIN settled s ON e.no > s.event WHERE e.kind = 1"),
+    ("sends have no outcome", "SELECT count(*) FROM send WHERE state < 2"),
+];
+
+/// What of the journal and of what follows from it has not ended, in words.
+pub(crate) fn unended(project: &Project) -> Vec<String> {
+    let open = OPEN.iter().map(|(what, sql)| (project.number(sql), what)).filter(|(count, _)| *count != 0);
+    open.map(|(count, what)| format!("{count} {what}")).collect()
+}
+
+/// Waits for the end of everything: every entry applied, and all that followed from it delivered or sent.
+///
+/// # Panics
+///
+/// If that takes too long.
+pub(crate) async fn all_to_end(project: &Project) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let open = unended(project);
+        if open.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not ended: {}", open.join(", "));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Everything that is not as promised.
@@ -210,10 +235,7 @@ fn answered_once(outcome: &Outcome, faults: &mut Vec<String>) {
 
 /// Every entry has ended: applied and all that followed from it delivered or sent, and nothing given up or set aside.
 fn all_ended(project: &Project, faults: &mut Vec<String>) {
-    let open = unended(project);
-    if open != 0 {
-        faults.push(format!("open: {open} entries, events or sends have not ended"));
-    }
+    faults.extend(unended(project).into_iter().map(|open| format!("open: {open}")));
     let unapplied =
         "SELECT count(*) FROM entry e LEFT JOIN applied a ON a.position = e.position WHERE a.position IS NULL";
     for (what, sql) in [
