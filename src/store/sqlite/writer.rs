@@ -259,6 +259,8 @@ struct Told {
     due: Vec<Vec<DueEvent>>,
     feed: Option<i64>,
     wake: bool,
+    /// The marks that the group holds. Nobody says them again, so they go with another group should this one fail.
+    marks: Vec<(String, Marks)>,
 }
 
 impl Worker {
@@ -335,12 +337,16 @@ impl Worker {
                 }
                 appending += thread_cpu().saturating_sub(before);
             }
-            for (helpdesk, marks) in marks {
-                write_marks(&self.connection, &helpdesk, &marks).map_err(failed)?;
+            let written = told.marks.len();
+            told.marks.extend(marks);
+            for (helpdesk, marks) in told.marks.iter().skip(written) {
+                write_marks(&self.connection, helpdesk, marks).map_err(failed)?;
             }
             for (job, reply) in jobs {
                 match job(&self.connection) {
                     Ok(done) => told.jobs.push((reply, done)),
+                    // The disk may refuse so that SQLite takes the whole group back.
+                    Err(error) if self.connection.is_autocommit() => return Err(failed(error)),
                     Err(error) => {
                         let _ = reply.send(Err(failed(error)));
                     }
@@ -448,9 +454,15 @@ impl Worker {
     }
 
     /// Nothing of the group is on disk. Gives whether writing can go on.
-    fn fail(&mut self, told: Told, error: Error) -> bool {
+    fn fail(&mut self, mut told: Told, error: Error) -> bool {
         let _ = self.connection.execute_batch("ROLLBACK");
         let reloaded = self.keys.reload(&self.connection);
+        {
+            let mut waiting = self.queues.inner.lock();
+            for (helpdesk, marks) in std::mem::take(&mut told.marks) {
+                waiting.marks.entry(helpdesk).or_default().add(marks);
+            }
+        }
         drop(told);
         self.bundles.clear();
         // A full disk passes. Any other refusal by the disk may have left pages in an unknown state: the only safe way
