@@ -50,13 +50,7 @@ impl Site {
     }
 
     /// Has the customers end, waits for the end of everything, stops the gateway and gives what is left.
-    async fn end(
-        self,
-        gateway: Gateway,
-        traffic: Arc<Traffic>,
-        mut customers: JoinSet<()>,
-        copies: usize,
-    ) -> Outcome {
+    async fn end(self, gateway: Gateway, traffic: Arc<Traffic>, mut customers: JoinSet<()>, copies: usize) -> Outcome {
         traffic.end();
         while let Some(ended) = customers.join_next().await {
             ended.unwrap();
@@ -160,27 +154,43 @@ fn no_space() -> Start {
 /// What `sysexits.h` calls `EX_IOERR`.
 const IO_ERROR: i32 = 74;
 
-/// Has the `at`th sync of each thread fail and the disk lose what that leaves unsure, starts again and gives what is left
-/// in `folder`.
-async fn with_a_failed_sync(folder: &Path, seed: u64, at: usize, env: &[(&'static str, &'static str)]) -> Outcome {
-    let log = folder.join("log");
-    let site = Site::new(folder.join("data")).await;
+/// Which syncs fail.
+#[derive(Clone, Copy, Debug)]
+enum Failing {
+    /// So many of each thread go well: the writer's, mostly, which are of the log.
+    Any(usize),
+    /// So many of the database go well, into which the log is moved now and then.
+    Database(usize),
+}
+
+/// Has a sync fail and the disk lose what that leaves unsure, starts again and gives what is left in `folder`.
+async fn with_a_failed_sync(folder: &Path, seed: u64, what: Failing, env: &[(&'static str, &'static str)]) -> Outcome {
+    let (log, data) = (folder.join("log"), folder.join("data"));
+    let site = Site::new(data.clone()).await;
     let (traffic, customers) = Traffic::start(6, usize::MAX, &mut Random(seed));
-    let start = Start { env: env.to_vec(), ..synced::failing(&log, at) };
+    let traced = match what {
+        Failing::Any(well) => synced::failing(&log, well + 1, None),
+        Failing::Database(well) => synced::failing(&log, well + 1, Some(&data.join("segue.db"))),
+    };
+    let start = Start { env: env.to_vec(), ..traced };
     match Gateway::join(&site.project, &start).await {
         Ok(mut gateway) => {
             traffic.open(vec![gateway.base().to_owned()]);
             let ended = wait::until("the gateway ends by itself", wait::SOON, async || gateway.ended()).await;
-            assert_eq!(ended.code(), Some(IO_ERROR), "sync {at}: how the gateway ends:\n{}", gateway.log());
+            assert_eq!(ended.code(), Some(IO_ERROR), "{what:?}: how the gateway ends:\n{}", gateway.log());
         }
         Err(ended) => {
-            assert!(ended.contains(&format!("exit status: {IO_ERROR}:")), "sync {at}: how the start ends: {ended}");
+            assert!(ended.contains(&format!("exit status: {IO_ERROR}:")), "{what:?}: how the start ends: {ended}");
         }
     }
     let record = Record::read(&log);
     assert!(record.failed > 0, "no sync failed");
     let lost = record.lose();
-    println!("sync {at}: {} syncs, {lost} bytes lost, {} messages acknowledged", record.synced, traffic.ledger().count());
+    println!(
+        "{what:?}: {} syncs, {lost} bytes lost, {} messages acknowledged",
+        record.synced,
+        traffic.ledger().count()
+    );
     let gateway = Gateway::join(&site.project, &Start::default()).await.unwrap();
     traffic.open(vec![gateway.base().to_owned()]);
     heard(&traffic, 20).await;
@@ -191,11 +201,15 @@ async fn with_a_failed_sync(folder: &Path, seed: u64, at: usize, env: &[(&'stati
 async fn when_a_sync_fails_it_ends_and_has_lost_nothing() {
     let seed = seed();
     let mut random = Random(seed);
-    for _ in 0..size(4, 50) {
-        let at = 1 + random.below(80);
+    for run in 0..size(2, 50) {
+        // Of the database less is synced, and what is synced first is synced at the start.
+        let what = match run % 2 {
+            0 => Failing::Any(random.below(80)),
+            _ => Failing::Database(random.below(size(2, 4))),
+        };
         let folder = tempfile::tempdir().unwrap();
-        let outcome = with_a_failed_sync(folder.path(), random.next(), at, &[]).await;
-        oracle::judge(&outcome, &format!("seed {seed}, sync {at}"));
+        let outcome = with_a_failed_sync(folder.path(), random.next(), what, &[]).await;
+        oracle::judge(&outcome, &format!("seed {seed}, {what:?}"));
     }
 }
 
@@ -204,9 +218,10 @@ async fn acknowledging_before_the_sync_is_found_out() {
     let seed = seed();
     let mut random = Random(seed);
     for _ in 0..10 {
-        let at = 20 + random.below(40);
+        let what = Failing::Any(20 + random.below(40));
         let folder = tempfile::tempdir().unwrap();
-        let outcome = with_a_failed_sync(folder.path(), random.next(), at, &[("SEGUE_TEST_ACK_BEFORE_COMMIT", "1")]).await;
+        let outcome =
+            with_a_failed_sync(folder.path(), random.next(), what, &[("SEGUE_TEST_ACK_BEFORE_COMMIT", "1")]).await;
         if oracle::faults(&outcome).iter().any(|fault| fault.starts_with("lost: ")) {
             return;
         }

@@ -145,6 +145,31 @@ impl Database {
         }
     }
 
+    /// The columns of a table; none if there is no such table.
+    pub(crate) fn columns(&self, table: &str) -> Vec<String> {
+        self.texts(&match self {
+            Database::Sqlite(_) => format!("SELECT name FROM pragma_table_info('{table}')"),
+            Database::Postgres(_) => format!(
+                "SELECT column_name::text FROM information_schema.columns
+                 WHERE table_schema = 'public' AND table_name = '{table}' ORDER BY ordinal_position"
+            ),
+        })
+    }
+
+    /// Changes what is stored, while no gateway runs.
+    pub(crate) fn fill(&self, sql: &str) {
+        match self {
+            Database::Sqlite(data) => {
+                let database = rusqlite::Connection::open(file(data)).unwrap();
+                database.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -200000").unwrap();
+                database.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+            }
+            Database::Postgres(url) => {
+                ask(url, sql);
+            }
+        }
+    }
+
     /// What is wrong with the tables and their indexes.
     pub(crate) fn damage(&self) -> Option<String> {
         let url = match self {
@@ -164,11 +189,15 @@ impl Database {
     }
 }
 
-fn open(data: &Path) -> rusqlite::Connection {
+/// The database in a data folder.
+fn file(data: &Path) -> PathBuf {
     let files = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
     let is_database = |path: &PathBuf| path.extension().is_some_and(|e| e == "db" || e == "sqlite" || e == "sqlite3");
-    let path = files.into_iter().find(is_database).expect("there is a database in the data folder");
-    rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
+    files.into_iter().find(is_database).expect("there is a database in the data folder")
+}
+
+fn open(data: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open_with_flags(file(data), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 
 fn ask(url: &str, sql: &str) -> Vec<tokio_postgres::Row> {

@@ -5,6 +5,7 @@ pub(crate) mod disk;
 pub(crate) mod environment;
 pub(crate) mod gateway;
 pub(crate) mod helpdesk;
+pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod oracle;
 pub(crate) mod provider;

@@ -14,12 +14,12 @@ use super::gateway::Start;
 /// The calls that are recorded.
 const TRACED: &str = "trace=pwrite64,fsync,fdatasync,ftruncate";
 
-/// A start under a tracer that records to `log` and fails the `at`th sync of each thread.
-pub(crate) fn failing(log: &Path, at: usize) -> Start {
-    let log = log.to_str().unwrap();
+/// A start under a tracer that records to `log` and fails the `at`th sync of each thread, or of the one file that is named.
+pub(crate) fn failing(log: &Path, at: usize, only: Option<&Path>) -> Start {
     let inject = format!("inject=fsync,fdatasync:error=EIO:when={at}");
-    let words = ["strace", "-f", "-qq", "-y", "-s", "0", "-o", log, "-e", TRACED, "-e", &inject];
-    Start { wrapper: words.map(str::to_owned).to_vec(), ..Start::default() }
+    let words = ["strace", "-f", "-qq", "-y", "-s", "0", "-o", log.to_str().unwrap(), "-e", TRACED, "-e", &inject];
+    let only = only.into_iter().flat_map(|path| ["-P", path.to_str().unwrap()]);
+    Start { wrapper: words.into_iter().chain(only).map(str::to_owned).collect(), ..Start::default() }
 }
 
 /// Bytes of a file, by their first and the one after their last.
