@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_postgres::NoTls;
 
 use crate::support::database::{Database, Server};
@@ -22,8 +23,11 @@ use crate::support::{Random, seed, size, wait};
 
 /// How many nodes share the database.
 const NODES: usize = 3;
+/// How long the leases of a node last that is struck, in milliseconds: shorter than by default, so that much is struck in
+/// little time.
+const LEASE_MS: &str = "1500";
 /// How long a node is stopped: well past its leases.
-const STOPPED: Duration = Duration::from_secs(8);
+const STOPPED: Duration = Duration::from_secs(4);
 /// How long a strike may take to be overcome.
 const OVERCOME: Duration = Duration::from_secs(60);
 
@@ -60,11 +64,13 @@ struct Cluster {
     desk: HelpDesk,
     api: Provider,
     nodes: Vec<Gateway>,
+    /// How each node is started.
+    how: Start,
 }
 
 impl Cluster {
     /// A server of its own, and nodes on a new database that they reach through the proxy.
-    async fn start() -> Cluster {
+    async fn start(how: Start) -> Cluster {
         let server = tokio::task::spawn_blocking(Server::start).await.unwrap();
         let (desk, api, proxy) =
             (HelpDesk::start().await, Provider::start().await, Proxy::start(&server.socket()).await);
@@ -79,9 +85,9 @@ impl Cluster {
         project.write_config();
         let mut nodes = Vec::new();
         for _ in 0..NODES {
-            nodes.push(Gateway::join(&project, &Start::default()).await.unwrap());
+            nodes.push(Gateway::join(&project, &how).await.unwrap());
         }
-        Cluster { server, proxy, project, desk, api, nodes }
+        Cluster { server, proxy, project, desk, api, nodes, how }
     }
 
     fn doors(&self) -> Vec<String> {
@@ -90,11 +96,11 @@ impl Cluster {
 
     /// Does it once, and waits until all nodes are ready again.
     async fn strike(&mut self, fault: Fault, random: &mut Random, traffic: &Traffic) {
-        let which = random.below(NODES);
+        let (which, began) = (random.below(NODES), Instant::now());
         match fault {
             Fault::Kill => {
                 self.nodes[which].kill();
-                self.nodes[which] = Gateway::join(&self.project, &Start::default()).await.unwrap();
+                self.nodes[which] = Gateway::join(&self.project, &self.how).await.unwrap();
                 traffic.open(self.doors());
             }
             Fault::Restart => tokio::task::block_in_place(|| self.server.restart()),
@@ -120,6 +126,7 @@ impl Cluster {
                 panic!("after {fault:?} a node ended by itself with {status}:\n{}", node.log());
             }
         }
+        println!("{fault:?}: all are ready again after {:?}", began.elapsed());
     }
 
     /// Has the customers end and waits for the end of everything that they caused.
@@ -151,7 +158,8 @@ async fn heard(traffic: &Traffic, more: usize) {
 async fn endure(fault: Fault, strikes: usize) {
     let seed = seed();
     let mut random = Random(seed);
-    let mut cluster = Cluster::start().await;
+    let how = Start { env: vec![("SEGUE_TEST_LEASE_MS", LEASE_MS)], ..Start::default() };
+    let mut cluster = Cluster::start(how).await;
     let (traffic, customers) = Traffic::start(6, usize::MAX, &mut random);
     traffic.open(cluster.doors());
     for _ in 0..strikes {
@@ -186,7 +194,7 @@ async fn a_node_is_stopped_past_its_leases_and_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_quiet_times_every_event_is_sent_once() {
     let seed = seed();
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(Start::default()).await;
     let (traffic, customers) = Traffic::start(6, usize::MAX, &mut Random(seed));
     traffic.open(cluster.doors());
     heard(&traffic, size(600, 6000)).await;
@@ -213,7 +221,7 @@ async fn read_on(cluster: &Cluster, token: &str, mut after: String, seen: &mut V
 async fn a_reader_of_the_feed_misses_nothing_while_a_transaction_is_open() {
     let seed = seed();
     let mut random = Random(seed);
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(Start::default()).await;
     let token = cluster.project.token();
     let (traffic, customers) = Traffic::start(6, usize::MAX, &mut random);
     traffic.open(cluster.doors());

@@ -264,9 +264,23 @@ fn nothing_left(project: &Project, faults: &mut Vec<String>) {
         Database::Postgres(_) => {
             let connected = "SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND application_name = 'segue'";
-            match project.number(connected) {
-                0 => {}
-                count => faults.push(format!("left: {count} connections to the database")),
+            for (what, table, sql) in [
+                ("connections to the database", "setting", connected),
+                ("nodes that share the work", "node", "SELECT count(*) FROM node WHERE until > clock_timestamp()"),
+                (
+                    "leases",
+                    "lease",
+                    "SELECT count(*) FROM lease l JOIN node n ON n.no = l.node WHERE n.until > clock_timestamp()",
+                ),
+                ("keys of pending entries", "pending_more", "SELECT count(*) FROM pending_more"),
+            ] {
+                if project.database().columns(table).is_empty() {
+                    continue;
+                }
+                match project.number(sql) {
+                    0 => {}
+                    count => faults.push(format!("left: {count} {what}")),
+                }
             }
         }
     }
