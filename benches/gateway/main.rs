@@ -108,7 +108,7 @@ impl Args {
                 "--no-references" => args.references = false,
                 "--postgres" => args.postgres = true,
                 "--compare" => args.compare = Some(Question::parse(&value()?)?),
-                "--gateway" => args.gateway = value()?.into(),
+                "--gateway" => args.gateway = PathBuf::from(value()?).canonicalize()?,
                 "--connections" => args.connections = value()?.parse()?,
                 "--aim" => args.aim_ms = value()?.parse()?,
                 // Cargo says which kind of run this is.

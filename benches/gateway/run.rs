@@ -173,9 +173,7 @@ impl Stand {
         for node in self.nodes {
             stopped &= node.process.stop(Duration::from_secs(15));
         }
-        if let Some(server) = self.server {
-            server.stop();
-        }
+        drop(self.server);
         if stopped { Ok(self.board.sink()) } else { Err("a node had to be ended by force".into()) }
     }
 

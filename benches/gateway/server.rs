@@ -9,8 +9,8 @@ use crate::process::{Owned, cpu, parent};
 
 /// A running server with one empty database. It ends with its input.
 pub(crate) struct Server {
-    _input: Option<ChildStdin>,
-    process: Owned,
+    input: Option<ChildStdin>,
+    process: Option<Owned>,
     /// The URL of the database.
     pub(crate) url: String,
     /// The process id of the server itself.
@@ -33,7 +33,7 @@ impl Server {
         let lock = std::fs::read_to_string(Path::new(&folder).join("data/postmaster.pid"))?;
         let postmaster = lock.lines().next().and_then(|pid| pid.parse().ok()).ok_or("the server has no process")?;
         // The database that every server has serves one run.
-        Ok(Server { _input: input, process, url: format!("{url}/postgres"), postmaster })
+        Ok(Server { input, process: Some(process), url: format!("{url}/postgres"), postmaster })
     }
 
     /// CPU seconds of the server and of all its processes that still run.
@@ -42,12 +42,14 @@ impl Server {
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.filter(|pid| *pid == self.postmaster || parent(*pid) == Some(self.postmaster)).map(cpu).sum()
     }
+}
 
-    /// Stops it, after whatever speaks to it has ended.
-    pub(crate) fn stop(self) {
-        let Server { _input: input, process, .. } = self;
-        drop(input);
-        // It removes its folder then; told to end before, it would leave it.
-        process.wait();
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        // It removes its folder then; killed, it would leave that and the server.
+        if let Some(process) = self.process.take() {
+            process.wait();
+        }
     }
 }
