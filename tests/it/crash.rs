@@ -39,7 +39,7 @@ async fn run(plan: Plan) -> (Outcome, usize) {
     let mut moods = Random(plan.seed ^ 1);
     desk.behave(move |_| Reply::status(if moods.below(20) == 0 { 503 } else { 200 }));
     let project = Project::new()
-        .helpdesk("desk", &desk, &["interaction.received"])
+        .helpdesk("desk", &desk, &oracle::EVENTS)
         .whatsapp("whatsapp", &api.url())
         .policy("templates = { answer = \"answer to {text}\" }")
         .script(POLICY);

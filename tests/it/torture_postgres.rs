@@ -51,7 +51,7 @@ impl Fault {
             // Whoever delivers may change, and takes up what was not marked.
             Fault::Kill | Fault::Stop => COPIES,
             // Marks wait in the nodes until the server is back.
-            Fault::Restart | Fault::Cut => COPIES / 4,
+            Fault::Restart | Fault::Cut => COPIES / 8,
         }
     }
 }
@@ -78,7 +78,7 @@ impl Cluster {
         let way = proxy.url(&database.name());
         let project = Project::on(database)
             .reached_at(way)
-            .helpdesk("desk", &desk, &["interaction.received"])
+            .helpdesk("desk", &desk, &oracle::EVENTS)
             .whatsapp("whatsapp", &api.url())
             .policy("templates = { answer = \"answer to {text}\" }")
             .script(POLICY);

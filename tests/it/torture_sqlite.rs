@@ -41,7 +41,7 @@ impl Site {
             Reply::status(if count % 20 == 0 { 503 } else { 200 })
         });
         let project = Project::on(Database::Sqlite(data))
-            .helpdesk("desk", &desk, &["interaction.received"])
+            .helpdesk("desk", &desk, &oracle::EVENTS)
             .whatsapp("whatsapp", &api.url())
             .policy("templates = { answer = \"answer to {text}\" }")
             .script(POLICY);

@@ -191,9 +191,7 @@ impl Database {
 
 /// The database in a data folder.
 fn file(data: &Path) -> PathBuf {
-    let files = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
-    let is_database = |path: &PathBuf| path.extension().is_some_and(|e| e == "db" || e == "sqlite" || e == "sqlite3");
-    files.into_iter().find(is_database).expect("there is a database in the data folder")
+    data.join("segue.db")
 }
 
 fn open(data: &Path) -> rusqlite::Connection {
