@@ -113,7 +113,10 @@ impl App {
         let report = reload::report(&config, &loaded.registry, context.clock.now(), &loaded.warnings, true);
         let report = Arc::new(ArcSwap::from_pointee(report));
         let mut keeper = keeper::Keeper::new(context.clone(), client.clone());
-        keeper.follow(&config).await?;
+        keeper.follow(&config).await.map_err(|error| match *store.broken.borrow() {
+            true => Error::io("the disk refused; the log says what", error),
+            false => error,
+        })?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = Workers::start(context.clone(), cores.clamp(1, 4))?;
         let most = config.limits.media;
@@ -174,8 +177,9 @@ impl App {
         }
     }
 
-    /// Stops everything in order.
-    pub async fn stop(self) {
+    /// Stops everything in order. False if the disk refused in a way that only a restart mends, then or before.
+    pub async fn stop(self) -> bool {
+        let broken = self.store.broken.clone();
         self.closing.send_replace(true);
         let drains = self.servers.into_iter().map(|(server, _)| server.drain(PATIENCE));
         futures_util::future::join_all(drains).await;
@@ -188,6 +192,7 @@ impl App {
         drop(self.context);
         // The last handle of the writer waits for what is queued to be written.
         let _ = tokio::task::spawn_blocking(move || drop(self.store)).await;
+        !*broken.borrow()
     }
 }
 

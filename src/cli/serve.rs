@@ -69,8 +69,8 @@ async fn serve(config: Config, loaded: setup::Loaded, start: Start) -> Outcome {
         stopped = told_to_stop() => stopped.map(|()| Exit::Ok),
         () = app.broken() => Ok(Exit::Io),
     };
-    app.stop().await;
-    exit
+    let intact = app.stop().await;
+    exit.map(|exit| if intact { exit } else { Exit::Io })
 }
 
 pub(super) async fn told_to_stop() -> Result<()> {

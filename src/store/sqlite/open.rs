@@ -69,7 +69,10 @@ pub(super) struct Files {
 /// Translates an error of SQLite.
 pub(super) fn failed(error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
+    // Growing the index of the log on a full disk has a code of its own.
+    let shared = error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
     let (kind, retry) = match error.sqlite_error_code() {
+        _ if shared => (Kind::Unavailable, Retry::Later),
         Some(ErrorCode::DiskFull) => (Kind::Unavailable, Retry::Later),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (Kind::Unavailable, Retry::Now),
         Some(ErrorCode::ConstraintViolation) => (Kind::Conflict, Retry::Now),
@@ -97,6 +100,7 @@ impl Files {
             | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
         let mut connection = Connection::open_with_flags(&path, flags).map_err(|e| failed(e).context(place()))?;
         settle(&connection, options).map_err(|e| e.context(place()))?;
+        renew_log(&connection).map_err(|e| e.context(place()))?;
         migrate(&mut connection, codec, progress).map_err(|e| e.context(place()))?;
         // The names of the database and its log are durable only once their directory is.
         for directory in
@@ -163,6 +167,26 @@ fn keep_plans(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// Moves the log that the last process left into the database and begins a new one. If that process ended because a sync
+/// failed, the end of its log may be in memory and not on the disk, and nothing written behind it would outlive a failure
+/// of the power.
+fn renew_log(connection: &Connection) -> Result<()> {
+    match connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed) {
+        Err(error) if error.kind() == Kind::Unavailable => {
+            tracing::warn!(target: "segue::journal", error = %error.full(), "the log could not be moved into the database");
+            Ok(())
+        }
+        moved => moved,
+    }
+}
+
+/// Has the log stay where it is when the connection is closed.
+pub(super) fn keep_log(connection: &Connection) -> Result<()> {
+    use rusqlite::config::DbConfig;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    Ok(())
+}
+
 /// A connection that only moves the log into the database.
 pub(super) fn checkpointer(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -170,6 +194,8 @@ pub(super) fn checkpointer(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     connection.pragma_update(None, "wal_autocheckpoint", "0").map_err(failed)?;
     connection.pragma_update(None, "cache_size", "-256").map_err(failed)?;
+    // It may be the last one to be closed; whether the log can go is for the writer to say.
+    keep_log(&connection)?;
     Ok(connection)
 }
 

@@ -18,7 +18,7 @@ use super::checkpoint;
 use super::commit;
 use super::journal;
 use super::keys::Keys;
-use super::open::{Files, Options, failed};
+use super::open::{Files, Options, failed, keep_log};
 use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::base::{Error, Kind, Result};
 use crate::model::Entry;
@@ -61,6 +61,28 @@ pub(super) struct Writer {
 struct Queues {
     inner: Mutex<Waiting>,
     ready: Condvar,
+}
+
+impl Queues {
+    /// Whether nothing more is written.
+    fn is_over(&self) -> bool {
+        let waiting = self.inner.lock();
+        waiting.closing || waiting.dead
+    }
+
+    /// Takes nothing any more, and has nobody wait for what is not written: the disk refused, only a restart mends that.
+    fn give_up(&self, broken: &watch::Sender<bool>, error: &Error) {
+        tracing::error!(target: "segue::journal", error = %error.full(), "the store is broken; a restart is needed");
+        // First, so that whoever is told that nothing is written can learn why.
+        broken.send_replace(true);
+        let mut waiting = self.inner.lock();
+        waiting.dead = true;
+        waiting.appends.clear();
+        waiting.commits.clear();
+        waiting.jobs.clear();
+        drop(waiting);
+        self.ready.notify_one();
+    }
 }
 
 #[derive(Default)]
@@ -128,10 +150,20 @@ impl Writer {
             .spawn(move || worker.run())
             .map_err(|e| Error::io("failed to start the writing thread", e))?;
         *writer.thread.lock() = Some(thread);
-        let closed = Arc::downgrade(&writer.queues);
-        checkpoint::start(&path, options.checkpoint_after, written, log_too_long, move || {
-            closed.upgrade().is_none_or(|queues| queues.inner.lock().closing)
-        })?;
+        let (closed, ended) = (Arc::downgrade(&writer.queues), Arc::downgrade(&writer.queues));
+        let broken = writer.broken.clone();
+        checkpoint::start(
+            &path,
+            options.checkpoint_after,
+            written,
+            log_too_long,
+            move || closed.upgrade().is_none_or(|queues| queues.is_over()),
+            move |error| {
+                if let Some(queues) = ended.upgrade() {
+                    queues.give_up(&broken, error);
+                }
+            },
+        )?;
         Ok(writer)
     }
 
@@ -259,6 +291,8 @@ struct Told {
     due: Vec<Vec<DueEvent>>,
     feed: Option<i64>,
     wake: bool,
+    /// The marks that the group holds. Nobody says them again, so they go with another group should this one fail.
+    marks: Vec<(String, Marks)>,
 }
 
 impl Worker {
@@ -273,21 +307,41 @@ impl Worker {
                 }
                 Err(error) => {
                     if !self.fail(told, error) {
-                        return;
+                        break;
                     }
                 }
             }
         }
-        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.end();
     }
 
-    /// Waits for work. False when there is none and the store is being closed.
+    /// Moves the whole log into the database, unless the disk cannot be trusted any more: then the log is all there is.
+    fn end(&self) {
+        if !*self.broken.borrow() {
+            match self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed) {
+                Ok(()) => return,
+                Err(error) if error.kind() == Kind::Unavailable => {
+                    tracing::warn!(target: "segue::journal", error = %error.full(), "the log stays beside the database");
+                }
+                Err(error) => self.queues.give_up(&self.broken, &error),
+            }
+        }
+        // Else closing the last connection moves and removes it.
+        if let Err(error) = keep_log(&self.connection) {
+            tracing::error!(target: "segue::journal", error = %error.full(), "the log may not have been kept");
+        }
+    }
+
+    /// Waits for work. False when there is none and the store is being closed, or when the disk refused.
     fn wait(&self) -> bool {
         /// How long marks may wait for other work to go with.
         const MARKS_WAIT: Duration = Duration::from_millis(20);
         let mut waiting = self.queues.inner.lock();
         let mut marks_since: Option<Instant> = None;
         loop {
+            if waiting.dead {
+                return false;
+            }
             if !waiting.appends.is_empty() || !waiting.commits.is_empty() || !waiting.jobs.is_empty() {
                 return true;
             }
@@ -335,12 +389,16 @@ impl Worker {
                 }
                 appending += thread_cpu().saturating_sub(before);
             }
-            for (helpdesk, marks) in marks {
-                write_marks(&self.connection, &helpdesk, &marks).map_err(failed)?;
+            let written = told.marks.len();
+            told.marks.extend(marks);
+            for (helpdesk, marks) in told.marks.iter().skip(written) {
+                write_marks(&self.connection, helpdesk, marks).map_err(failed)?;
             }
             for (job, reply) in jobs {
                 match job(&self.connection) {
                     Ok(done) => told.jobs.push((reply, done)),
+                    // The disk may refuse so that SQLite takes the whole group back.
+                    Err(error) if self.connection.is_autocommit() => return Err(failed(error)),
                     Err(error) => {
                         let _ = reply.send(Err(failed(error)));
                     }
@@ -441,17 +499,26 @@ impl Worker {
     fn shorten_log(&self) {
         if self.log_too_long.swap(false, Ordering::Relaxed) {
             let moved = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
-            if let Err(error) = moved {
-                tracing::warn!(target: "segue::journal", %error, "the log could not be moved into the database");
+            match moved.map_err(failed) {
+                Ok(_) => {}
+                Err(error) if error.kind() == Kind::Unavailable => {
+                    tracing::warn!(target: "segue::journal", error = %error.full(), "the log could not be moved into the database");
+                }
+                Err(error) => self.queues.give_up(&self.broken, &error),
             }
         }
     }
 
     /// Nothing of the group is on disk. Gives whether writing can go on.
-    fn fail(&mut self, told: Told, error: Error) -> bool {
+    fn fail(&mut self, mut told: Told, error: Error) -> bool {
         let _ = self.connection.execute_batch("ROLLBACK");
         let reloaded = self.keys.reload(&self.connection);
-        drop(told);
+        {
+            let mut waiting = self.queues.inner.lock();
+            for (helpdesk, marks) in std::mem::take(&mut told.marks) {
+                waiting.marks.entry(helpdesk).or_default().add(marks);
+            }
+        }
         self.bundles.clear();
         // A full disk passes. Any other refusal by the disk may have left pages in an unknown state: the only safe way
         // on is a restart, which recovers from the log.
@@ -461,17 +528,11 @@ impl Worker {
         }
         if reloaded.is_ok() && (error.kind() == Kind::Unavailable || error.kind() == Kind::Conflict) {
             tracing::error!(target: "segue::journal", error = %error.full(), "a group was not written");
+            drop(told);
             std::thread::sleep(Duration::from_millis(50));
             return true;
         }
-        tracing::error!(target: "segue::journal", error = %error.full(), "the store is broken; a restart is needed");
-        let mut waiting = self.queues.inner.lock();
-        waiting.dead = true;
-        waiting.appends.clear();
-        waiting.commits.clear();
-        waiting.jobs.clear();
-        drop(waiting);
-        self.broken.send_replace(true);
+        self.queues.give_up(&self.broken, &error);
         false
     }
 }
