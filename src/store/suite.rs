@@ -67,7 +67,7 @@ pub(super) struct Open {
     pub(super) _guard: Box<dyn std::any::Any>,
 }
 
-fn sqlite(directory: &Path) -> Open {
+pub(super) fn sqlite(directory: &Path) -> Open {
     let opened = sqlite::open(directory, sqlite::Options::default(), crate::base::telemetry::Metrics::new()).unwrap();
     Open { store: opened.store, _guard: Box::new(opened.guard) }
 }

@@ -3,6 +3,7 @@
 use super::place::Place;
 use super::session::{PgError, Session, failed};
 use crate::base::{Error, Result};
+use crate::store::archive::{LOADING, half_loaded};
 
 /// The files in order; the first makes schema 1.
 const STEPS: [&str; 1] = [include_str!("schema/1.sql")];
@@ -17,6 +18,16 @@ const LOCK: i64 = 0x0073_6567_7565;
 ///
 /// `Config` if it is newer than this program or may not be made.
 pub(super) async fn migrate(session: &Session, place: &Place) -> Result<()> {
+    migrate_to_fill(session, place).await?;
+    if is_loading(session, place).await? { Err(half_loaded()) } else { Ok(()) }
+}
+
+/// Brings the schema up to date although the store may have been filled only in part.
+///
+/// # Errors
+///
+/// As [`migrate`].
+pub(super) async fn migrate_to_fill(session: &Session, place: &Place) -> Result<()> {
     let found = version(session, place).await?;
     if found == NEWEST {
         return Ok(());
@@ -46,15 +57,24 @@ async fn steps(session: &Session, place: &Place) -> Result<()> {
     Ok(())
 }
 
+/// Whether the store is there at all.
+pub(super) async fn is_there(session: &Session, place: &Place) -> Result<bool> {
+    has_table(session, place, "setting").await
+}
+
+/// Whether the store is being filled from elsewhere, and is not whole yet.
+pub(super) async fn is_loading(session: &Session, place: &Place) -> Result<bool> {
+    has_table(session, place, LOADING).await
+}
+
+async fn has_table(session: &Session, place: &Place, table: &str) -> Result<bool> {
+    let sql = "SELECT 1::int8 FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = $2";
+    let found = session.row(sql, &[&place.schema, &table]).await.map_err(|e| failed(&e))?;
+    Ok(found.is_some())
+}
+
 async fn version(session: &Session, place: &Place) -> Result<i64> {
-    let there = session
-        .row(
-            "SELECT 1::int8 FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'setting'",
-            &[&place.schema],
-        )
-        .await
-        .map_err(|e| failed(&e))?;
-    if there.is_none() {
+    if !is_there(session, place).await? {
         return Ok(0);
     }
     let row = session.row("SELECT value FROM setting WHERE name = 'schema'", &[]).await.map_err(|e| failed(&e))?;

@@ -3,6 +3,7 @@
 //! One writer thread owns the only connection that writes and groups whatever waits into one transaction; readers have
 //! connections of their own. One process per data directory, held by a lock on a file in it.
 
+pub mod archive;
 mod catalog;
 mod checkpoint;
 mod commit;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::base::{Error, Kind, Result, Retry, Side};
+use crate::store::archive;
 
 /// The oldest SQLite that is free of the WAL-reset bug (<https://sqlite.org/wal.html>).
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -72,6 +73,15 @@ pub(super) fn failed(error: rusqlite::Error) -> Error {
 
 impl Files {
     pub(super) fn open(directory: &Path, options: &Options) -> Result<Files> {
+        let files = Files::open_to_fill(directory, options)?;
+        if is_loading(&files.connection)? {
+            return Err(archive::half_loaded().context(format!("data directory {}", directory.display())));
+        }
+        Ok(files)
+    }
+
+    /// Opens it although it may have been filled only in part.
+    pub(super) fn open_to_fill(directory: &Path, options: &Options) -> Result<Files> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(Error::config(format!("SQLite {} can lose data in WAL mode", rusqlite::version())));
         }
@@ -96,7 +106,13 @@ impl Files {
     }
 }
 
-fn lock(directory: &Path) -> Result<Locked> {
+/// Whether the store is being filled from elsewhere, and is not whole yet.
+pub(super) fn is_loading(connection: &Connection) -> Result<bool> {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE name = ?1";
+    connection.prepare_cached(sql).and_then(|mut select| select.exists([archive::LOADING])).map_err(failed)
+}
+
+pub(super) fn lock(directory: &Path) -> Result<Locked> {
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .create(true)
