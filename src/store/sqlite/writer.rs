@@ -423,13 +423,18 @@ impl Worker {
         }
     }
 
-    /// Moves the whole log into the database, if the checkpointer could not keep up. It has little left to move.
+    /// Moves the whole log into the database, if the checkpointer could not keep up. It has little left to move. Readers
+    /// that use the log's beginning are waited for, but not for long: a backup may take minutes.
     fn shorten_log(&self) {
+        const PATIENCE: Duration = Duration::from_millis(250);
+        const USUAL: Duration = Duration::from_secs(5);
         if self.log_too_long.swap(false, Ordering::Relaxed) {
+            let _ = self.connection.busy_timeout(PATIENCE);
             let moved = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
             if let Err(error) = moved {
                 tracing::warn!(target: "segue::journal", %error, "the log could not be moved into the database");
             }
+            let _ = self.connection.busy_timeout(USUAL);
         }
     }
 
