@@ -1,8 +1,5 @@
 //! `segue backup` and `segue checkpoint`: a whole store in a file, as of one moment, while the gateway runs.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,7 +12,7 @@ use super::gateway::block_on;
 use super::moving::{Bar, place};
 use super::report;
 use crate::base::{Clock, Error, Result};
-use crate::store::archive::{Entries, Place, Saved, key_rows, save, save_keys};
+use crate::store::archive::{Entries, Part, Place, Saved, key_rows, save, save_keys};
 
 /// Arguments of `segue backup`.
 #[derive(Debug, Args)]
@@ -94,50 +91,15 @@ fn write(global: &Global, from: Option<&str>, to: &Path, keys: Option<&Path>, en
 async fn save_all(place: &Place, to: &Path, keys: Option<&Path>, entries: Entries, bar: &mut Bar) -> Result<Saved> {
     let view = place.view().await?;
     let mut data = Part::create(to)?;
-    let saved = save(&*view, entries, Clock::system().now(), &mut data.out, bar).await?;
+    let saved = save(&*view, entries, Clock::system().now(), data.out(), bar).await?;
     // The keys are read after the data: whatever the data is sealed with was there before it.
     if let Some(keys) = keys {
         let mut part = Part::create(keys)?;
-        save_keys(key_rows(place).await?, &saved.sha256, &mut part.out)?;
+        save_keys(key_rows(place).await?, &saved.sha256, part.out())?;
         part.finish()?;
     }
     data.finish()?;
     Ok(saved)
-}
-
-/// A file under another name until it is whole, that only its owner can read.
-struct Part {
-    out: BufWriter<File>,
-    path: PathBuf,
-    to: PathBuf,
-}
-
-impl Part {
-    fn create(to: &Path) -> Result<Part> {
-        let mut name = to.as_os_str().to_owned();
-        name.push(".part");
-        let path = PathBuf::from(name);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let file = file.map_err(|e| Error::io("failed to create", e).context(path.display().to_string()))?;
-        Ok(Part { out: BufWriter::with_capacity(1 << 18, file), path, to: to.to_owned() })
-    }
-
-    fn finish(mut self) -> Result<()> {
-        let place = || self.path.display().to_string();
-        self.out.flush().map_err(|e| Error::io("failed to write", e).context(place()))?;
-        self.out.get_ref().sync_all().map_err(|e| Error::io("failed to sync", e).context(place()))?;
-        std::fs::rename(&self.path, &self.to).map_err(|e| Error::io("failed to rename", e).context(place()))?;
-        let folder = self.to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|e| Error::io("failed to sync the folder", e).context(folder.display().to_string()))
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // What was not finished is of no use; what was, has another name by now.
-        let _ = std::fs::remove_file(&self.path);
-    }
 }
 
 fn tell(saved: &Saved, to: &Path, keys: Option<&Path>, as_json: bool) -> Outcome {

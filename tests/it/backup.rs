@@ -59,14 +59,12 @@ async fn what_was_backed_up_while_it_ran_goes_on_elsewhere() {
     refused(&old, &["backup", "--to", text(&file)], 78);
     // Under load it is as of one moment.
     let busy = folder.path().join("busy");
-    let (_, ()) = tokio::join!(
-        async { tokio::task::block_in_place(|| old.run(&["backup", "--to", text(&busy)])) },
-        async {
+    let (_, ()) =
+        tokio::join!(async { tokio::task::block_in_place(|| old.run(&["backup", "--to", text(&busy)])) }, async {
             for from in 0..40 {
                 say(&gateway, from, 2).await;
             }
-        }
-    );
+        });
     new.write_config();
     new.run(&["restore", "--from", text(&busy), "--verify"]);
     refused(&old, &["restore", "--from", text(&file)], 78);

@@ -11,7 +11,8 @@ use crate::support::provider;
 /// What it found, and its exit code.
 fn doctor(project: &Project, arguments: &[&str]) -> (Vec<Value>, i32) {
     let mut command = Command::new(SEGUE);
-    let run = command.arg("--config").arg(project.folder()).args(["doctor", "--json"]).args(arguments).output().unwrap();
+    let run =
+        command.arg("--config").arg(project.folder()).args(["doctor", "--json"]).args(arguments).output().unwrap();
     let said = String::from_utf8(run.stdout).unwrap();
     let findings = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (findings, run.status.code().unwrap())

@@ -117,9 +117,11 @@ async fn by_outer(
         _ => (from, "t.id".to_owned()),
     };
     let width = 1 + usize::from(table.order == Order::Entry);
-    let after = if width == 2 { "($1, $2)" } else { "($1)" };
+    // The first comparison alone tells PostgreSQL where to begin.
+    let after = if width == 2 { "o.id >= $1 AND (o.id, t.KEY) > ($1, $2)" } else { "t.id > $1" };
+    let after = after.replace("KEY", table.inner());
     let first = format!("SELECT {select}, {keys} {from} ORDER BY {keys} LIMIT {PAGE_ROWS}");
-    let next = format!("SELECT {select}, {keys} {from} WHERE ({keys}) > {after} ORDER BY {keys} LIMIT {PAGE_ROWS}");
+    let next = format!("SELECT {select}, {keys} {from} WHERE {after} ORDER BY {keys} LIMIT {PAGE_ROWS}");
     let (mut last, mut ordinal, mut before) = (Vec::new(), 0_u64, None);
     loop {
         let rows = view.rows(if last.is_empty() { &first } else { &next }, &last).await?;

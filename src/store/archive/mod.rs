@@ -11,6 +11,7 @@ mod dump;
 mod file;
 mod frames;
 mod keys;
+mod part;
 mod place;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ pub use copy::{Digests, Source, copy, digests, load};
 pub use dump::{Dumped, dump};
 pub use file::{Entries, Header, Reader, Saved, save};
 pub use keys::{key_rows, load_keys, restore_keys, save_keys};
+pub use part::{Part, checkpoint, newest_checkpoint};
 pub use place::{Place, Quiet};
 
 use super::layout::{self, Backend, Class, Column, Table, Type};

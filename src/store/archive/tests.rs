@@ -274,6 +274,20 @@ async fn a_checkpoint_holds_only_the_content_that_is_still_needed() {
     let state = |lines: &str| lines.lines().filter(|line| !line.contains("\"record\":\"entry\"")).collect::<String>();
     assert_eq!(state(&whole), state(&stubs));
     assert_eq!(stubs.matches("\"stub\":true").count(), 3);
+    // Kept in a folder, they are found by their number.
+    let kept = folder.path().join("checkpoints");
+    assert!(newest_checkpoint(&kept).unwrap().is_none());
+    for number in [4, 5] {
+        let view = in_folder(&folder, "one").view().await.unwrap();
+        let made = checkpoint(&*view, &kept, Timestamp::from_millis(0), &mut ()).await.unwrap();
+        assert_eq!((made.1, newest_checkpoint(&kept).unwrap()), (number, Some(made)));
+        let next = open.store.journal.append(webhook(None, b"")).await.unwrap().position;
+        assert!(matches!(
+            commit(&open.store, first_contact(&open.store, next, 50 + number as u8)).await,
+            Committed::Done(_)
+        ));
+    }
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
 }
 
 /// Keeps what passes through it in another form, and a hash in another order.

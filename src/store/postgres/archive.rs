@@ -3,9 +3,10 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type as PgType};
 
-use super::place::Place;
+use super::place::{Place, Told};
 use super::schema;
 use super::session::{Fate, PgError, Role, Session, failed, fate};
 use crate::base::{Error, Result};
@@ -50,7 +51,7 @@ pub async fn quiet(place: &Place) -> Result<Quiet> {
 
 /// Takes the store for this connection alone. Waits a moment: the server may not have noticed yet that a connection ended.
 async fn alone(session: &Session, place: &Place) -> Result<()> {
-    let take = format!("SET lock_timeout TO '2s'; SELECT pg_advisory_lock({}); RESET lock_timeout", place.node_lock());
+    let take = format!("SET lock_timeout TO '5s'; SELECT pg_advisory_lock({}); RESET lock_timeout", place.node_lock());
     session.plain(&take).await.map_err(|error| match fate(&error) {
         Fate::Again => Error::config("a gateway or a command uses this database; stop it first").context(place.shown()),
         _ => failed(&error).context(place.shown()),
@@ -323,11 +324,16 @@ async fn pages(session: &Session, place: &Place, deep: bool) -> Result<Finding> 
     for index in &indexes {
         let (oid, name): (i64, String) =
             (index.try_get(0).map_err(|e| failed(&e))?, index.try_get(1).map_err(|e| failed(&e))?);
-        if session.plain(&format!("SELECT bt_index_check({oid}::oid::regclass, true)")).await.is_err() {
-            let found = format!("the index {name} is damaged");
+        let checked = session.plain(&format!("SELECT bt_index_check({oid}::oid::regclass, true)")).await;
+        let Err(error) = checked else { continue };
+        let damaged = [&SqlState::INDEX_CORRUPTED, &SqlState::DATA_CORRUPTED];
+        if error.code().is_some_and(|code| damaged.contains(&code)) {
             let advice = format!("`REINDEX INDEX {name}`, then look into the server's log and its disk");
-            return Ok(Finding::bad(Area::Integrity, found, advice));
+            return Ok(Finding::bad(Area::Integrity, format!("the index {name} is damaged"), advice));
         }
+        let found = format!("indexes could not be compared with their tables: {}", Told::of(&error));
+        let advice = "let the user of `store` execute the function bt_index_check";
+        return Ok(Finding::doubtful(Area::Integrity, found, advice));
     }
     Ok(Finding::good(Area::Integrity, format!("{} indexes agree with their tables", indexes.len())))
 }

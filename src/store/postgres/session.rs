@@ -126,7 +126,9 @@ impl Session {
             Role::Writer => "",
             Role::Reader => "SET default_transaction_read_only TO on; SET statement_timeout TO '30s';",
             Role::Helper => "SET statement_timeout TO '30s';",
-            Role::Archive => "SET lock_timeout TO '10s';",
+            Role::Archive => {
+                "SET lock_timeout TO '10s'; SET statement_timeout TO 0; SET idle_in_transaction_session_timeout TO 0;"
+            }
         });
         self.client.batch_execute(&sql).await
     }
