@@ -16,7 +16,7 @@ use crate::store::archive::{Dumped, Plain, dump};
 
 /// Arguments of `segue dump`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  segue dump --canonical > state.jsonl\n  segue dump --digest\n\n\
+#[command(after_help = "Examples:\n  segue dump --canonical | sha256sum\n  segue dump --digest\n\n\
 Shows what people wrote. Works beside a running gateway.")]
 pub struct DumpArgs {
     /// Print one canonical JSON object (RFC 8785) a record, sorted by their ids and keys; this is the only form there is
