@@ -60,7 +60,7 @@ pub fn run(global: &Global, args: &KeysArgs) -> Outcome {
 
 async fn chest(config: &Config) -> Result<KeyChest> {
     match &config.store {
-        Store::Sqlite => sqlite::key_chest(&config.data),
+        Store::Sqlite => sqlite::key_chest(&config.data, false),
         Store::Postgres(url) => postgres::key_chest(&Place::parse(url)?).await,
     }
 }

@@ -6,9 +6,13 @@
 //! people. Two invariants live here: what a future of this room has reported as done is on disk, and a changeset whose
 //! assertions no longer hold changes nothing.
 
+pub mod archive;
 mod changeset;
 mod code;
+#[cfg(test)]
+mod differential;
 mod hot;
+pub mod layout;
 pub mod lease;
 pub mod postgres;
 mod rows;

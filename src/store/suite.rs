@@ -78,7 +78,7 @@ pub(super) struct Open {
     pub(super) _guard: Box<dyn std::any::Any>,
 }
 
-fn sqlite(directory: &Path) -> Open {
+pub(super) fn sqlite(directory: &Path) -> Open {
     let metrics = crate::base::telemetry::Metrics::new();
     let opened =
         sqlite::open(directory, sqlite::Options::default(), &sealing(), &Unwatched::shared(), metrics).unwrap();

@@ -15,11 +15,14 @@ mod licenses; // what may stand behind the binary
 mod names; // no code names a connector
 
 // What the running gateway does.
+mod backup; // made while the gateway runs, whole or refused
 mod call; // a call is answered in time, whatever waits
 mod crash; // killed anywhere, nothing acknowledged is lost, nothing is told twice
 mod delivery; // to help desks: retries, order, dead letters, filtered subscribers
+mod doctor; // finds what is wrong and says what to do
 mod flood; // peers that dribble, or flood a connection with frames, hold nothing up and make nothing grow
 mod intake; // bad input gets its documented answer and leaves nothing behind
+mod migrate; // a store moves to the other backend and back, killed on the way
 mod nodes; // several on one database: order, takeover, one of each effect
 mod order; // whatever the order of arrival, the outcome is the same
 mod peers; // official libraries of providers and standards, in Python and Node

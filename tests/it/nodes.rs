@@ -178,7 +178,12 @@ fn faults(project: &Project, traffic: &Traffic, desk: &HelpDesk, api: &Provider)
     }
     faults.extend(answers.iter().filter(|(_, n)| **n > 1).map(|(text, n)| format!("`{text}` was sent {n} times")));
     let planned = project.number("SELECT count(*) FROM send");
-    let bodies = project.database().texts("SELECT body FROM interaction WHERE outbound = 1");
+    let bodies = project
+        .records("interaction")
+        .iter()
+        .filter(|record| record["outbound"] == true)
+        .map(|record| record["body"].to_string())
+        .collect::<Vec<_>>();
     let uncertain = bodies.iter().filter(|body| body.contains("\"state\":\"uncertain\"")).count() as i64;
     if planned - answers.len() as i64 > uncertain {
         faults.push(format!("{planned} answers planned, {} sent, {uncertain} shown as uncertain", answers.len()));

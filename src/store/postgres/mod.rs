@@ -9,6 +9,7 @@
 //! All of it runs on a runtime of its own, so that opening and closing need none and a busy gateway does not hold the
 //! writer up.
 
+pub mod archive;
 mod catalog;
 mod commits;
 mod feed;

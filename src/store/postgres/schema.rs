@@ -5,6 +5,7 @@ use super::sealing;
 use super::session::{PgError, Session, failed};
 use crate::base::{Error, Result};
 use crate::store::Progress;
+use crate::store::archive::{LOADING, half_loaded};
 use crate::store::seal::Codec;
 
 /// The files in order; the first makes schema 1.
@@ -22,6 +23,21 @@ pub(super) const LOCK: i64 = 0x0073_6567_7565;
 ///
 /// `Config` if it is newer than this program or may not be made.
 pub(super) async fn migrate(session: &Session, place: &Place, codec: &Codec, progress: &dyn Progress) -> Result<()> {
+    migrate_to_fill(session, place, codec, progress).await?;
+    if is_loading(session, place).await? { Err(half_loaded()) } else { Ok(()) }
+}
+
+/// Brings the schema up to date although the store may have been filled only in part.
+///
+/// # Errors
+///
+/// As [`migrate`].
+pub(super) async fn migrate_to_fill(
+    session: &Session,
+    place: &Place,
+    codec: &Codec,
+    progress: &dyn Progress,
+) -> Result<()> {
     let found = version(session, place).await?;
     if found == NEWEST {
         return Ok(());
@@ -49,6 +65,11 @@ async fn steps(session: &Session, place: &Place, codec: &Codec, progress: &dyn P
         session.plain(&format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", place.schema)).await.map_err(refused)?;
     }
     let old = found > 0 && found < SEALED;
+    if old && codec.is_unused() {
+        return Err(Error::config(
+            "this store was written before personal data was sealed; start the gateway on it once",
+        ));
+    }
     for (step, number) in STEPS.iter().zip(1..) {
         if number > found {
             session.plain(step).await.map_err(refused)?;
@@ -62,15 +83,24 @@ async fn steps(session: &Session, place: &Place, codec: &Codec, progress: &dyn P
     Ok(old)
 }
 
+/// Whether the store is there at all.
+pub(super) async fn is_there(session: &Session, place: &Place) -> Result<bool> {
+    has_table(session, place, "setting").await
+}
+
+/// Whether the store is being filled from elsewhere, and is not whole yet.
+pub(super) async fn is_loading(session: &Session, place: &Place) -> Result<bool> {
+    has_table(session, place, LOADING).await
+}
+
+async fn has_table(session: &Session, place: &Place, table: &str) -> Result<bool> {
+    let sql = "SELECT 1::int8 FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = $2";
+    let found = session.row(sql, &[&place.schema, &table]).await.map_err(|e| failed(&e))?;
+    Ok(found.is_some())
+}
+
 async fn version(session: &Session, place: &Place) -> Result<i64> {
-    let there = session
-        .row(
-            "SELECT 1::int8 FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'setting'",
-            &[&place.schema],
-        )
-        .await
-        .map_err(|e| failed(&e))?;
-    if there.is_none() {
+    if !is_there(session, place).await? {
         return Ok(0);
     }
     let row = session.row("SELECT value FROM setting WHERE name = 'schema'", &[]).await.map_err(|e| failed(&e))?;

@@ -4,14 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aes::Aes256;
-#[cfg(test)]
-use aes::cipher::BlockDecrypt;
-use aes::cipher::{BlockEncrypt, KeyInit};
+use aes::cipher::{BlockDecrypt, BlockEncrypt, KeyInit};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use quick_cache::sync::Cache;
 use zeroize::Zeroizing;
 
 use super::entry::EntryKeys;
+use super::keystore::NoKeys;
 use super::root::{RootKeys, Sealing};
 use super::stored::Stored;
 use super::{Bytes32, Column, DataKey, KeyId, KeyStore, PLAIN, WrappedKey, destroyed, key_of, random};
@@ -35,6 +34,7 @@ pub(in crate::store) struct Codec {
     day: ArcSwapOption<(i64, DataKey)>,
     pub(super) entries: EntryKeys,
     off: bool,
+    unused: bool,
 }
 
 /// The keys that a batch of values needs.
@@ -54,6 +54,17 @@ impl Codec {
     ///
     /// `Config` if the key store is wrapped by a root key that is not there.
     pub(in crate::store) async fn open(store: Arc<dyn KeyStore>, sealing: &Sealing) -> Result<Codec> {
+        let codec = Codec::for_reading(store, sealing).await?;
+        codec.keep_days().await?;
+        Ok(codec)
+    }
+
+    /// Opens the key store for one who writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Codec::open`].
+    pub(in crate::store) async fn for_reading(store: Arc<dyn KeyStore>, sealing: &Sealing) -> Result<Codec> {
         let roots = sealing.roots(store.root().await?)?;
         let (off, fixed) = (roots.is_none(), [KeyId::HOUSE, KeyId::INDEX]);
         let keys = match &roots {
@@ -71,10 +82,20 @@ impl Codec {
             day: ArcSwapOption::empty(),
             entries: EntryKeys::default(),
             off,
+            unused: false,
             store,
         };
-        codec.keep_days().await?;
         Ok(codec)
+    }
+
+    /// One that seals and opens nothing, for a store that is made and not yet used.
+    ///
+    /// # Errors
+    ///
+    /// None that are known.
+    pub(in crate::store) async fn unused() -> Result<Codec> {
+        let codec = Codec::for_reading(Arc::new(NoKeys), &Sealing::off()).await?;
+        Ok(Codec { unused: true, ..codec })
     }
 
     // === keys ===
@@ -196,6 +217,11 @@ impl Codec {
 
     // === values ===
 
+    /// Whether it can seal nothing, and nobody asked it to leave values as they are.
+    pub(in crate::store) fn is_unused(&self) -> bool {
+        self.unused
+    }
+
     /// Whether values are written as they are, to measure what sealing costs.
     pub(super) fn is_off(&self) -> bool {
         self.off
@@ -271,7 +297,6 @@ impl Codec {
     }
 
     /// What a key of the tables was.
-    #[cfg(test)]
     pub(in crate::store) fn unblind(&self, key: &[u8; 16]) -> [u8; 16] {
         if self.off {
             return *key;

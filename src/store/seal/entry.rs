@@ -71,7 +71,7 @@ impl<'w> Wrap<'w> {
 }
 
 /// The keys that a wrap needs.
-pub(super) fn keys_of_wrap(bytes: &[u8]) -> Result<Vec<KeyId>> {
+pub(in crate::store) fn keys_of_wrap(bytes: &[u8]) -> Result<Vec<KeyId>> {
     Ok(Wrap::read(bytes)?.ids)
 }
 
@@ -171,6 +171,26 @@ impl Codec {
         }
         let own: [u8; 32] = inner.as_slice().try_into().map_err(|_| damaged(column))?;
         Ok(Zeroizing::new(own))
+    }
+
+    /// Opens head or raw of an entry by the wrap of its applied record, or else by its own.
+    pub(in crate::store) fn open_part(
+        &self,
+        ring: &Keyring,
+        id: EntryId,
+        position: i64,
+        (applied, own): (Option<&[u8]>, &[u8]),
+        column: Column,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>> {
+        if self.is_off() {
+            return bare(sealed).map(<[u8]>::to_vec);
+        }
+        let key = match applied {
+            Some(wrap) => self.unwrap_entry(ring, Column::AppliedWrap, &position.to_be_bytes(), wrap)?,
+            None => self.unwrap_entry(ring, Column::EntryWrap, id.as_bytes(), own)?,
+        };
+        self.open_entry(&key, id, column, sealed)
     }
 
     /// Opens what an entry says.

@@ -1,5 +1,6 @@
 //! What a key store does: small rows, apart from the data, durable before anything is sealed under them.
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::KeyId;
@@ -38,4 +39,41 @@ pub(in crate::store) trait KeyStore: Send + Sync {
 
     /// Destroys keys. When the future is ready no trace of them is left in the key store.
     fn destroy(&self, ids: Vec<KeyId>) -> BoxFuture<'_, Result<()>>;
+}
+
+/// A key store that holds nothing and keeps nothing.
+pub(super) struct NoKeys;
+
+fn nothing<T: Default + Send + 'static>() -> BoxFuture<'static, Result<T>> {
+    std::future::ready(Ok(T::default())).boxed()
+}
+
+impl KeyStore for NoKeys {
+    fn load(&self, _: Vec<KeyId>) -> BoxFuture<'_, Result<Vec<(KeyId, WrappedKey)>>> {
+        nothing()
+    }
+
+    fn root(&self) -> BoxFuture<'_, Result<Option<RootId>>> {
+        nothing()
+    }
+
+    fn add(&self, _: RootId, _: Vec<(KeyId, WrappedKey)>) -> BoxFuture<'_, Result<bool>> {
+        nothing()
+    }
+
+    fn page(&self, _: Option<KeyId>, _: usize) -> BoxFuture<'_, Result<Vec<(KeyId, WrappedKey)>>> {
+        nothing()
+    }
+
+    fn go_by(&self, _: RootId) -> BoxFuture<'_, Result<()>> {
+        nothing()
+    }
+
+    fn rewrap(&self, _: Vec<(KeyId, RootId, WrappedKey)>) -> BoxFuture<'_, Result<()>> {
+        nothing()
+    }
+
+    fn destroy(&self, _: Vec<KeyId>) -> BoxFuture<'_, Result<()>> {
+        nothing()
+    }
 }

@@ -34,8 +34,8 @@ use zeroize::Zeroizing;
 pub use root::{RootKeys, Sealing};
 pub use rotate::{KeyChest, KeyCounts};
 
-pub(super) use codec::Codec;
-pub(super) use entry::{DayEntry, SealedEntry, Unmatched};
+pub(super) use codec::{Codec, Keyring};
+pub(super) use entry::{DayEntry, SealedEntry, Unmatched, keys_of_wrap};
 pub(super) use keystore::{KeyStore, WrappedKey};
 pub(super) use sealed::{SealedConversation, SealedCustomer, SealedEvent, SealedMessage, SealedSet};
 
@@ -109,6 +109,27 @@ impl Column {
         Column::Blob,
         Column::AppliedWrap,
     ];
+
+    /// The column of this table and name, if it is sealed.
+    pub(super) fn named(table: &str, column: &str) -> Option<Column> {
+        Some(match (table, column) {
+            ("entry", "head") => Column::EntryHead,
+            ("entry", "raw") => Column::EntryRaw,
+            ("applied", "facts") => Column::Facts,
+            ("customer", "profile") => Column::Profile,
+            ("customer", "recent") => Column::Recent,
+            ("conversation", "owner") => Column::Owner,
+            ("interaction", "body") => Column::Body,
+            ("interaction", "decision") => Column::Decision,
+            ("message", "state") => Column::Message,
+            ("event", "body") => Column::Event,
+            ("send", "planned") => Column::Planned,
+            ("send", "error") => Column::SendError,
+            ("due" | "dead", "error") => Column::DeliveryError,
+            ("quarantine", "reason") => Column::Reason,
+            _ => return None,
+        })
+    }
 
     /// The column of this number, but for the key store's.
     pub(super) fn from_number(number: u8) -> Option<Column> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 
 use super::root::{RootId, RootKeys};
-use super::{KeyId, KeyStore};
-use crate::base::{Error, Result};
+use super::{KeyId, KeyStore, WrappedKey};
+use crate::base::{Error, Kind, Result, Retry, Side};
 use crate::store::Progress;
 
 /// How many keys are wrapped at once.
@@ -59,6 +59,35 @@ impl KeyChest {
                     _ => counts.others += 1,
                 }
             }
+        }
+    }
+
+    /// What opens what a store with this key store holds.
+    pub(in crate::store) fn keys(&self) -> Arc<dyn KeyStore> {
+        self.0.clone()
+    }
+
+    /// The keys after one, as they lie, with the root key that the key store goes by; none at the end.
+    pub(in crate::store) async fn some(&self, after: Option<KeyId>) -> Result<Vec<(KeyId, WrappedKey)>> {
+        self.0.page(after, PIECE).await
+    }
+
+    /// The root key that the key store goes by.
+    pub(in crate::store) async fn root(&self) -> Result<Option<RootId>> {
+        self.0.root().await
+    }
+
+    /// Takes keys as they lay elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if the key store goes by another root key.
+    pub(in crate::store) async fn take(&self, root: RootId, keys: Vec<(KeyId, WrappedKey)>) -> Result<()> {
+        match self.0.add(root, keys).await? {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Conflict, "the key store there goes by another root key; empty it first")
+                .on_side(Side::Operator)
+                .with_retry(Retry::Never)),
         }
     }
 
@@ -114,7 +143,7 @@ impl KeyChest {
         Ok(wrapped)
     }
 
-    async fn wrap(&self, roots: &RootKeys, root: RootId, page: Vec<(KeyId, super::WrappedKey)>) -> Result<u64> {
+    async fn wrap(&self, roots: &RootKeys, root: RootId, page: Vec<(KeyId, WrappedKey)>) -> Result<u64> {
         let old = page.into_iter().filter(|(_, key)| key.root != root);
         let anew = old.map(|(id, key)| Ok((id, key.root, roots.wrap(root, id, &*roots.unwrap(&key)?)?)));
         let anew = anew.collect::<Result<Vec<_>>>()?;

@@ -68,7 +68,7 @@ impl Checkpointer {
         const LOOK_EVERY: Duration = Duration::from_millis(50);
         /// When a little is moved after all.
         const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
-        let mut last = Instant::now();
+        let (mut last, mut longest) = (Instant::now(), LONGEST_LOG);
         loop {
             std::thread::sleep(LOOK_EVERY);
             if (self.closed)() {
@@ -82,7 +82,13 @@ impl Checkpointer {
             self.written.store(0, Ordering::Relaxed);
             last = Instant::now();
             match self.move_log() {
-                Ok(length) if length > LONGEST_LOG => self.log_too_long.store(true, Ordering::Relaxed),
+                Ok(length) if length > longest => {
+                    self.log_too_long.store(true, Ordering::Relaxed);
+                    // Whoever reads for long, such as a backup, keeps the log from beginning anew: asking again at once
+                    // would hold the writer up and gain nothing.
+                    longest = length + LONGEST_LOG;
+                }
+                Ok(length) if length <= LONGEST_LOG => longest = LONGEST_LOG,
                 Ok(_) => {}
                 Err(error) if error.kind() == Kind::Unavailable => {
                     tracing::warn!(target: "segue::journal", error = %error.full(), "the log could not be moved into the database");

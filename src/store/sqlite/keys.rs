@@ -30,6 +30,11 @@ impl Key {
         Key::new(b'i', &key.0)
     }
 
+    /// The key as it lies in `seen`.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn new(of: u8, key: &[u8; 16]) -> Self {
         let mut bytes = [of; 17];
         bytes.iter_mut().skip(1).zip(key).for_each(|(to, from)| *to = *from);

@@ -3,6 +3,7 @@
 //! One writer thread owns the only connection that writes and groups whatever waits into one transaction; readers have
 //! connections of their own. One process per data directory, held by a lock on a file in it.
 
+pub mod archive;
 mod catalog;
 mod checkpoint;
 mod commit;
@@ -90,13 +91,14 @@ pub fn open(
     Ok(Opened { store: hot::over(store, hot_bytes), guard: writer, broken })
 }
 
-/// The key store in the data directory, for those who keep the keys. A gateway may use it at the same time.
+/// The key store in the data directory, for those who keep the keys; with `create`, made if there is none. A gateway may use it
+/// at the same time.
 ///
 /// # Errors
 ///
 /// `NotFound` if there is none; `Io` if it cannot be read.
-pub fn key_chest(directory: &Path) -> Result<KeyChest> {
-    if !directory.join(keystore::FILE).is_file() {
+pub fn key_chest(directory: &Path, create: bool) -> Result<KeyChest> {
+    if !create && !directory.join(keystore::FILE).is_file() {
         let missing = Error::not_found("there is no key store: no gateway has run here yet");
         return Err(missing.context(directory.display().to_string()));
     }

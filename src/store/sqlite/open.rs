@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::sealing;
 use crate::base::{Error, Kind, Result, Retry, Side};
 use crate::store::Progress;
+use crate::store::archive;
 use crate::store::seal::Codec;
 
 /// The oldest SQLite that is free of the WAL-reset bug (<https://sqlite.org/wal.html>).
@@ -89,6 +90,21 @@ impl Files {
         codec: &Arc<Codec>,
         progress: &dyn Progress,
     ) -> Result<Files> {
+        let files = Files::open_to_fill(directory, options, lock, codec, progress)?;
+        if is_loading(&files.connection)? {
+            return Err(archive::half_loaded().context(format!("data directory {}", directory.display())));
+        }
+        Ok(files)
+    }
+
+    /// Opens it although it may have been filled only in part.
+    pub(super) fn open_to_fill(
+        directory: &Path,
+        options: &Options,
+        lock: Locked,
+        codec: &Arc<Codec>,
+        progress: &dyn Progress,
+    ) -> Result<Files> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(Error::config(format!("SQLite {} can lose data in WAL mode", rusqlite::version())));
         }
@@ -128,6 +144,12 @@ impl Locked {
         file.try_lock().map_err(|_| Error::config(taken).context(directory.display().to_string()))?;
         Ok(Locked(file))
     }
+}
+
+/// Whether the store is being filled from elsewhere, and is not whole yet.
+pub(super) fn is_loading(connection: &Connection) -> Result<bool> {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE name = ?1";
+    connection.prepare_cached(sql).and_then(|mut select| select.exists([archive::LOADING])).map_err(failed)
 }
 
 /// Makes the entries of a directory durable.
@@ -205,6 +227,11 @@ fn migrate(connection: &mut Connection, codec: &Arc<Codec>, progress: &dyn Progr
         return Err(Error::config(format!(
             "the database has schema {found} and this program knows {SCHEMA}; use a newer segue"
         )));
+    }
+    if found > 0 && found < SEALED && codec.is_unused() {
+        return Err(Error::config(
+            "this store was written before personal data was sealed; start the gateway on it once",
+        ));
     }
     let steps = (1..).zip(STEPS).filter(|(number, _)| *number > found);
     if found < SEALED {

@@ -495,9 +495,13 @@ impl Worker {
         }
     }
 
-    /// Moves the whole log into the database, if the checkpointer could not keep up. It has little left to move.
+    /// Moves the whole log into the database, if the checkpointer could not keep up. It has little left to move. Readers
+    /// that use the log's beginning are waited for, but not for long: a backup may take minutes.
     fn shorten_log(&self) {
+        const PATIENCE: Duration = Duration::from_millis(250);
+        const USUAL: Duration = Duration::from_secs(5);
         if self.log_too_long.swap(false, Ordering::Relaxed) {
+            let _ = self.connection.busy_timeout(PATIENCE);
             let moved = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
             match moved.map_err(failed) {
                 Ok(_) => {}
@@ -506,6 +510,7 @@ impl Worker {
                 }
                 Err(error) => self.queues.give_up(&self.broken, &error),
             }
+            let _ = self.connection.busy_timeout(USUAL);
         }
     }
 

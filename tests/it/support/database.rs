@@ -100,6 +100,32 @@ impl Database {
         SERVER.get_or_init(Server::start).database()
     }
 
+    /// A new one of the kind that the tests do not run on, in `folder` if that is a folder.
+    pub(crate) fn of_the_other_kind(folder: &Path) -> Database {
+        if on_postgres() {
+            return Database::Sqlite(folder.to_owned());
+        }
+        Database::shared()
+    }
+
+    /// Where it is, as commands take it.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Database::Sqlite(data) => data.display().to_string(),
+            Database::Postgres(url) => url.clone(),
+        }
+    }
+
+    /// Changes it behind the gateway's back, which must not be running.
+    pub(crate) fn change(&self, sql: &str) {
+        match self {
+            Database::Sqlite(data) => {
+                rusqlite::Connection::open(data.join("segue.db")).unwrap().execute_batch(sql).unwrap();
+            }
+            Database::Postgres(url) => drop(ask(url, sql)),
+        }
+    }
+
     /// The line of `segue.toml` that names it.
     pub(crate) fn setting(&self) -> String {
         match self {

@@ -192,6 +192,13 @@ impl Project {
         String::from_utf8(run.stdout).unwrap()
     }
 
+    /// What is stored in a table, unsealed: its records of the canonical dump.
+    pub(crate) fn records(&self, table: &str) -> Vec<serde_json::Value> {
+        let dumped = self.run(&["dump", "--canonical", "--no-entries"]);
+        let records = dumped.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        records.filter(|record| record["record"] == table).collect()
+    }
+
     /// Makes a token that may do everything. The gateway must not be running.
     pub(crate) fn token(&self) -> String {
         let scopes = ["--scope", "read", "--scope", "write", "--scope", "feed", "--scope", "admin"];
@@ -384,16 +391,6 @@ impl Gateway {
             signal("KILL", &format!("-{}", self.child.id()));
             let _ = self.child.wait();
         }
-    }
-
-    /// Stops all its threads, as a machine that hangs does.
-    pub(crate) fn pause(&self) {
-        signal("STOP", &format!("-{}", self.child.id()));
-    }
-
-    /// Lets it go on.
-    pub(crate) fn resume(&self) {
-        signal("CONT", &format!("-{}", self.child.id()));
     }
 
     /// Asks it to end and waits until it has; gives its exit code.
