@@ -105,7 +105,7 @@ impl Traffic {
                     bases[random.below(bases.len())].clone()
                 };
                 // A node that hangs answers nothing: the provider gives up and tries again.
-                let sent = tokio::time::timeout(Duration::from_secs(5), client.send(&base, call)).await;
+                let sent = tokio::time::timeout(Duration::from_secs(2), client.send(&base, call)).await;
                 if sent.is_ok_and(|sent| sent.is_ok_and(|answer| answer.status == 200)) {
                     return;
                 }
