@@ -131,7 +131,7 @@ impl Bench {
             channel: "whatsapp".to_owned(),
             at: self.now,
             interactive: false,
-            keys: Vec::new(),
+            keys: vec![key16(&[b"person", &number.to_be_bytes()])],
             key: Some(key16(&[b"delivery", &number.to_be_bytes()])),
             body: EntryBody {
                 head: serde_json::to_vec(&head).unwrap_or_default().into(),

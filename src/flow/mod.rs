@@ -18,6 +18,7 @@ mod command;
 mod commit;
 mod decide;
 pub mod deliver;
+mod dispatch;
 mod draft;
 mod event;
 mod feeder;

@@ -40,8 +40,8 @@ enum Tried {
 pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::watch::Receiver<bool>) {
     let (wake, leases) = (context.store.outbox.wake(), context.store.leases.clone());
     let mut changed = leases.changed();
-    // Whether what the holder before left unresolved is settled.
-    let mut begun = false;
+    // In which term what the holder before left unresolved was settled.
+    let mut begun = None;
     let mut running: JoinSet<()> = JoinSet::new();
     let mut started: std::collections::HashSet<SendId> = std::collections::HashSet::new();
     loop {
@@ -53,18 +53,19 @@ pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::w
         if hold == Hold::Leaving && running.is_empty() {
             leases.let_go(lease::SENDS);
         }
-        begun &= hold.may_begin();
-        if hold.may_begin() && !begun {
-            begun = settle_unresolved(&context, &started).await;
+        let term = leases.term();
+        begun = begun.filter(|begun| hold.may_begin() && *begun == term);
+        if hold.may_begin() && begun.is_none() && settle_unresolved(&context, &started).await {
+            begun = Some(term);
         }
         let due = match begun {
-            true => context.store.outbox.due_sends(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default(),
-            false => Vec::new(),
+            Some(_) => context.store.outbox.due_sends(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default(),
+            None => Vec::new(),
         };
         for send in due {
             if running.len() < CONCURRENCY && started.insert(send.id) {
                 let (context, client) = (context.clone(), client.clone());
-                running.spawn(async move { one(&context, &client, send).await });
+                running.spawn(async move { one(&context, &client, send, term).await });
             }
         }
         tokio::select! {
@@ -99,7 +100,7 @@ async fn settle_unresolved(context: &Arc<Context>, started: &std::collections::H
     true
 }
 
-async fn one(context: &Arc<Context>, client: &Client, send: DueSend) {
+async fn one(context: &Arc<Context>, client: &Client, send: DueSend, term: u64) {
     let setup = context.setup.load_full();
     let name = &send.planned.message.channel;
     let Some(channel) = setup.channels.get(name) else {
@@ -121,7 +122,8 @@ async fn one(context: &Arc<Context>, client: &Client, send: DueSend) {
             return;
         }
     }
-    if !context.store.leases.named(lease::SENDS).may_go_on() {
+    let leases = &context.store.leases;
+    if !leases.named(lease::SENDS).may_go_on() || leases.term() != term {
         // This process was stopped for long: whoever has the lease tells of this send as uncertain.
         return;
     }

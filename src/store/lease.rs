@@ -72,6 +72,10 @@ pub trait Leases: Send + Sync {
     /// How the lease of this name stands with this node now.
     fn named(&self, name: &str) -> Hold;
 
+    /// Rises whenever this node loses everything that it held: others may have done its work since, also where it holds
+    /// the same again.
+    fn term(&self) -> u64;
+
     /// The buckets that are to be let go.
     fn leaving(&self) -> Vec<u8>;
 
@@ -135,6 +139,10 @@ impl Leases for Alone {
 
     fn named(&self, _: &str) -> Hold {
         Hold::Yes
+    }
+
+    fn term(&self) -> u64 {
+        0
     }
 
     fn leaving(&self) -> Vec<u8> {

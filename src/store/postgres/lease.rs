@@ -110,6 +110,8 @@ pub(super) struct State {
     /// Whether this node is leaving for good.
     pub(super) closing: bool,
     pub(super) member: Option<i32>,
+    /// How often everything was lost.
+    pub(super) term: u64,
     /// Until when what is held may be believed, on [`now`].
     pub(super) until: Duration,
     pub(super) buckets: Box<[Hold; BUCKETS]>,
@@ -137,6 +139,7 @@ impl State {
     /// Forgets everything: this node is no member any more.
     pub(super) fn lose(&mut self) {
         self.member = None;
+        self.term += 1;
         self.until = Duration::ZERO;
         self.buckets.fill(Hold::No);
         self.named.clear();
@@ -150,6 +153,7 @@ impl Nodes {
             joined: false,
             closing: false,
             member: None,
+            term: 0,
             until: Duration::ZERO,
             buckets: Box::new([Hold::No; BUCKETS]),
             named: BTreeMap::new(),
@@ -274,6 +278,10 @@ impl Leases for PgLeases {
 
     fn named(&self, name: &str) -> Hold {
         self.nodes.named(name)
+    }
+
+    fn term(&self) -> u64 {
+        self.nodes.state.lock().term
     }
 
     fn leaving(&self) -> Vec<u8> {

@@ -111,6 +111,9 @@ impl Members {
 
     /// Until the connection fails or hangs.
     async fn keep(&self, session: &Session) -> std::result::Result<(), PgError> {
+        // Should this process be stopped while it divides, the others wait for it no longer than for its leases.
+        let most = self.nodes.time.as_millis().max(1);
+        session.plain(&format!("SET idle_in_transaction_session_timeout TO {most}")).await?;
         while !self.nodes.state.lock().closing {
             let turn = tokio::time::timeout(self.nodes.time, self.turn(session)).await;
             let Ok(turn) = turn else {
@@ -127,7 +130,8 @@ impl Members {
         Ok(())
     }
 
-    /// Renews, and takes and leaves what is to be. Gives whether a node that ended is still to be taken out.
+    /// Renews, and takes and leaves what is to be. Gives whether it is to be tried again soon: somebody else is dividing, or
+    /// a node that ended cannot be taken out yet.
     async fn turn(&self, session: &Session) -> std::result::Result<bool, PgError> {
         let (wanted, known) = {
             let state = self.nodes.state.lock();
@@ -152,7 +156,12 @@ impl Members {
         session.plain("BEGIN").await?;
         let divided = self.divide(session, me).await;
         session.plain(if divided.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
-        let divided = divided?;
+        let Some(divided) = divided? else {
+            if renewed.is_none() {
+                self.nodes.tell();
+            }
+            return Ok(true);
+        };
         self.take_in(divided.taken, divided.plan, renewed.is_none());
         if divided.freed || renewed.is_none() {
             session.run("SELECT pg_notify('segue', 'leases')", &[]).await?;
@@ -187,9 +196,13 @@ impl Members {
         Ok(me)
     }
 
-    /// Reckons the division and writes it, within a transaction.
-    async fn divide(&self, session: &Session, me: i32) -> std::result::Result<Divided, PgError> {
-        session.row("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    /// Reckons the division and writes it, within a transaction. Gives nothing if somebody else does it just now: nobody
+    /// waits for another here, since that one may be stopped.
+    async fn divide(&self, session: &Session, me: i32) -> std::result::Result<Option<Divided>, PgError> {
+        let alone = session.row("SELECT pg_try_advisory_xact_lock($1)", &[&LOCK]).await?;
+        if !alone.map_or(Ok(false), |row| row.try_get(0))? {
+            return Ok(None);
+        }
         let lingering = self.bury(session, me).await?;
         let gone = self.nodes.state.lock().let_go.clone();
         let sql = "UPDATE lease SET node = NULL WHERE node = $1 AND name = ANY($2)";
@@ -210,7 +223,7 @@ impl Members {
         }
         self.nodes.state.lock().let_go.retain(|name| !gone.contains(name));
         self.nodes.alive(view.nodes.len());
-        Ok(Divided { taken, plan, freed, lingering })
+        Ok(Some(Divided { taken, plan, freed, lingering }))
     }
 
     /// Takes out nodes that ended. Gives whether one could not be, because its last transaction still runs.
