@@ -107,6 +107,7 @@ impl Writer {
         options: &Options,
         keys: Arc<Keys>,
         codec: Arc<Codec>,
+        broken: watch::Sender<bool>,
         metrics: Metrics,
     ) -> Result<Arc<Writer>> {
         let end: i64 = files
@@ -115,7 +116,7 @@ impl Writer {
             .map_err(failed)?;
         let writer = Arc::new(Writer {
             queues: Arc::new(Queues { inner: Mutex::new(Waiting::default()), ready: Condvar::new() }),
-            broken: watch::Sender::new(false),
+            broken,
             tail: Arc::new(Tail::new(options.tail)),
             urgent: Arc::new(Tail::new(URGENT)),
             subscribers: Arc::default(),
@@ -165,10 +166,6 @@ impl Writer {
             },
         )?;
         Ok(writer)
-    }
-
-    pub(super) fn broken(&self) -> watch::Receiver<bool> {
-        self.broken.subscribe()
     }
 
     pub(super) fn healthy(&self) -> bool {
@@ -529,6 +526,11 @@ impl Worker {
         if reloaded.is_ok() && (error.kind() == Kind::Unavailable || error.kind() == Kind::Conflict) {
             tracing::error!(target: "segue::journal", error = %error.full(), "a group was not written");
             drop(told);
+            if error.kind() == Kind::Unavailable {
+                // The log may be what fills the disk: once it is moved, its space is used again.
+                self.log_too_long.store(true, Ordering::Relaxed);
+                self.shorten_log();
+            }
             std::thread::sleep(Duration::from_millis(50));
             return true;
         }
