@@ -386,16 +386,6 @@ impl Gateway {
         }
     }
 
-    /// Stops all its threads, as a machine that hangs does.
-    pub(crate) fn pause(&self) {
-        signal("STOP", &format!("-{}", self.child.id()));
-    }
-
-    /// Lets it go on.
-    pub(crate) fn resume(&self) {
-        signal("CONT", &format!("-{}", self.child.id()));
-    }
-
     /// Asks it to end and waits until it has; gives its exit code.
     pub(crate) async fn stop(mut self) -> Option<i32> {
         // Under a tracer the gateway is the tracer's child; told to end, the tracer would leave it to itself.
