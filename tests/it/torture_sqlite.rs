@@ -151,6 +151,8 @@ fn no_space() -> Start {
     Start { wrapper: words.map(str::to_owned).to_vec(), ..Start::default() }
 }
 
+/// How soon it happens that a sync fails, and that the gateway has ended then: what is under way gets its time.
+const ENDS: Duration = Duration::from_secs(120);
 /// What `sysexits.h` calls `EX_IOERR`.
 const IO_ERROR: i32 = 74;
 
@@ -179,7 +181,7 @@ async fn with_a_failed_sync(folder: &Path, seed: u64, what: Failing, env: &[(&'s
     match Gateway::join(&site.project, &start).await {
         Ok(mut gateway) => {
             traffic.open(vec![gateway.base().to_owned()]);
-            let ended = wait::until("the gateway ends by itself", wait::SOON, async || gateway.ended()).await;
+            let ended = wait::until("the gateway ends by itself", ENDS, async || gateway.ended()).await;
             assert_eq!(ended.code(), Some(IO_ERROR), "{what:?}: how the gateway ends:\n{}", gateway.log());
         }
         Err(ended) => {
