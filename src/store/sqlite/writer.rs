@@ -143,6 +143,7 @@ impl Writer {
             codec,
             careful: 0,
             log_too_long: log_too_long.clone(),
+            cut_log: false,
             written: written.clone(),
             metrics,
         };
@@ -271,6 +272,8 @@ struct Worker {
     careful: u32,
     /// Set by the checkpointer when the log has grown so long that writing must pause for it.
     log_too_long: Arc<AtomicBool>,
+    /// Whether the disk was full since the log was last cut.
+    cut_log: bool,
     /// Entries and changesets written since the log was last moved into the database.
     written: Arc<AtomicU64>,
     metrics: Metrics,
@@ -492,17 +495,20 @@ impl Worker {
         }
     }
 
-    /// Moves the whole log into the database, if the checkpointer could not keep up. It has little left to move.
-    fn shorten_log(&self) {
-        if self.log_too_long.swap(false, Ordering::Relaxed) {
-            let moved = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
-            match moved.map_err(failed) {
-                Ok(_) => {}
-                Err(error) if error.kind() == Kind::Unavailable => {
-                    tracing::warn!(target: "segue::journal", error = %error.full(), "the log could not be moved into the database");
-                }
-                Err(error) => self.queues.give_up(&self.broken, &error),
+    /// Moves the whole log into the database, if the checkpointer could not keep up: it has little left to move. After the
+    /// disk was full the log is cut as well, since it may be what fills it.
+    fn shorten_log(&mut self) {
+        if !self.log_too_long.swap(false, Ordering::Relaxed) && !self.cut_log {
+            return;
+        }
+        let how = if self.cut_log { "PRAGMA wal_checkpoint(TRUNCATE)" } else { "PRAGMA wal_checkpoint(RESTART)" };
+        match self.connection.query_row(how, [], |row| row.get::<_, i64>(0)).map_err(failed) {
+            // Readers may be in the way; then it is tried after the next group.
+            Ok(busy) => self.cut_log &= busy != 0,
+            Err(error) if error.kind() == Kind::Unavailable => {
+                tracing::warn!(target: "segue::journal", error = %error.full(), "the log could not be moved into the database");
             }
+            Err(error) => self.queues.give_up(&self.broken, &error),
         }
     }
 
@@ -527,8 +533,7 @@ impl Worker {
             tracing::error!(target: "segue::journal", error = %error.full(), "a group was not written");
             drop(told);
             if error.kind() == Kind::Unavailable {
-                // The log may be what fills the disk: once it is moved, its space is used again.
-                self.log_too_long.store(true, Ordering::Relaxed);
+                self.cut_log = true;
                 self.shorten_log();
             }
             std::thread::sleep(Duration::from_millis(50));
