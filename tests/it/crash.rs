@@ -129,9 +129,9 @@ async fn acknowledging_before_the_commit_is_found_out() {
     let seed = seed();
     let env = vec![("SEGUE_TEST_ACK_BEFORE_COMMIT", "1")];
     // A sync finds everything written already, which outlives a killed process; a write in the middle of a commit does
-    // not.
-    let (calls, tries) = if on_postgres() { (SOCKET_WRITES, 40) } else { ("pwrite64", 12) };
-    for at in (60..).step_by(17).take(tries) {
+    // not. The first three hundred writes make the tables.
+    let (calls, first, tries) = if on_postgres() { (SOCKET_WRITES, 60, 40) } else { ("pwrite64", 330, 12) };
+    for at in (first..).step_by(17).take(tries) {
         let first = Start { env: env.clone(), ..traced(calls, at) };
         let plan = Plan { seed, connections: 6, messages: 30, first, again: Start::default(), kills: Vec::new() };
         let (outcome, _) = run(plan).await;

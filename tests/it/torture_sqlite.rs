@@ -151,6 +151,8 @@ fn no_space() -> Start {
     Start { wrapper: words.map(str::to_owned).to_vec(), ..Start::default() }
 }
 
+/// How soon it happens that a sync fails, and that the gateway has ended then: what is under way gets its time.
+const ENDS: Duration = Duration::from_secs(120);
 /// What `sysexits.h` calls `EX_IOERR`.
 const IO_ERROR: i32 = 74;
 
@@ -161,6 +163,8 @@ enum Failing {
     Any(usize),
     /// So many of the database go well, into which the log is moved now and then.
     Database(usize),
+    /// So many of the key store.
+    Keys(usize),
 }
 
 /// Has a sync fail and the disk lose what that leaves unsure, starts again and gives what is left in `folder`.
@@ -169,14 +173,15 @@ async fn with_a_failed_sync(folder: &Path, seed: u64, what: Failing, env: &[(&'s
     let site = Site::new(data.clone()).await;
     let (traffic, customers) = Traffic::start(6, usize::MAX, &mut Random(seed));
     let traced = match what {
-        Failing::Any(well) => synced::failing(&log, well + 1, None),
-        Failing::Database(well) => synced::failing(&log, well + 1, Some(&data.join("segue.db"))),
+        Failing::Any(well) => synced::failing(&log, well + 1, &[]),
+        Failing::Database(well) => synced::failing(&log, well + 1, &[data.join("segue.db")]),
+        Failing::Keys(well) => synced::failing(&log, well + 1, &[data.join("keys.db"), data.join("keys.db-journal")]),
     };
     let start = Start { env: env.to_vec(), ..traced };
     match Gateway::join(&site.project, &start).await {
         Ok(mut gateway) => {
             traffic.open(vec![gateway.base().to_owned()]);
-            let ended = wait::until("the gateway ends by itself", wait::SOON, async || gateway.ended()).await;
+            let ended = wait::until("the gateway ends by itself", ENDS, async || gateway.ended()).await;
             assert_eq!(ended.code(), Some(IO_ERROR), "{what:?}: how the gateway ends:\n{}", gateway.log());
         }
         Err(ended) => {
@@ -201,11 +206,12 @@ async fn with_a_failed_sync(folder: &Path, seed: u64, what: Failing, env: &[(&'s
 async fn when_a_sync_fails_it_ends_and_has_lost_nothing() {
     let seed = seed();
     let mut random = Random(seed);
-    for run in 0..size(2, 50) {
-        // Of the database less is synced, and what is synced first is synced at the start.
-        let what = match run % 2 {
-            0 => Failing::Any(random.below(80)),
-            _ => Failing::Database(random.below(size(2, 4))),
+    for run in 0..size(3, 50) {
+        // Of the database and the keys less is synced, much of it at the start.
+        let what = match run % 3 {
+            0 => Failing::Any(random.below(100)),
+            1 => Failing::Database(size(3, random.below(6))),
+            _ => Failing::Keys(random.below(4)),
         };
         let folder = tempfile::tempdir().unwrap();
         let outcome = with_a_failed_sync(folder.path(), random.next(), what, &[]).await;

@@ -11,9 +11,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
+use tokio::sync::watch;
 
 use super::open::failed;
-use crate::base::Result;
+use crate::base::{Kind, Result};
 use crate::store::seal::{KeyId, KeyStore, WrappedKey};
 
 /// The file's name.
@@ -24,11 +25,16 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS root (one INTEGER PRIMARY KEY CHECK (one = 1), id BLOB NOT NULL) STRICT;";
 
 /// Keys in a file.
-pub(super) struct KeyFile(Mutex<Connection>);
+pub(super) struct KeyFile {
+    connection: Mutex<Connection>,
+    /// Set once the disk refused in a way that only a restart mends.
+    broken: watch::Sender<bool>,
+}
 
 impl KeyFile {
-    /// Opens or creates the key store in `directory`.
-    pub(super) fn open(directory: &Path) -> Result<Arc<KeyFile>> {
+    /// Opens or creates the key store in `directory`. `broken` is set should the disk refuse in a way that only a restart
+    /// mends.
+    pub(super) fn open(directory: &Path, broken: watch::Sender<bool>) -> Result<Arc<KeyFile>> {
         let path = directory.join(FILE);
         let connection = Connection::open(&path).map_err(|e| failed(e).context(path.display().to_string()))?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(failed)?;
@@ -36,7 +42,7 @@ impl KeyFile {
             connection.pragma_update(None, name, value).map_err(failed)?;
         }
         connection.execute_batch(SCHEMA).map_err(failed)?;
-        Ok(Arc::new(KeyFile(Mutex::new(connection))))
+        Ok(Arc::new(KeyFile { connection: Mutex::new(connection), broken }))
     }
 
     /// Asks here and now: the answer comes from a small file.
@@ -44,7 +50,14 @@ impl KeyFile {
         &self,
         question: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> BoxFuture<'static, Result<T>> {
-        std::future::ready(question(&mut self.0.lock()).map_err(failed)).boxed()
+        let answer = question(&mut self.connection.lock()).map_err(failed);
+        if let Err(error) = &answer
+            && error.kind() == Kind::Io
+        {
+            tracing::error!(target: "segue::journal", error = %error.full(), "the key store is broken; a restart is needed");
+            self.broken.send_replace(true);
+        }
+        std::future::ready(answer).boxed()
     }
 
     fn change<T: Send + 'static>(

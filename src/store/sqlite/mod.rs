@@ -22,6 +22,8 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::seal::{Codec, KeyChest, Sealing};
 use super::{Numbers, Opened, Progress, Store, hot};
 use crate::base::telemetry::Metrics;
@@ -43,14 +45,16 @@ pub fn open(
     metrics: Metrics,
 ) -> Result<Opened> {
     let lock = open::Locked::take(directory)?;
-    let codec = Arc::new(numbers::at_once(Codec::open(keystore::KeyFile::open(directory)?, sealing))?);
+    let broken = watch::Sender::new(false);
+    let keystore = keystore::KeyFile::open(directory, broken.clone())?;
+    let codec = Arc::new(numbers::at_once(Codec::open(keystore, sealing))?);
     let files = open::Files::open(directory, &options, lock, &codec, &**progress)?;
     let numbers: Arc<dyn Numbers> = Arc::new(numbers::Counters::start(&files.connection, codec.clone())?);
     let hot_bytes = options.hot_kib * 1024;
     let readers = Arc::new(read::Readers::new(files.path.clone(), options.readers, options.reader_cache_kib));
     let keys = Arc::new(keys::Keys::load(&files.connection).map_err(open::failed)?);
-    let writer = writer::Writer::start(files, &options, keys.clone(), codec.clone(), metrics)?;
-    let broken = writer.broken();
+    let writer = writer::Writer::start(files, &options, keys.clone(), codec.clone(), broken.clone(), metrics)?;
+    let broken = broken.subscribe();
     let store = Store {
         journal: Arc::new(journal::SqliteJournal {
             writer: writer.clone(),
@@ -102,5 +106,5 @@ pub fn key_chest(directory: &Path, create: bool) -> Result<KeyChest> {
         let missing = Error::not_found("there is no key store: no gateway has run here yet");
         return Err(missing.context(directory.display().to_string()));
     }
-    Ok(KeyChest::new(keystore::KeyFile::open(directory)?))
+    Ok(KeyChest::new(keystore::KeyFile::open(directory, watch::Sender::new(false))?))
 }

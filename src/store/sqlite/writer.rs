@@ -107,6 +107,7 @@ impl Writer {
         options: &Options,
         keys: Arc<Keys>,
         codec: Arc<Codec>,
+        broken: watch::Sender<bool>,
         metrics: Metrics,
     ) -> Result<Arc<Writer>> {
         let end: i64 = files
@@ -115,7 +116,7 @@ impl Writer {
             .map_err(failed)?;
         let writer = Arc::new(Writer {
             queues: Arc::new(Queues { inner: Mutex::new(Waiting::default()), ready: Condvar::new() }),
-            broken: watch::Sender::new(false),
+            broken,
             tail: Arc::new(Tail::new(options.tail)),
             urgent: Arc::new(Tail::new(URGENT)),
             subscribers: Arc::default(),
@@ -142,6 +143,7 @@ impl Writer {
             codec,
             careful: 0,
             log_too_long: log_too_long.clone(),
+            cut_log: false,
             written: written.clone(),
             metrics,
         };
@@ -165,10 +167,6 @@ impl Writer {
             },
         )?;
         Ok(writer)
-    }
-
-    pub(super) fn broken(&self) -> watch::Receiver<bool> {
-        self.broken.subscribe()
     }
 
     pub(super) fn healthy(&self) -> bool {
@@ -274,6 +272,8 @@ struct Worker {
     careful: u32,
     /// Set by the checkpointer when the log has grown so long that writing must pause for it.
     log_too_long: Arc<AtomicBool>,
+    /// Whether the disk was full since the log was last cut.
+    cut_log: bool,
     /// Entries and changesets written since the log was last moved into the database.
     written: Arc<AtomicU64>,
     metrics: Metrics,
@@ -495,22 +495,26 @@ impl Worker {
         }
     }
 
-    /// Moves the whole log into the database, if the checkpointer could not keep up. It has little left to move. Readers
-    /// that use the log's beginning are waited for, but not for long: a backup may take minutes.
-    fn shorten_log(&self) {
+    /// Moves the whole log into the database, if the checkpointer could not keep up: it has little left to move. Readers that
+    /// use the log's beginning are waited for, but not for long: a backup may take minutes. After the disk was full the log
+    /// is cut as well, since it may be what fills it.
+    fn shorten_log(&mut self) {
         const PATIENCE: Duration = Duration::from_millis(250);
         const USUAL: Duration = Duration::from_secs(5);
-        if self.log_too_long.swap(false, Ordering::Relaxed) {
-            let _ = self.connection.busy_timeout(PATIENCE);
-            let moved = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
-            match moved.map_err(failed) {
-                Ok(_) => {}
-                Err(error) if error.kind() == Kind::Unavailable => {
-                    tracing::warn!(target: "segue::journal", error = %error.full(), "the log could not be moved into the database");
-                }
-                Err(error) => self.queues.give_up(&self.broken, &error),
+        if !self.log_too_long.swap(false, Ordering::Relaxed) && !self.cut_log {
+            return;
+        }
+        let how = if self.cut_log { "PRAGMA wal_checkpoint(TRUNCATE)" } else { "PRAGMA wal_checkpoint(RESTART)" };
+        let _ = self.connection.busy_timeout(PATIENCE);
+        let moved = self.connection.query_row(how, [], |row| row.get::<_, i64>(0)).map_err(failed);
+        let _ = self.connection.busy_timeout(USUAL);
+        match moved {
+            // Readers may be in the way; then it is tried after the next group.
+            Ok(busy) => self.cut_log &= busy != 0,
+            Err(error) if error.kind() == Kind::Unavailable => {
+                tracing::warn!(target: "segue::journal", error = %error.full(), "the log could not be moved into the database");
             }
-            let _ = self.connection.busy_timeout(USUAL);
+            Err(error) => self.queues.give_up(&self.broken, &error),
         }
     }
 
@@ -534,6 +538,10 @@ impl Worker {
         if reloaded.is_ok() && (error.kind() == Kind::Unavailable || error.kind() == Kind::Conflict) {
             tracing::error!(target: "segue::journal", error = %error.full(), "a group was not written");
             drop(told);
+            if error.kind() == Kind::Unavailable {
+                self.cut_log = true;
+                self.shorten_log();
+            }
             std::thread::sleep(Duration::from_millis(50));
             return true;
         }

@@ -14,11 +14,12 @@ use super::gateway::Start;
 /// The calls that are recorded.
 const TRACED: &str = "trace=pwrite64,fsync,fdatasync,ftruncate";
 
-/// A start under a tracer that records to `log` and fails the `at`th sync of each thread, or of the one file that is named.
-pub(crate) fn failing(log: &Path, at: usize, only: Option<&Path>) -> Start {
+/// A start under a tracer that records to `log` and fails the `at`th sync of each thread, or of
+/// the files that are named.
+pub(crate) fn failing(log: &Path, at: usize, only: &[PathBuf]) -> Start {
     let inject = format!("inject=fsync,fdatasync:error=EIO:when={at}");
     let words = ["strace", "-f", "-qq", "-y", "-s", "0", "-o", log.to_str().unwrap(), "-e", TRACED, "-e", &inject];
-    let only = only.into_iter().flat_map(|path| ["-P", path.to_str().unwrap()]);
+    let only = only.iter().flat_map(|path| ["-P", path.to_str().unwrap()]);
     Start { wrapper: words.into_iter().chain(only).map(str::to_owned).collect(), ..Start::default() }
 }
 
