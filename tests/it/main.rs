@@ -29,5 +29,6 @@ mod peers; // official libraries of providers and standards, in Python and Node
 mod policy_breach; // a script beyond its budget costs its own decision and nothing else
 mod reload; // changes take effect in the running gateway, broken ones do not
 mod restart; // a large journal makes no start slow
+mod sealed; // nothing that people said is readable in any file
 mod torture_postgres; // several nodes on one PostgreSQL, whatever is done to them and to it
 mod torture_sqlite; // SQLite on a disk that is full, or that cannot sync

@@ -108,6 +108,17 @@ impl Database {
         Database::shared()
     }
 
+    /// The folder that its files lie in.
+    pub(crate) fn folder(&self) -> PathBuf {
+        match self {
+            Database::Sqlite(data) => data.clone(),
+            Database::Postgres(url) => {
+                let server = url.trim_start_matches("postgres://segue@").split('/').next().unwrap();
+                PathBuf::from(percent_encoding::percent_decode_str(server).decode_utf8().unwrap().into_owned())
+            }
+        }
+    }
+
     /// Where it is, as commands take it.
     pub(crate) fn place(&self) -> String {
         match self {
