@@ -3,6 +3,7 @@
 //! One file per command, each with its arguments and the function that runs it. Results go to standard output, everything
 //! else to standard error; commands whose output programs read take `--json`. How a command ends is an [`exit::Exit`].
 
+pub mod bundle;
 pub mod check;
 pub mod connector;
 pub mod deadletter;
@@ -74,6 +75,8 @@ pub enum Command {
     Connector(connector::ConnectorArgs),
     /// Test the Lua policy, run it on an interaction, write stubs for editors
     Policy(policy::PolicyArgs),
+    /// Look at published bundles of policy and configuration, publish, go back to an earlier one
+    Bundle(bundle::BundleArgs),
     /// Print the JSON Schemas of the formats
     Schema(schema::SchemaArgs),
     /// Look at payloads that could not be understood, and try them again
@@ -171,6 +174,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Normalize(args) => normalize::run(&cli.global, &args),
         Command::Connector(args) => connector::run(&cli.global, &args),
         Command::Policy(args) => policy::run(&cli.global, &args),
+        Command::Bundle(args) => bundle::run(&cli.global, &args),
         Command::Schema(args) => schema::run(&args),
         Command::Quarantine(args) => quarantine::run(&cli.global, &args),
         Command::Deadletter(args) => deadletter::run(&cli.global, &args),

@@ -97,6 +97,8 @@ pub struct Context {
     pub waiting: wait::Waiting,
     /// Where fetched files lie.
     pub files: PathBuf,
+    /// Whether entries stay pending for now: the bundle that rules cannot be run here.
+    pub held: AtomicBool,
 }
 
 impl Context {
@@ -120,6 +122,18 @@ pub(crate) struct Prepared {
 pub(crate) struct Applied {
     changeset: Changeset,
     told: wait::Told,
+}
+
+/// The same entry as the setup of now reads it: what decides may have been replaced while it waited for its turn. Its place
+/// in its lanes stays.
+pub(crate) fn refreshed(context: &Context, prepared: Arc<Prepared>) -> Arc<Prepared> {
+    if Arc::ptr_eq(&prepared.setup, &context.setup.load()) {
+        return prepared;
+    }
+    let mut fresh = prepare(context, Journaled::reloaded(prepared.journaled.entry().clone()));
+    fresh.keys.clone_from(&prepared.keys);
+    *fresh.met_conflict.get_mut() = prepared.met_conflict.load(Ordering::Relaxed);
+    Arc::new(fresh)
 }
 
 /// Reads what an entry says and which keys order it.

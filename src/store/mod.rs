@@ -6,8 +6,10 @@
 //! people. Two invariants live here: what a future of this room has reported as done is on disk, and a changeset whose
 //! assertions no longer hold changes nothing.
 
+mod bundles;
 mod changeset;
 mod code;
+mod history;
 mod hot;
 pub mod postgres;
 mod rows;
@@ -17,10 +19,12 @@ mod subscribers;
 mod suite;
 mod tail;
 
+pub use bundles::{BundleRow, Bundles, NewPublication, Publication};
 pub use changeset::{
     Assert, Changeset, Committed, ConversationWrite, CustomerWrite, EventWrite, InteractionUpdate, InteractionWrite,
     MediaWrite, MessageStateWrite, SendWrite,
 };
+pub use history::{History, PastApplied, PastEntry, engine};
 pub use rows::{
     Appended, AppliedRow, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent, DueMedia, DueSend,
     FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry, Numbers, QuarantineRow,
@@ -56,6 +60,10 @@ pub struct Store {
     pub catalog: Arc<dyn Catalog>,
     /// What grows old.
     pub retention: Arc<dyn Retention>,
+    /// What decisions depend on, as it was published.
+    pub bundles: Arc<dyn Bundles>,
+    /// The journal in the order in which it was applied.
+    pub history: Arc<dyn History>,
 }
 
 /// A store that is open.

@@ -183,6 +183,7 @@ impl Gateway {
             metrics: Metrics::new(),
             waiting: Waiting::default(),
             files: folder.path().join("files"),
+            held: AtomicBool::new(false),
         });
         let mut tokens = HashMap::new();
         for scope in Scope::ALL {

@@ -73,6 +73,8 @@ const TELL_EVERY: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often entries are looked for that nobody applies.
 const STRANDED_EVERY: Duration = Duration::from_secs(5);
+/// What is told when a bundle was published.
+const BUNDLE: &str = "bundle";
 /// What is told when something lies before what readers have passed.
 const REWIND: &str = "rewind";
 
@@ -83,6 +85,8 @@ pub(super) struct Feed {
     pub(super) subscribers: Subscribers,
     /// Wakes those who send and fetch.
     pub(super) wake: Arc<Notify>,
+    /// Changes when a bundle may have been published.
+    pub(super) bundles: watch::Sender<u64>,
     /// Wakes the task.
     moved: Notify,
     /// The highest event that was committed, here or as others told.
@@ -98,6 +102,7 @@ impl Feed {
             end: watch::Sender::new(0),
             subscribers: Subscribers::default(),
             wake: Arc::default(),
+            bundles: watch::Sender::new(0),
             moved: Notify::new(),
             committed: AtomicI64::new(0),
             news: AtomicU64::new(0),
@@ -120,6 +125,11 @@ impl Feed {
         }
     }
 
+    /// Takes up that a bundle was published.
+    pub(super) fn published(&self) {
+        self.bundles.send_modify(|count| *count += 1);
+    }
+
     /// Takes up what another node told.
     fn told(&self, what: &str) {
         match what.parse() {
@@ -128,6 +138,7 @@ impl Feed {
                 self.wake.notify_waiters();
                 self.wake.notify_one();
             }
+            Err(_) if what == BUNDLE => self.published(),
             Err(_) if what == REWIND => self.rewind.store(true, Ordering::Relaxed),
             Err(_) => {}
         }
@@ -137,6 +148,8 @@ impl Feed {
 
 /// The statement that has all nodes rewind. It goes with the transaction, being rare.
 pub(super) const TELL_REWIND: &str = "SELECT pg_notify('segue', 'rewind')";
+/// The statement that has all nodes look for a published bundle.
+pub(super) const TELL_BUNDLE: &str = "SELECT pg_notify('segue', 'bundle')";
 
 /// The task.
 pub(super) struct Follower {

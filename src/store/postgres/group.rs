@@ -112,7 +112,8 @@ const THREAD: &str = "SELECT key, conversation FROM thread WHERE key = ANY($1) O
 const IDENTIFIER: &str = "SELECT key FROM identifier WHERE key = ANY($1)";
 const ITEM: &str = "SELECT item FROM interaction WHERE item = ANY($1)";
 const MESSAGE: &str = "SELECT key, state FROM message WHERE key = ANY($1) ORDER BY key FOR NO KEY UPDATE";
-const NEW_BUNDLE: &str = "INSERT INTO bundle (hash) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING";
+const NEW_BUNDLE: &str = "INSERT INTO bundle AS b (hash, used) SELECT unnest($1::text[]), true
+     ON CONFLICT (hash) DO UPDATE SET used = true WHERE NOT b.used";
 const BUNDLE: &str = "SELECT hash, no FROM bundle WHERE hash = ANY($1)";
 const DELIVERED: &str = "DELETE FROM due d USING unnest($1::text[], $2::int8[]) AS u (helpdesk, event)
      WHERE d.helpdesk = u.helpdesk AND d.event = u.event";

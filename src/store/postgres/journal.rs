@@ -19,9 +19,9 @@ pub(super) struct PgJournal {
     pub(super) readers: Arc<Readers>,
 }
 
-const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw";
+pub(super) const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw";
 
-fn entry(row: &Row) -> Result<Entry> {
+pub(super) fn entry(row: &Row) -> Result<Entry> {
     let kind: i16 = get(row, 2)?;
     let known = u8::try_from(kind).ok().and_then(EntryKind::from_number);
     Ok(Entry {

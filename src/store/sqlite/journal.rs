@@ -68,9 +68,9 @@ pub(super) fn append(
     Ok((appended, Some(entry)))
 }
 
-const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw";
+pub(super) const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw";
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let kind: u8 = row.get(2)?;
     let kind = EntryKind::from_number(kind).ok_or(rusqlite::Error::IntegralValueOutOfRange(2, kind.into()))?;
     Ok(Entry {

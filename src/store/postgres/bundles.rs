@@ -1,0 +1,190 @@
+//! Bundles and the past, on PostgreSQL. Content is written in [`keep`] and read in [`content`], and nowhere else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_postgres::Row;
+
+use super::feed::TELL_BUNDLE;
+use super::journal::{ENTRY, entry};
+use super::judge::bytes16;
+use super::read::{Readers, all, first, get};
+use super::session::{PgError, Session, failed};
+use super::writer::Writer;
+use super::written::text;
+use crate::base::{Error, Result, Timestamp};
+use crate::store::bundles::PUBLICATIONS;
+use crate::store::code::{self, ENGINE};
+use crate::store::{
+    AppliedRow, BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication,
+};
+
+pub(super) struct PgBundles {
+    pub(super) writer: Arc<Writer>,
+    pub(super) readers: Arc<Readers>,
+}
+
+const LATEST: &str = "SELECT version, hash, at, by, engine FROM publication ORDER BY version DESC LIMIT $1";
+
+async fn keep(session: &Session, hash: &str, content: &[u8]) -> std::result::Result<(), PgError> {
+    let sql = "INSERT INTO bundle AS b (hash, content, used) VALUES ($1, $2, false)
+         ON CONFLICT (hash) DO UPDATE SET content = excluded.content WHERE b.content IS NULL";
+    session.run(sql, &[&hash, &content]).await?;
+    Ok(())
+}
+
+fn content(row: &Row) -> Result<Option<Bytes>> {
+    Ok(get::<Option<Vec<u8>>>(row, 0)?.map(Bytes::from))
+}
+
+fn publication(row: &Row) -> std::result::Result<Publication, PgError> {
+    Ok(Publication {
+        version: row.try_get(0)?,
+        hash: row.try_get(1)?,
+        at: Timestamp::from_millis(row.try_get(2)?),
+        by: row.try_get(3)?,
+        engine: row.try_get(4)?,
+    })
+}
+
+/// Publishes, unless this call did so before or the bundle rules already. The lock makes publications one after another,
+/// so that versions are in the order of commits.
+async fn publish(session: &Session, new: &NewPublication) -> std::result::Result<Option<Publication>, PgError> {
+    session.plain("LOCK TABLE publication IN SHARE ROW EXCLUSIVE MODE").await?;
+    let own = "SELECT version, hash, at, by, engine FROM publication WHERE id = $1";
+    if let Some(row) = session.row(own, &[&new.id.as_slice()]).await? {
+        return publication(&row).map(Some);
+    }
+    if let Some(row) = session.row(LATEST, &[&1i64]).await? {
+        let current = publication(&row)?;
+        if current.hash == new.hash {
+            return Ok(Some(current));
+        }
+    }
+    let sql = "INSERT INTO publication (id, hash, at, by, engine) VALUES ($1, $2, $3, $4, $5)
+         RETURNING version, hash, at, by, engine";
+    let by = text(&new.by);
+    let row = session.row(sql, &[&new.id.as_slice(), &new.hash, &new.at.millis(), &by.as_ref(), &ENGINE]).await?;
+    session.run("DELETE FROM publication WHERE version <= (SELECT max(version) FROM publication) - $1", &[&PUBLICATIONS])
+        .await?;
+    session.plain(TELL_BUNDLE).await?;
+    row.as_ref().map(publication).transpose()
+}
+
+impl Bundles for PgBundles {
+    fn put(&self, hash: String, content: Bytes) -> BoxFuture<'static, Result<()>> {
+        self.writer.job(move |session| {
+            let (hash, content) = (hash.clone(), content.clone());
+            async move { keep(session, &hash, &content).await }.boxed()
+        })
+    }
+
+    fn get(&self, hash: String) -> BoxFuture<'_, Result<Option<Bytes>>> {
+        async move {
+            let rows = self.readers.rows("SELECT content FROM bundle WHERE hash = $1", &[&hash]).await?;
+            Ok(first(rows, content)?.flatten())
+        }
+        .boxed()
+    }
+
+    fn all(&self) -> BoxFuture<'_, Result<Vec<BundleRow>>> {
+        async move {
+            let sql = "SELECT hash, length(content)::int8, used FROM bundle ORDER BY no DESC";
+            all(self.readers.rows(sql, &[]).await?, |row| {
+                let bytes = get::<Option<i64>>(row, 1)?.map(i64::unsigned_abs);
+                Ok(BundleRow { hash: get(row, 0)?, bytes, applied: get(row, 2)? })
+            })
+        }
+        .boxed()
+    }
+
+    fn publish(&self, new: NewPublication) -> BoxFuture<'static, Result<Publication>> {
+        let published = self.writer.job(move |session| {
+            let new = new.clone();
+            async move { publish(session, &new).await }.boxed()
+        });
+        let feed = self.writer.feed.clone();
+        async move {
+            let published = published.await?.ok_or_else(|| Error::internal("a publication has no version"))?;
+            feed.published();
+            Ok(published)
+        }
+        .boxed()
+    }
+
+    fn current(&self) -> BoxFuture<'_, Result<Option<Publication>>> {
+        async move {
+            let rows = self.readers.rows(LATEST, &[&1i64]).await?;
+            rows.first().map(publication).transpose().map_err(|e| failed(&e))
+        }
+        .boxed()
+    }
+
+    fn publications(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Publication>>> {
+        async move {
+            let rows = self.readers.rows(LATEST, &[&(limit as i64)]).await?;
+            rows.iter().map(publication).collect::<std::result::Result<_, _>>().map_err(|e| failed(&e))
+        }
+        .boxed()
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.writer.feed.bundles.subscribe()
+    }
+
+    fn prune(&self) -> BoxFuture<'static, Result<u64>> {
+        self.writer.job(|session| {
+            async move {
+                // A bundle that was put a moment ago is about to be published, perhaps by another node: the newest stays.
+                let sql = "DELETE FROM bundle b WHERE NOT b.used AND b.no < (SELECT max(no) FROM bundle)
+                           AND NOT EXISTS (SELECT 1 FROM publication p WHERE p.hash = b.hash)";
+                session.run(sql, &[]).await
+            }
+            .boxed()
+        })
+    }
+}
+
+pub(super) struct PgHistory {
+    pub(super) readers: Arc<Readers>,
+}
+
+impl History for PgHistory {
+    fn applied(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastApplied>>> {
+        async move {
+            let sql = "SELECT a.position, a.apply_no, b.hash, a.facts, a.engine FROM applied a
+                 JOIN bundle b ON b.no = a.bundle WHERE a.apply_no > $1 ORDER BY a.apply_no LIMIT $2";
+            all(self.readers.rows(sql, &[&after, &(limit as i64)]).await?, |row| {
+                let facts = get::<Option<&[u8]>>(row, 3)?.map(code::text);
+                let applied = AppliedRow { apply_no: get(row, 1)?, bundle: get(row, 2)?, facts };
+                Ok(PastApplied { position: get(row, 0)?, applied, engine: get(row, 4)? })
+            })
+        }
+        .boxed()
+    }
+
+    fn entries(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastEntry>>> {
+        async move {
+            let sql =
+                format!("SELECT {ENTRY}, e.delivery FROM entry e WHERE e.position > $1 ORDER BY e.position LIMIT $2");
+            all(self.readers.rows(&sql, &[&after, &(limit as i64)]).await?, |row| {
+                let key = get::<Option<&[u8]>>(row, 8)?.map(|_| bytes16(row, 8)).transpose().map_err(|e| failed(&e))?;
+                Ok(PastEntry { entry: entry(row)?, key })
+            })
+        }
+        .boxed()
+    }
+
+    fn ends(&self) -> BoxFuture<'_, Result<(i64, i64)>> {
+        async move {
+            let sql = "SELECT (SELECT coalesce(max(apply_no), 0) FROM applied),
+                              (SELECT coalesce(max(position), 0) FROM entry)";
+            let ends = first(self.readers.rows(sql, &[]).await?, |row| Ok((get(row, 0)?, get(row, 1)?)))?;
+            Ok(ends.unwrap_or_default())
+        }
+        .boxed()
+    }
+}

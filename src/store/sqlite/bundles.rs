@@ -1,0 +1,163 @@
+//! Bundles and the past, on SQLite. Content is written in [`keep`] and read in [`content`], and nowhere else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rusqlite::{Connection, OptionalExtension, Row};
+use tokio::sync::watch;
+
+use super::journal::{ENTRY, entry};
+use super::read::Readers;
+use super::writer::Writer;
+use crate::base::{Result, Timestamp};
+use crate::store::bundles::PUBLICATIONS;
+use crate::store::code::{self, ENGINE};
+use crate::store::{
+    AppliedRow, BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication,
+};
+
+pub(super) struct SqliteBundles {
+    pub(super) writer: Arc<Writer>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) changed: watch::Sender<u64>,
+}
+
+fn keep(connection: &Connection, hash: &str, content: &[u8]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO bundle (hash, content, used) VALUES (?1, ?2, 0)
+             ON CONFLICT (hash) DO UPDATE SET content = coalesce(content, excluded.content)",
+        )?
+        .execute((hash, content))?;
+    Ok(())
+}
+
+fn content(connection: &Connection, hash: &str) -> rusqlite::Result<Option<Bytes>> {
+    let found = connection
+        .prepare_cached("SELECT content FROM bundle WHERE hash = ?1")?
+        .query_row([hash], |row| row.get::<_, Option<Vec<u8>>>(0))
+        .optional()?;
+    Ok(found.flatten().map(Bytes::from))
+}
+
+fn publication(row: &Row<'_>) -> rusqlite::Result<Publication> {
+    Ok(Publication {
+        version: row.get(0)?,
+        hash: row.get(1)?,
+        at: Timestamp::from_millis(row.get(2)?),
+        by: row.get(3)?,
+        engine: row.get(4)?,
+    })
+}
+
+fn latest(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<Publication>> {
+    connection
+        .prepare_cached("SELECT version, hash, at, by, engine FROM publication ORDER BY version DESC LIMIT ?1")?
+        .query_map([limit], publication)?
+        .collect()
+}
+
+impl Bundles for SqliteBundles {
+    fn put(&self, hash: String, content: Bytes) -> BoxFuture<'static, Result<()>> {
+        self.writer.job(move |connection| keep(connection, &hash, &content))
+    }
+
+    fn get(&self, hash: String) -> BoxFuture<'_, Result<Option<Bytes>>> {
+        self.readers.apart(move |connection| content(connection, &hash))
+    }
+
+    fn all(&self) -> BoxFuture<'_, Result<Vec<BundleRow>>> {
+        self.readers.apart(|connection| {
+            connection
+                .prepare_cached("SELECT hash, length(content), used FROM bundle ORDER BY no DESC")?
+                .query_map([], |row| {
+                    let bytes = row.get::<_, Option<i64>>(1)?.map(i64::unsigned_abs);
+                    Ok(BundleRow { hash: row.get(0)?, bytes, applied: row.get(2)? })
+                })?
+                .collect()
+        })
+    }
+
+    fn publish(&self, new: NewPublication) -> BoxFuture<'static, Result<Publication>> {
+        let changed = self.changed.clone();
+        let published = self.writer.job(move |connection| {
+            if let Some(current) = latest(connection, 1)?.into_iter().next().filter(|current| current.hash == new.hash) {
+                return Ok(current);
+            }
+            let version = connection
+                .prepare_cached("INSERT INTO publication (hash, at, by, engine) VALUES (?1, ?2, ?3, ?4)")?
+                .insert((&new.hash, new.at.millis(), &new.by, ENGINE))?;
+            connection
+                .prepare_cached("DELETE FROM publication WHERE version <= ?1")?
+                .execute([version - PUBLICATIONS])?;
+            let NewPublication { hash, at, by, .. } = new;
+            Ok(Publication { version, hash, at, by, engine: ENGINE.to_owned() })
+        });
+        async move {
+            let published = published.await?;
+            changed.send_modify(|count| *count += 1);
+            Ok(published)
+        }
+        .boxed()
+    }
+
+    fn current(&self) -> BoxFuture<'_, Result<Option<Publication>>> {
+        self.readers.apart(|connection| Ok(latest(connection, 1)?.into_iter().next()))
+    }
+
+    fn publications(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Publication>>> {
+        self.readers.apart(move |connection| latest(connection, limit as i64))
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn prune(&self) -> BoxFuture<'static, Result<u64>> {
+        self.writer.job(|connection| {
+            let sql = "DELETE FROM bundle WHERE used = 0 AND hash NOT IN (SELECT hash FROM publication)";
+            connection.execute(sql, []).map(|gone| gone as u64)
+        })
+    }
+}
+
+pub(super) struct SqliteHistory {
+    pub(super) readers: Arc<Readers>,
+}
+
+impl History for SqliteHistory {
+    fn applied(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastApplied>>> {
+        self.readers.apart(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT a.position, a.apply_no, b.hash, a.facts, a.engine FROM applied a
+                     JOIN bundle b ON b.no = a.bundle WHERE a.apply_no > ?1 ORDER BY a.apply_no LIMIT ?2",
+                )?
+                .query_map((after, limit as i64), |row| {
+                    let facts = row.get::<_, Option<Vec<u8>>>(3)?.map(|facts| code::text(&facts));
+                    let applied = AppliedRow { apply_no: row.get(1)?, bundle: row.get(2)?, facts };
+                    Ok(PastApplied { position: row.get(0)?, applied, engine: row.get(4)? })
+                })?
+                .collect()
+        })
+    }
+
+    fn entries(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastEntry>>> {
+        self.readers.apart(move |connection| {
+            let sql = format!("SELECT {ENTRY}, e.delivery FROM entry e WHERE e.position > ?1 ORDER BY e.position LIMIT ?2");
+            connection
+                .prepare_cached(&sql)?
+                .query_map((after, limit as i64), |row| Ok(PastEntry { entry: entry(row)?, key: row.get(8)? }))?
+                .collect()
+        })
+    }
+
+    fn ends(&self) -> BoxFuture<'_, Result<(i64, i64)>> {
+        self.readers.apart(|connection| {
+            let sql = "SELECT (SELECT coalesce(max(apply_no), 0) FROM applied), (SELECT coalesce(max(position), 0) FROM entry)";
+            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+    }
+}
