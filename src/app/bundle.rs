@@ -9,6 +9,8 @@
 
 mod build;
 mod ruling;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -17,6 +17,7 @@ pub mod log;
 pub mod normalize;
 pub mod policy;
 pub mod quarantine;
+pub mod replay;
 pub mod report;
 pub mod schema;
 pub mod serve;
@@ -77,6 +78,8 @@ pub enum Command {
     Policy(policy::PolicyArgs),
     /// Look at published bundles of policy and configuration, publish, go back to an earlier one
     Bundle(bundle::BundleArgs),
+    /// Apply the whole journal again in an empty store, and compare; or rehearse another bundle
+    Replay(replay::ReplayArgs),
     /// Print the JSON Schemas of the formats
     Schema(schema::SchemaArgs),
     /// Look at payloads that could not be understood, and try them again
@@ -175,6 +178,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Connector(args) => connector::run(&cli.global, &args),
         Command::Policy(args) => policy::run(&cli.global, &args),
         Command::Bundle(args) => bundle::run(&cli.global, &args),
+        Command::Replay(args) => replay::run(&cli.global, &args),
         Command::Schema(args) => schema::run(&args),
         Command::Quarantine(args) => quarantine::run(&cli.global, &args),
         Command::Deadletter(args) => deadletter::run(&cli.global, &args),

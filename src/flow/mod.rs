@@ -19,6 +19,7 @@ mod decide;
 pub mod deliver;
 mod draft;
 mod event;
+mod facts;
 mod identify;
 pub mod intake;
 mod journal;
@@ -27,6 +28,7 @@ pub mod media;
 mod messages;
 mod normalize;
 mod outcome;
+pub mod replay;
 pub mod send;
 pub mod submit;
 pub mod verify;
@@ -42,6 +44,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use command::CommandResult;
+pub use facts::Facts;
 
 use crate::base::telemetry::{By, Metrics, thread_cpu};
 use crate::base::{Clock, Error, Pii, Result};
@@ -116,6 +119,8 @@ pub(crate) struct Prepared {
     keys: Vec<lanes::Key>,
     /// Whether something that was assumed of it did not hold.
     met_conflict: AtomicBool,
+    /// What was found out when it was applied before.
+    recorded: Option<Facts>,
 }
 
 /// What applying an entry gave.
@@ -138,12 +143,21 @@ pub(crate) fn refreshed(context: &Context, prepared: Arc<Prepared>) -> Arc<Prepa
 
 /// Reads what an entry says and which keys order it.
 pub(crate) fn prepare(context: &Context, journaled: Journaled) -> Prepared {
-    let setup = context.setup.load_full();
+    prepare_under(context, context.setup.load_full(), journaled, None)
+}
+
+/// The same under a setup of choice, for an entry that was applied before in another store.
+pub(crate) fn prepare_under(
+    context: &Context,
+    setup: Arc<Setup>,
+    journaled: Journaled,
+    recorded: Option<Facts>,
+) -> Prepared {
     let entry = journaled.entry();
     let (items, keys) = match entry.kind {
         EntryKind::Webhook => {
             let begun = thread_cpu();
-            let items = normalize::step(&setup, &journaled);
+            let items = read(&setup, &journaled, recorded.as_ref());
             count(context, &setup, &entry.channel, &items);
             context.stage_seconds("normalize", begun);
             let keys = normalize::lanes(&items, &journaled);
@@ -152,7 +166,16 @@ pub(crate) fn prepare(context: &Context, journaled: Journaled) -> Prepared {
         // These meet others only in the rows they change, which the commit asserts.
         _ => (Vec::new(), vec![*entry.id.as_bytes()]),
     };
-    Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false) }
+    Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false), recorded }
+}
+
+/// What an entry says, as it was understood the first time.
+fn read(setup: &Setup, journaled: &Journaled, recorded: Option<&Facts>) -> Vec<Normalized> {
+    let outcomes = normalize::step(setup, journaled);
+    match recorded {
+        Some(facts) => facts::unread_again(outcomes, &facts.unread),
+        None => outcomes,
+    }
 }
 
 fn count(context: &Context, setup: &Setup, channel: &str, items: &[Normalized]) {
@@ -174,31 +197,37 @@ pub(crate) async fn apply(context: &Context, state: &dyn StateRead, prepared: &P
     let entry = prepared.journaled.entry();
     let setup = &prepared.setup;
     let careful = prepared.met_conflict.load(Ordering::Relaxed);
-    let mut draft = Draft::new(state, entry, setup, careful);
+    let recorded = prepared.recorded.as_ref();
+    let mut draft = Draft::new(state, entry, setup, careful, recorded);
     let mut told = wait::Told::default();
     match entry.kind {
         EntryKind::Webhook => {
             // A caller who was already given the safe default does not hear what is decided now.
-            let key = intake::answer_key(entry.id);
-            let heard = entry.interactive && context.store.journal.entry_by_key(key).await?.is_some();
+            let heard = match recorded {
+                Some(facts) => facts.heard,
+                None if !entry.interactive => false,
+                None => context.store.journal.entry_by_key(intake::answer_key(entry.id)).await?.is_some(),
+            };
             let waits = entry.interactive && !heard;
+            draft.facts.heard = heard;
+            draft.facts.unread = facts::unread(&prepared.items);
             told.answer = apply_items(context, setup, &mut draft, &prepared.items, waits).await?;
         }
         EntryKind::Command => {
             let command: Command = head(prepared)?;
             let mut result = command::apply(&mut draft, setup, context.store.journal.as_ref(), &command).await?;
             if let (Command::RetryQuarantined { entry }, 200) = (&command, result.status) {
-                let released = retry_quarantined(context, setup, &mut draft, *entry).await?;
+                let released = retry_quarantined(context, setup, &mut draft, *entry, recorded).await?;
                 result.body = serde_json::json!({ "entry": entry, "released": released });
             }
-            draft.set.facts = serde_json::to_string(&result).ok();
+            draft.facts.result = Some(result.clone());
             told.result = Some(result);
         }
         EntryKind::SendOutcome => outcome::sent(&mut draft, &head::<SendOutcome>(prepared)?).await?,
         EntryKind::Media => outcome::fetched(&mut draft, &head::<MediaOutcome>(prepared)?).await?,
         EntryKind::Answered => {
             let answered: Answered = head(prepared)?;
-            let call = call_of(context, setup, answered.entry).await?;
+            let call = call_of(context, setup, &mut draft, answered.entry, recorded).await?;
             outcome::answered(&mut draft, &answered, call).await?;
         }
     }
@@ -264,7 +293,7 @@ async fn apply_item(
     let identified = identify::step(draft, item).await?;
     context.stage_seconds("identify", begun);
     if identified.conflict {
-        draft.set.facts = Some(r#"{"identity_conflict":true}"#.to_owned());
+        draft.facts.identity_conflict = true;
         tracing::info!(target: "segue::identify", entry = %draft.entry.id, "identifiers of one sender belong to several customers");
     }
     let begun = thread_cpu();
@@ -293,10 +322,12 @@ async fn retry_quarantined(
     setup: &Setup,
     draft: &mut Draft<'_>,
     id: crate::base::id::EntryId,
+    recorded: Option<&Facts>,
 ) -> Result<bool> {
     let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(false) };
     let position = entry.position;
-    let items = normalize::step(setup, &Journaled::reloaded(entry));
+    let items = read(setup, &Journaled::reloaded(entry), recorded);
+    draft.facts.unread = facts::unread(&items);
     if items.iter().any(|item| matches!(item, Normalized::Quarantined(_))) {
         return Ok(false);
     }
@@ -309,10 +340,13 @@ async fn retry_quarantined(
 async fn call_of(
     context: &Context,
     setup: &Setup,
+    draft: &mut Draft<'_>,
     id: crate::base::id::EntryId,
+    recorded: Option<&Facts>,
 ) -> Result<Option<crate::model::ItemKey>> {
     let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(None) };
-    let items = normalize::step(setup, &Journaled::reloaded(entry));
+    let items = read(setup, &Journaled::reloaded(entry), recorded);
+    draft.facts.unread = facts::unread(&items);
     Ok(items.into_iter().find_map(|item| match item {
         Normalized::Item(item) if item.interaction.kind == InteractionKind::Call => Some(item.key),
         _ => None,

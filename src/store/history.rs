@@ -16,8 +16,8 @@ pub struct PastEntry {
 
 /// An applied entry.
 pub struct PastApplied {
-    /// Its place in the journal.
-    pub position: i64,
+    /// The entry.
+    pub entry: Entry,
     /// The record.
     pub applied: AppliedRow,
     /// The program that applied it, with its version.

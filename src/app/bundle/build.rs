@@ -32,7 +32,7 @@ pub enum Trial {
 }
 
 /// What a node adds to a bundle and never publishes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Own {
     /// Options by channel. Only those that the bundle calls secret are used.
     options: HashMap<String, Map<String, Json>>,

@@ -155,12 +155,15 @@ pub(super) struct PgHistory {
 impl History for PgHistory {
     fn applied(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastApplied>>> {
         async move {
-            let sql = "SELECT a.position, a.apply_no, b.hash, a.facts, a.engine FROM applied a
-                 JOIN bundle b ON b.no = a.bundle WHERE a.apply_no > $1 ORDER BY a.apply_no LIMIT $2";
-            all(self.readers.rows(sql, &[&after, &(limit as i64)]).await?, |row| {
-                let facts = get::<Option<&[u8]>>(row, 3)?.map(code::text);
-                let applied = AppliedRow { apply_no: get(row, 1)?, bundle: get(row, 2)?, facts };
-                Ok(PastApplied { position: get(row, 0)?, applied, engine: get(row, 4)? })
+            let sql = format!(
+                "SELECT {ENTRY}, a.apply_no, b.hash, a.facts, a.engine FROM applied a
+                 JOIN bundle b ON b.no = a.bundle JOIN entry e ON e.position = a.position
+                 WHERE a.apply_no > $1 ORDER BY a.apply_no LIMIT $2"
+            );
+            all(self.readers.rows(&sql, &[&after, &(limit as i64)]).await?, |row| {
+                let facts = get::<Option<&[u8]>>(row, 10)?.map(code::text);
+                let applied = AppliedRow { apply_no: get(row, 8)?, bundle: get(row, 9)?, facts };
+                Ok(PastApplied { entry: entry(row)?, applied, engine: get(row, 11)? })
             })
         }
         .boxed()

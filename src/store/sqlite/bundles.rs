@@ -117,7 +117,9 @@ impl Bundles for SqliteBundles {
 
     fn prune(&self) -> BoxFuture<'static, Result<u64>> {
         self.writer.job(|connection| {
-            let sql = "DELETE FROM bundle WHERE used = 0 AND hash NOT IN (SELECT hash FROM publication)";
+            // The newest may be about to be published.
+            let sql = "DELETE FROM bundle WHERE used = 0 AND no < (SELECT max(no) FROM bundle)
+                       AND hash NOT IN (SELECT hash FROM publication)";
             connection.execute(sql, []).map(|gone| gone as u64)
         })
     }
@@ -130,15 +132,17 @@ pub(super) struct SqliteHistory {
 impl History for SqliteHistory {
     fn applied(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastApplied>>> {
         self.readers.apart(move |connection| {
+            let sql = format!(
+                "SELECT {ENTRY}, a.apply_no, b.hash, a.facts, a.engine FROM applied a
+                 JOIN bundle b ON b.no = a.bundle JOIN entry e ON e.position = a.position
+                 WHERE a.apply_no > ?1 ORDER BY a.apply_no LIMIT ?2"
+            );
             connection
-                .prepare_cached(
-                    "SELECT a.position, a.apply_no, b.hash, a.facts, a.engine FROM applied a
-                     JOIN bundle b ON b.no = a.bundle WHERE a.apply_no > ?1 ORDER BY a.apply_no LIMIT ?2",
-                )?
+                .prepare_cached(&sql)?
                 .query_map((after, limit as i64), |row| {
-                    let facts = row.get::<_, Option<Vec<u8>>>(3)?.map(|facts| code::text(&facts));
-                    let applied = AppliedRow { apply_no: row.get(1)?, bundle: row.get(2)?, facts };
-                    Ok(PastApplied { position: row.get(0)?, applied, engine: row.get(4)? })
+                    let facts = row.get::<_, Option<Vec<u8>>>(10)?.map(|facts| code::text(&facts));
+                    let applied = AppliedRow { apply_no: row.get(8)?, bundle: row.get(9)?, facts };
+                    Ok(PastApplied { entry: entry(row)?, applied, engine: row.get(11)? })
                 })?
                 .collect()
         })
