@@ -7,8 +7,8 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Api, BundleReport};
 use super::call::{Answer, Call, json, typed};
+use super::{Api, BundleReport};
 use crate::base::{Result, Timestamp};
 
 /// How the gateway is set up and how it does.

@@ -27,9 +27,9 @@ use crate::flow::ChannelSetup;
 use crate::script::{Budget, PolicyFacts, PolicyFiles};
 
 pub use build::{Built, Fault, Own, Trial, build, build_map, policy};
-pub use ruling::{fetch, publish};
-pub(super) use ruling::Ruling;
 pub(super) use build::{assemble, channels, compiled};
+pub(super) use ruling::Ruling;
+pub use ruling::{fetch, publish};
 
 /// The form of the document that this program writes, and the newest one that it reads.
 const FORM: u32 = 1;
@@ -214,15 +214,16 @@ impl Content {
     /// `Config` if it needs a newer program; `Internal` if it is not what `hash` names.
     pub fn read(hash: &str, bytes: &[u8]) -> Result<Content> {
         if hash_of(bytes) != hash {
-            return Err(Error::internal(format!("bundle {hash} of the store is damaged: its content has another hash")));
+            return Err(Error::internal(format!(
+                "bundle {hash} of the store is damaged: its content has another hash"
+            )));
         }
         #[derive(Deserialize)]
         struct Form {
             form: u32,
         }
-        let newer = || {
-            Error::config(format!("bundle {hash} was made by a newer segue; use the same version on all nodes"))
-        };
+        let newer =
+            || Error::config(format!("bundle {hash} was made by a newer segue; use the same version on all nodes"));
         match serde_json::from_slice::<Form>(bytes) {
             Ok(Form { form }) if form > FORM => return Err(newer()),
             _ => {}

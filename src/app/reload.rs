@@ -113,7 +113,8 @@ impl Reloader {
             Ok(true) => {
                 let before = self.report.load_full();
                 let connectors = self.ruling.registry.iter().map(|c| (c.name().to_owned(), c.version().to_owned()));
-                let next = Report { connectors: connectors.collect(), bundle: self.ruling.report(), ..Report::clone(&before) };
+                let next =
+                    Report { connectors: connectors.collect(), bundle: self.ruling.report(), ..Report::clone(&before) };
                 self.report.store(Arc::new(next));
             }
             Err(error) => {

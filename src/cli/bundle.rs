@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::Global;
 use super::exit::{Exit, Outcome};
 use super::gateway::block_on;
 use super::report::{self, Paint, Style};
-use super::Global;
 use crate::app::bundle::{self, Content, Text};
 use crate::app::setup;
 use crate::base::telemetry::Metrics;
@@ -65,8 +65,10 @@ pub struct BundleShowArgs {
 
 /// Arguments of `segue bundle publish`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  segue bundle publish\n  segue bundle publish 12\n\nAll gateways on the same PostgreSQL \
-run it within five seconds. On SQLite the files of the project rule and are published by the gateway itself.")]
+#[command(
+    after_help = "Examples:\n  segue bundle publish\n  segue bundle publish 12\n\nAll gateways on the same PostgreSQL \
+run it within five seconds. On SQLite the files of the project rule and are published by the gateway itself."
+)]
 pub struct BundlePublishArgs {
     /// Publish this earlier bundle again: a version, or the beginning of a hash
     #[arg(value_name = "BUNDLE")]
@@ -167,7 +169,9 @@ pub(super) async fn find(bundles: &dyn Bundles, wanted: Option<&str>) -> Result<
     let mut fitting: Vec<String> = hashes.filter(|hash| hash.starts_with(wanted)).collect();
     match (fitting.pop(), fitting.is_empty()) {
         (Some(hash), true) => Ok(hash),
-        (Some(_), false) => Err(Error::invalid(format!("several bundles begin with `{wanted}`; give more of the hash"))),
+        (Some(_), false) => {
+            Err(Error::invalid(format!("several bundles begin with `{wanted}`; give more of the hash")))
+        }
         (None, _) => Err(Error::not_found(format!("there is no bundle `{wanted}`; `segue bundle list` shows them"))),
     }
 }
@@ -182,7 +186,11 @@ async fn show(bundles: &dyn Bundles, args: &BundleShowArgs) -> Outcome {
     let paint = Paint::stdout();
     report::line(&format!("{} {hash}", paint.paint(Style::Strong, "bundle")))?;
     report::line(&format!("source      {}", content.source))?;
-    report::line(&format!("queues      {} (default {})", content.policy.queues.join(", "), content.policy.default_queue))?;
+    report::line(&format!(
+        "queues      {} (default {})",
+        content.policy.queues.join(", "),
+        content.policy.default_queue
+    ))?;
     let names: Vec<&str> = content.policy.templates.keys().map(String::as_str).collect();
     report::line(&format!("templates   {}", names.join(", ")))?;
     for (name, channel) in &content.channels {
@@ -198,9 +206,10 @@ async fn show(bundles: &dyn Bundles, args: &BundleShowArgs) -> Outcome {
 /// The files of a bundle, by path in a project.
 fn files(content: &Content) -> impl Iterator<Item = (String, &Text)> {
     let scripts = content.policy.files.iter().map(|(path, text)| (format!("scripts/{path}"), text));
-    let connectors = content.connectors.iter().flat_map(|(name, files)| {
-        files.iter().map(move |(path, text)| (format!("connectors/{name}/{path}"), text))
-    });
+    let connectors = content
+        .connectors
+        .iter()
+        .flat_map(|(name, files)| files.iter().map(move |(path, text)| (format!("connectors/{name}/{path}"), text)));
     scripts.chain(connectors)
 }
 

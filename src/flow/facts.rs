@@ -152,7 +152,13 @@ mod tests {
     #[test]
     fn a_breach_and_an_unread_item_come_back_as_they_were() {
         let mut facts = Facts::default();
-        let breach = Breach { what: BreachKind::Time, rule: Some("r".into()), file: "a.lua".into(), line: 3, reason: "x".into() };
+        let breach = Breach {
+            what: BreachKind::Time,
+            rule: Some("r".into()),
+            file: "a.lua".into(),
+            line: 3,
+            reason: "x".into(),
+        };
         facts.note_breach(2, &breach);
         let facts = Facts::read(facts.written().as_deref()).unwrap();
         assert_eq!((facts.breach(1), facts.breach(2)), (None, Some(breach)));
@@ -161,7 +167,9 @@ mod tests {
         let known = unread(&[ignored(), late]);
         assert_eq!(known.len(), 1);
         let again = unread_again(vec![ignored(), ignored()], &known);
-        assert!(matches!(&again[..], [Normalized::Ignored(_), Normalized::Quarantined(reason)] if reason.contains("time")));
+        assert!(
+            matches!(&again[..], [Normalized::Ignored(_), Normalized::Quarantined(reason)] if reason.contains("time"))
+        );
         assert_eq!(unread_again(vec![ignored()], &known).len(), 1);
         assert!(unread(&[Normalized::Quarantined("payload has no `x`".to_owned())]).is_empty());
     }

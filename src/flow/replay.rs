@@ -9,6 +9,8 @@
 //! Entries whose original was pruned cannot be applied again: the walk would have to begin from a checkpoint.
 
 mod compare;
+#[cfg(test)]
+mod tests;
 
 pub use compare::compare;
 
@@ -289,9 +291,7 @@ impl Walk<'_> {
 }
 
 fn decision(json: Option<&str>) -> Result<Option<Decision>> {
-    json.map(serde_json::from_str)
-        .transpose()
-        .map_err(|e| Error::internal("a decision cannot be read back").because(e))
+    json.map(serde_json::from_str).transpose().map_err(|e| Error::internal("a decision cannot be read back").because(e))
 }
 
 fn differ(found: &mut Differences, id: InteractionId, was: Option<&Decision>, is: Option<&Decision>) {

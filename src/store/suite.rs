@@ -443,7 +443,8 @@ async fn tokens_come_and_go(store: &Store) {
 async fn bundles_are_kept_as_long_as_they_are_named(store: &Store) {
     let bundles = &store.bundles;
     let mut changed = bundles.changed();
-    let new = |id: u8, hash: &str| NewPublication { id: [id; 16], hash: hash.to_owned(), at: at(7), by: "me\0".to_owned() };
+    let new =
+        |id: u8, hash: &str| NewPublication { id: [id; 16], hash: hash.to_owned(), at: at(7), by: "me\0".to_owned() };
     for hash in ["a", "b"] {
         bundles.put(hash.to_owned(), bytes::Bytes::from_static(b"\0one")).await.unwrap();
     }

@@ -15,6 +15,7 @@ mod licenses; // what may stand behind the binary
 mod names; // no code names a connector
 
 // What the running gateway does.
+mod bundles; // what one node publishes, all of them run
 mod call; // a call is answered in time, whatever waits
 mod crash; // killed anywhere, nothing acknowledged is lost, nothing is told twice
 mod delivery; // to help desks: retries, order, dead letters, filtered subscribers
@@ -23,4 +24,5 @@ mod intake; // bad input gets its documented answer and leaves nothing behind
 mod order; // whatever the order of arrival, the outcome is the same
 mod peers; // official libraries of providers and standards, in Python and Node
 mod policy_breach; // a script beyond its budget costs its own decision and nothing else
-mod reload; // changes take effect in the running gateway, broken ones do not
+mod reload;
+mod replay; // the journal applied again gives the same state // changes take effect in the running gateway, broken ones do not

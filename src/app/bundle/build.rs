@@ -117,11 +117,7 @@ pub fn build_map(file: &str, source: &str) -> Result<Box<dyn MapEngine>, Vec<con
     map_within(Budget::default(), file, source)
 }
 
-fn map_within(
-    budget: Budget,
-    file: &str,
-    source: &str,
-) -> Result<Box<dyn MapEngine>, Vec<connector::Diagnostic>> {
+fn map_within(budget: Budget, file: &str, source: &str) -> Result<Box<dyn MapEngine>, Vec<connector::Diagnostic>> {
     let diagnostic = |found: script::Diagnostic| connector::Diagnostic {
         file: found.file,
         line: found.line as usize,
@@ -209,9 +205,7 @@ fn registry(content: &Content, known: &Registry, trial: Trial) -> (Registry, Vec
         folders.insert(name.clone(), folder);
     }
     let folders: Vec<Folder> = folders.into_values().collect();
-    let patient = |file: &str, source: &str| {
-        map_within(Budget { wall: PATIENT, ..Budget::default() }, file, source)
-    };
+    let patient = |file: &str, source: &str| map_within(Budget { wall: PATIENT, ..Budget::default() }, file, source);
     let map: &connector::BuildMap = if trial == Trial::Replayed { &patient } else { &build_map };
     let (registry, found) = known.reload(&folders, None, Some(map));
     let used = |found: &connector::Diagnostic| {

@@ -13,7 +13,7 @@ fn loaded(text: &str) -> (tempfile::TempDir, Config, setup::Loaded) {
     std::fs::write(folder.path().join("segue.toml"), text).unwrap();
     std::fs::create_dir_all(folder.path().join("scripts/data")).unwrap();
     std::fs::write(folder.path().join("scripts/a.lua"), "rule(\"r\", function(e, d) d:tag(\"x\") end)").unwrap();
-    std::fs::write(folder.path().join("scripts/data/vip.csv"), b"id,name\n1,M\xfcller\n").unwrap();
+    std::fs::write(folder.path().join("scripts/data/vip.csv"), "id,name\n1,Müller\n").unwrap();
     let config = config::load(folder.path()).unwrap_or_else(|found| panic!("{found:?}"));
     let loaded = setup::load(&config).unwrap_or_else(|found| panic!("{found:?}"));
     (folder, config, loaded)
@@ -33,7 +33,10 @@ fn a_bundle_read_back_is_the_same_and_holds_no_secret() {
     assert!(!String::from_utf8_lossy(&bytes).contains("geheim"));
     let content = Content::read(&loaded.setup.hash, &bytes).unwrap();
     assert_eq!((&content, content.bytes()), (loaded.content.as_ref(), bytes.clone()));
-    assert!(matches!(content.policy.files["data/vip.csv"], Text::Encoded { .. }));
+    assert!(matches!(content.policy.files["data/vip.csv"], Text::Plain(_)));
+    let latin = Text::of(b"M\xfcller");
+    assert!(matches!(latin, Text::Encoded { .. }));
+    assert_eq!(latin.bytes().unwrap().as_ref(), b"M\xfcller");
     let built = build(&content, &Own::of(&config), &Registry::default(), Trial::Tested);
     let built = built.unwrap_or_else(|found| panic!("{found:?}"));
     assert_eq!((built.setup.hash, built.setup.source), (loaded.setup.hash, "https://a.example".to_owned()));

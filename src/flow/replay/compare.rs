@@ -91,7 +91,12 @@ async fn compare_event(source: &Store, target: &Store, event: &FeedEvent, found:
         return Ok(());
     };
     if outer(&before) != outer(&now) {
-        found.add("conversations", head.subject, format!("version {}", before.version), format!("version {}", now.version));
+        found.add(
+            "conversations",
+            head.subject,
+            format!("version {}", before.version),
+            format!("version {}", now.version),
+        );
     }
     compare_timeline(source, target, (&before, &now), found).await?;
     let customers = (source.state.customer(before.customer).await?, target.state.customer(now.customer).await?);

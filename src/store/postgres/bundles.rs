@@ -18,9 +18,7 @@ use super::written::text;
 use crate::base::{Error, Result, Timestamp};
 use crate::store::bundles::PUBLICATIONS;
 use crate::store::code::{self, ENGINE};
-use crate::store::{
-    AppliedRow, BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication,
-};
+use crate::store::{AppliedRow, BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication};
 
 pub(super) struct PgBundles {
     pub(super) writer: Arc<Writer>,
@@ -68,7 +66,8 @@ async fn publish(session: &Session, new: &NewPublication) -> std::result::Result
          RETURNING version, hash, at, by, engine";
     let by = text(&new.by);
     let row = session.row(sql, &[&new.id.as_slice(), &new.hash, &new.at.millis(), &by.as_ref(), &ENGINE]).await?;
-    session.run("DELETE FROM publication WHERE version <= (SELECT max(version) FROM publication) - $1", &[&PUBLICATIONS])
+    session
+        .run("DELETE FROM publication WHERE version <= (SELECT max(version) FROM publication) - $1", &[&PUBLICATIONS])
         .await?;
     session.plain(TELL_BUNDLE).await?;
     row.as_ref().map(publication).transpose()

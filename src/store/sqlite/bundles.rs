@@ -14,9 +14,7 @@ use super::writer::Writer;
 use crate::base::{Result, Timestamp};
 use crate::store::bundles::PUBLICATIONS;
 use crate::store::code::{self, ENGINE};
-use crate::store::{
-    AppliedRow, BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication,
-};
+use crate::store::{AppliedRow, BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication};
 
 pub(super) struct SqliteBundles {
     pub(super) writer: Arc<Writer>,
@@ -83,7 +81,8 @@ impl Bundles for SqliteBundles {
     fn publish(&self, new: NewPublication) -> BoxFuture<'static, Result<Publication>> {
         let changed = self.changed.clone();
         let published = self.writer.job(move |connection| {
-            if let Some(current) = latest(connection, 1)?.into_iter().next().filter(|current| current.hash == new.hash) {
+            if let Some(current) = latest(connection, 1)?.into_iter().next().filter(|current| current.hash == new.hash)
+            {
                 return Ok(current);
             }
             let version = connection
@@ -150,7 +149,8 @@ impl History for SqliteHistory {
 
     fn entries(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastEntry>>> {
         self.readers.apart(move |connection| {
-            let sql = format!("SELECT {ENTRY}, e.delivery FROM entry e WHERE e.position > ?1 ORDER BY e.position LIMIT ?2");
+            let sql =
+                format!("SELECT {ENTRY}, e.delivery FROM entry e WHERE e.position > ?1 ORDER BY e.position LIMIT ?2");
             connection
                 .prepare_cached(&sql)?
                 .query_map((after, limit as i64), |row| Ok(PastEntry { entry: entry(row)?, key: row.get(8)? }))?

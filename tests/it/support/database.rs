@@ -15,6 +15,7 @@ use tokio_postgres::types::Type;
 use super::source;
 
 /// Where a project's data is.
+#[derive(Clone)]
 pub(crate) enum Database {
     /// In the data folder of the project.
     Sqlite(PathBuf),
@@ -48,10 +49,12 @@ fn server() -> &'static str {
 impl Database {
     /// A new one, for the project in `folder`.
     pub(crate) fn new(folder: &Path) -> Database {
+        if on_postgres() { Database::shared() } else { Database::Sqlite(folder.join("data")) }
+    }
+
+    /// A new one on PostgreSQL, which several gateways can share, wherever other tests run.
+    pub(crate) fn shared() -> Database {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        if !on_postgres() {
-            return Database::Sqlite(folder.join("data"));
-        }
         let name = format!("project_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         ask(&format!("{}/postgres", server()), &format!("CREATE DATABASE {name}"));
         Database::Postgres(format!("{}/{name}", server()))

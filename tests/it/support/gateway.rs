@@ -58,6 +58,26 @@ impl Project {
         project
     }
 
+    /// A project whose data lies on PostgreSQL, wherever other tests run.
+    pub(crate) fn on_postgres() -> Project {
+        Project { database: Database::shared(), ..Project::new() }
+    }
+
+    /// Another node's project, with the same settings and the same database.
+    pub(crate) fn beside(&self) -> Project {
+        let other = Project::new();
+        other.write("scripts/policy.lua", &std::fs::read_to_string(self.folder().join("scripts/policy.lua")).unwrap());
+        Project {
+            database: self.database.clone(),
+            tables: self.tables.clone(),
+            limits: self.limits.clone(),
+            policy: self.policy.clone(),
+            retry: self.retry.clone(),
+            channels: self.channels.clone(),
+            ..other
+        }
+    }
+
     /// The project's folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -161,6 +181,12 @@ impl Project {
         let errors = String::from_utf8_lossy(&run.stderr);
         assert!(run.status.success(), "segue {arguments:?}: {}: {errors}", run.status);
         String::from_utf8(run.stdout).unwrap()
+    }
+
+    /// Runs a command of the binary to its end and gives its exit code and what it printed.
+    pub(crate) fn try_run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let run = Command::new(SEGUE).arg("--config").arg(self.folder()).args(arguments).output().unwrap();
+        (run.status.code(), String::from_utf8(run.stdout).unwrap())
     }
 
     /// Makes a token that may do everything. The gateway must not be running.
