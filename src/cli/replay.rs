@@ -63,7 +63,7 @@ pub fn run(global: &Global, args: &ReplayArgs) -> Outcome {
             }
             None => {
                 let setups = |hash: String| past(bundles.as_ref(), hash).boxed();
-                walk(&source.store, &target.store, Under::Recorded(&setups)).await?
+                walk(&source.store, &target.store, Under::Recorded(Box::new(setups))).await?
             }
         };
         let differences = match args.bundle {

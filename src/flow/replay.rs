@@ -47,7 +47,7 @@ pub type Setups<'a> = dyn Fn(String) -> BoxFuture<'a, Result<Setup>> + Send + Sy
 /// Under what entries are applied again.
 pub enum Under<'a> {
     /// Each under the bundle that its record names.
-    Recorded(&'a Setups<'a>),
+    Recorded(Box<Setups<'a>>),
     /// All under one: a rehearsal.
     One(Arc<Setup>),
 }

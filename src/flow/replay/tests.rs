@@ -270,7 +270,7 @@ async fn lived(folder: &std::path::Path, steps: Vec<Step>) -> Opened {
     for (number, step) in steps.into_iter().enumerate() {
         live.step(step).await;
         // Now and then everything is applied before more comes; else entries meet each other.
-        if number % 5 == 4 {
+        if number % 5 == 4 && number + 1 < many {
             live.settled().await;
         }
         // What comes last stays pending.
@@ -297,7 +297,7 @@ proptest! {
             let again = store(&folder.path().join("again"));
             // What is recorded rules, whatever the policy would take today.
             let patient = |_: String| -> BoxFuture<'static, Result<Setup>> { Box::pin(async { Ok(setup(POLICY)) }) };
-            let walked = walk(&live.store, &again.store, Under::Recorded(&patient), &mut |_, _| {}).await.unwrap();
+            let walked = walk(&live.store, &again.store, Under::Recorded(Box::new(patient)), &mut |_, _| {}).await.unwrap();
             (walked, compare(&live.store, &again.store).await.unwrap())
         });
         prop_assert!(walked.exact);
@@ -318,7 +318,7 @@ fn a_breach_is_honored_and_a_rehearsal_tells_what_is_decided_otherwise() {
         let calm = "rule(\"calm\", { on = \"interaction.received\" }, function(e, d) d:queue(\"vip\") end)";
         let again = store(&folder.path().join("again"));
         let calmer = move |_: String| -> BoxFuture<'static, Result<Setup>> { Box::pin(async move { Ok(setup(calm)) }) };
-        walk(&live.store, &again.store, Under::Recorded(&calmer), &mut |_, _| {}).await.unwrap();
+        walk(&live.store, &again.store, Under::Recorded(Box::new(calmer)), &mut |_, _| {}).await.unwrap();
         let page = again.store.history.applied(0, 10).await.unwrap();
         let breaches: Vec<usize> =
             page.iter().map(|past| Facts::read(past.applied.facts.as_deref()).unwrap().breaches.len()).collect();
