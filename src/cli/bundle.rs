@@ -130,8 +130,10 @@ async fn list(bundles: &dyn Bundles, args: &BundleListArgs) -> Outcome {
         bundles.all().await?.into_iter().map(|row| (row.hash, row.bytes)).collect();
     let row = |publication: &Publication| {
         let mut row = shown(publication);
-        row["rules"] = json!(Some(publication.version) == newest);
-        row["bytes"] = json!(sizes.get(&publication.hash).copied().flatten());
+        if let Value::Object(members) = &mut row {
+            members.insert("rules".to_owned(), json!(Some(publication.version) == newest));
+            members.insert("bytes".to_owned(), json!(sizes.get(&publication.hash).copied().flatten()));
+        }
         row
     };
     let rows: Vec<Value> = found.iter().map(row).collect();
@@ -147,7 +149,7 @@ fn shown(publication: &Publication) -> Value {
 fn line(row: &Value) -> String {
     let text = |name: &str| super::gateway::text(row, &[name]);
     let hash: String = text("hash").chars().take(12).collect();
-    let rules = if row["rules"] == json!(true) { Paint::stdout().paint(Style::Good, "rules") } else { String::new() };
+    let rules = if row.get("rules") == Some(&json!(true)) { Paint::stdout().paint(Style::Good, "rules") } else { String::new() };
     let version = Paint::stdout().paint(Style::Strong, &format!("{:>6}", text("version")));
     format!("{version} {hash} {} {}, {} {rules}", text("at"), text("by"), text("engine")).trim_end().to_owned()
 }
