@@ -85,6 +85,8 @@ async fn the_replayed_state_is_the_live_one_and_a_rehearsal_tells_what_would_cha
 
     // Killed, and on under another policy: each entry is applied again under its own.
     project.write("scripts/policy.lua", &policy("general"));
+    // Where several nodes share the store, what is published rules and not what the files say.
+    project.run(&["bundle", "publish"]);
     let gateway = Gateway::start(&project).await;
     live(&gateway, &token, 1, &mut random).await;
     gateway.settled(&project).await;
