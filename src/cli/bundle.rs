@@ -120,7 +120,7 @@ fn open(config: &Config, create: bool) -> Result<Opened> {
         let data = config.data.display();
         return Err(Error::not_found(format!("no data at `{data}`: no gateway has run here yet")));
     }
-    crate::app::open_store(config, false, Metrics::new())
+    crate::app::open_store(config, &crate::app::Start::default(), Metrics::new())
 }
 
 async fn list(bundles: &dyn Bundles, args: &BundleListArgs) -> Outcome {
@@ -149,7 +149,11 @@ fn shown(publication: &Publication) -> Value {
 fn line(row: &Value) -> String {
     let text = |name: &str| super::gateway::text(row, &[name]);
     let hash: String = text("hash").chars().take(12).collect();
-    let rules = if row.get("rules") == Some(&json!(true)) { Paint::stdout().paint(Style::Good, "rules") } else { String::new() };
+    let rules = if row.get("rules") == Some(&json!(true)) {
+        Paint::stdout().paint(Style::Good, "rules")
+    } else {
+        String::new()
+    };
     let version = Paint::stdout().paint(Style::Strong, &format!("{:>6}", text("version")));
     format!("{version} {hash} {} {}, {} {rules}", text("at"), text("by"), text("engine")).trim_end().to_owned()
 }

@@ -1,7 +1,6 @@
 //! `segue replay`: the journal once more, into an empty store.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,17 +11,21 @@ use serde_json::json;
 
 use super::exit::{Exit, Outcome};
 use super::gateway::block_on;
+use super::moving::place_of;
 use super::report::{self, Paint, Style};
 use super::{Global, bundle as bundles};
+use crate::app::Start;
 use crate::app::bundle::{self, Own, Trial};
 use crate::app::setup;
 use crate::base::telemetry::Metrics;
-use crate::base::{Error, Result, Secret};
+use crate::base::{Error, Result};
 use crate::config::{Config, Store as Backend};
 use crate::connector::Registry;
 use crate::flow::Setup;
 use crate::flow::replay::{self, Differences, Under, Walked};
-use crate::store::{Bundles, Opened, Store, postgres, sqlite};
+use crate::store::archive::{Opener, Place};
+use crate::store::seal::Sealing;
+use crate::store::{Bundles, Opened, Store, Unwatched, postgres, sqlite};
 
 /// Arguments of `segue replay`.
 #[derive(Debug, Args)]
@@ -30,7 +33,7 @@ use crate::store::{Bundles, Opened, Store, postgres, sqlite};
 Applies every entry under the bundle that ruled, sends nothing, and compares the two states. With --bundle it rehearses \
 another bundle and tells what is decided otherwise. No gateway may be running. Exit code 65 if anything differs.")]
 pub struct ReplayArgs {
-    /// A folder, or the URL of a PostgreSQL database, that holds nothing yet
+    /// A folder, a postgres:// URL, or file:PATH of a file that holds one, where nothing is yet
     #[arg(long, value_name = "EMPTY_STORE")]
     pub into: String,
     /// Rehearse under this bundle: `current` for what the files of the project say, a version, or the beginning of a hash
@@ -52,8 +55,9 @@ pub fn run(global: &Global, args: &ReplayArgs) -> Outcome {
     if config.store == Backend::Sqlite && !config.data.join("segue.db").is_file() {
         return Err(Error::not_found(format!("no data at `{}`: no gateway has run here yet", config.data.display())));
     }
-    let source = crate::app::open_store(&config, false, Metrics::new())?;
-    let target = open(&config, &args.into)?;
+    let source = crate::app::open_store(&config, &Start::default(), Metrics::new())?;
+    let (from, into) = (place_of(&config)?, Place::parse(&args.into)?);
+    let target = open(&config, &into)?;
     let (walked, differences) = block_on(async {
         let bundles = source.store.bundles.clone();
         let walked = match &args.bundle {
@@ -68,7 +72,7 @@ pub fn run(global: &Global, args: &ReplayArgs) -> Outcome {
         };
         let differences = match args.bundle {
             Some(_) => walked.differences.clone(),
-            None => replay::compare(&source.store, &target.store).await?,
+            None => compare(&config, (&source.store, &from), (&target.store, &into)).await?,
         };
         Ok((walked, differences))
     })?;
@@ -117,17 +121,34 @@ async fn rehearsed(global: &Global, config: &Config, bundles: &dyn Bundles, want
     past(bundles, bundles::find(bundles, Some(wanted)).await?).await
 }
 
-/// Opens the store to replay into: a folder for SQLite, a URL for PostgreSQL.
-fn open(config: &Config, into: &str) -> Result<Opened> {
-    if into.starts_with("postgres://") || into.starts_with("postgresql://") {
-        let place = postgres::Place::parse(&Secret::new(into))?;
-        return postgres::open(&place, postgres::Options::default(), Metrics::new());
+/// Whether the two states are the same to the byte. What differs is looked for row by row first, which tells more.
+async fn compare(
+    config: &Config,
+    (source, was): (&Store, &Place),
+    (target, is): (&Store, &Place),
+) -> Result<Differences> {
+    let found = replay::compare(source, target).await?;
+    if !found.is_empty() {
+        return Ok(found);
     }
-    let folder = PathBuf::from(into);
-    if folder == config.data || folder.join("segue.db").exists() {
-        return Err(Error::config(format!("`{into}` holds a store already; name a folder that does not exist")));
+    let sealing = Sealing::at(&config.root_key);
+    let (was_opener, is_opener) = (Opener::at(was, &sealing).await?, Opener::at(is, &sealing).await?);
+    let (was, is) = (was.view().await?, is.view().await?);
+    replay::compare_dumps((&*was, &was_opener), (&*is, &is_opener)).await
+}
+
+/// Opens the store to replay into. Its keys go by the same root key as those of the source.
+fn open(config: &Config, into: &Place) -> Result<Opened> {
+    let (sealing, progress) = (Sealing::at(&config.root_key), Unwatched::shared());
+    match into {
+        Place::Server(server) => {
+            postgres::open(server, postgres::Options::default(), &sealing, &progress, Metrics::new())
+        }
+        Place::Folder(folder) if *folder == config.data || folder.join("segue.db").exists() => Err(Error::config(
+            format!("`{}` holds a store already; name a folder that does not exist", folder.display()),
+        )),
+        Place::Folder(folder) => sqlite::open(folder, sqlite::Options::default(), &sealing, &progress, Metrics::new()),
     }
-    sqlite::open(&folder, sqlite::Options::default(), Metrics::new())
 }
 
 fn tell(args: &ReplayArgs, walked: &Walked, differences: &Differences) -> Outcome {

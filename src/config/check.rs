@@ -73,6 +73,10 @@ fn read(main: &Source, report: &Report, table: &DeTable<'_>, on: secret::Place<'
         public_url: top.get("public_url").and_then(|field| read_public_url(&field)),
         data: path("data", "data"),
         store: store.unwrap_or(Store::Sqlite),
+        root_key: match on.host.variable("SEGUE_ROOT_KEY_FILE") {
+            Some(named) => PathBuf::from(named.expose()),
+            None => path("root_key", "secrets/root.key"),
+        },
         scripts: folder("scripts", "scripts"),
         connectors: folder("connectors", "connectors"),
         channels_dir,

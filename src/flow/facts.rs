@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::CommandResult;
 use super::normalize::Normalized;
 use crate::base::{Error, Result};
+use crate::model::decision::CallAnswer;
 use crate::script::{self, Breach, BreachKind};
 
 /// The facts of one applied entry.
@@ -18,6 +19,9 @@ pub struct Facts {
     /// What a command was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<CommandResult>,
+    /// What a caller who waited was to hear. Another node than the one that applied the entry may have to tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<CallAnswer>,
     /// Whether identifiers of one sender belonged to several customers.
     #[serde(default, skip_serializing_if = "is_not")]
     pub identity_conflict: bool,

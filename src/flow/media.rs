@@ -23,7 +23,7 @@ use crate::model::part::FetchState;
 use crate::model::{Blob, EntryBody, EntryKind, Interaction};
 use crate::net::client::Downloaded;
 use crate::net::{Client, Fault};
-use crate::store::{DueMedia, NewEntry};
+use crate::store::{DueMedia, Hold, NewEntry, lease};
 
 /// How many files are fetched side by side.
 const CONCURRENCY: usize = 8;
@@ -37,14 +37,22 @@ enum Fetched {
     NotNow(String),
 }
 
-/// Fetches what is due until `stop` is true.
+/// Fetches what is due while this node holds the lease on it, until `stop` is true.
 pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut stop: tokio::sync::watch::Receiver<bool>) {
-    let wake = context.store.outbox.wake();
+    let (wake, leases) = (context.store.outbox.wake(), context.store.leases.clone());
+    let mut changed = leases.changed();
     let mut running: JoinSet<(i64, usize)> = JoinSet::new();
     let mut busy: std::collections::HashSet<(i64, usize)> = std::collections::HashSet::new();
     loop {
         let notified = wake.notified();
-        let due = context.store.outbox.due_media(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default();
+        let hold = leases.named(lease::MEDIA);
+        if hold == Hold::Leaving && running.is_empty() {
+            leases.let_go(lease::MEDIA);
+        }
+        let due = match hold {
+            Hold::Yes => context.store.outbox.due_media(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default(),
+            Hold::Leaving | Hold::No => Vec::new(),
+        };
         for media in due {
             if running.len() < CONCURRENCY && busy.insert((media.interaction, media.part)) {
                 let (context, client) = (context.clone(), client.clone());
@@ -67,6 +75,7 @@ pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut sto
                 }
             }
             () = notified => {}
+            _ = changed.changed() => {}
             () = tokio::time::sleep(Duration::from_millis(1000)) => {}
         }
     }
@@ -106,6 +115,7 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
         channel: media.channel.clone(),
         at: now,
         interactive: false,
+        keys: Vec::new(),
         key: Some(key16(&[b"media", media.interaction_id.as_bytes(), &media.part.to_be_bytes()])),
         body: EntryBody { head, raw: bytes::Bytes::new() },
     };

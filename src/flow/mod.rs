@@ -9,6 +9,7 @@
 //! Each stage takes what only the stage before it can make. This file alone names more than one of them: it chains the
 //! stages of applying an entry, and holds what all of them share.
 
+mod ahead;
 pub(crate) mod answering;
 mod arise;
 mod attach;
@@ -17,9 +18,11 @@ mod command;
 mod commit;
 mod decide;
 pub mod deliver;
+mod dispatch;
 mod draft;
 mod event;
 mod facts;
+mod feeder;
 mod identify;
 pub mod intake;
 mod journal;
@@ -43,6 +46,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+pub use ahead::Ahead;
 pub use command::CommandResult;
 pub use facts::Facts;
 
@@ -53,7 +57,7 @@ use crate::model::decision::CallAnswer;
 use crate::model::entry::{Answered, Command, MediaOutcome, SendOutcome};
 use crate::model::{EntryKind, InteractionKind};
 use crate::script::Bundle;
-use crate::store::{Changeset, StateRead, Store};
+use crate::store::{Appended, Changeset, StateRead, Store};
 use draft::Draft;
 use journal::Journaled;
 use normalize::{Item, Normalized};
@@ -98,6 +102,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who waits for the effect of an entry.
     pub waiting: wait::Waiting,
+    /// What was read of entries before they were appended.
+    pub ahead: Ahead,
     /// Where fetched files lie.
     pub files: PathBuf,
     /// Whether entries stay pending for now: the bundle that rules cannot be run here.
@@ -123,6 +129,13 @@ pub(crate) struct Prepared {
     recorded: Option<Facts>,
 }
 
+impl Prepared {
+    fn new(journaled: Journaled, read: ahead::Read, recorded: Option<Facts>) -> Prepared {
+        let ahead::Read { setup, items, keys } = read;
+        Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false), recorded }
+    }
+}
+
 /// What applying an entry gave.
 pub(crate) struct Applied {
     changeset: Changeset,
@@ -135,42 +148,70 @@ pub(crate) fn refreshed(context: &Context, prepared: Arc<Prepared>) -> Arc<Prepa
     if Arc::ptr_eq(&prepared.setup, &context.setup.load()) {
         return prepared;
     }
-    let mut fresh = prepare(context, Journaled::reloaded(prepared.journaled.entry().clone()));
-    fresh.keys.clone_from(&prepared.keys);
-    *fresh.met_conflict.get_mut() = prepared.met_conflict.load(Ordering::Relaxed);
+    let journaled = Journaled::reloaded(prepared.journaled.entry().clone());
+    let read = ahead::Read { keys: prepared.keys.clone(), ..read(context, &journaled) };
+    let fresh = Prepared::new(journaled, read, None);
+    fresh.met_conflict.store(prepared.met_conflict.load(Ordering::Relaxed), Ordering::Relaxed);
     Arc::new(fresh)
 }
 
-/// Reads what an entry says and which keys order it.
+/// Enters a verified request: reads what orders it, where others may have to know, and appends it.
+pub(crate) async fn enter(
+    context: &Context,
+    id: crate::base::id::EntryId,
+    verified: verify::Verified,
+) -> Result<Appended> {
+    let mut entry = journal::entry(id, verified);
+    let journal = context.store.journal.as_ref();
+    if !context.store.leases.shared() {
+        return journal::step(journal, entry).await;
+    }
+    let read = read(context, &Journaled::to_be(&entry));
+    entry.keys.clone_from(&read.keys);
+    context.ahead.put(id, read);
+    let appended = journal::step(journal, entry).await;
+    if !appended.as_ref().is_ok_and(|appended| appended.here) {
+        context.ahead.take(id);
+    }
+    appended
+}
+
+/// Reads what an entry says and which keys order it, unless that was done before it was appended.
 pub(crate) fn prepare(context: &Context, journaled: Journaled) -> Prepared {
-    prepare_under(context, context.setup.load_full(), journaled, None)
+    let entry = journaled.entry();
+    let read = context.ahead.take(entry.id).unwrap_or_else(|| read(context, &journaled));
+    count(context, &read.setup, &entry.channel, &read.items);
+    Prepared::new(journaled, read, None)
 }
 
 /// The same under a setup of choice, for an entry that was applied before in another store.
-pub(crate) fn prepare_under(
-    context: &Context,
-    setup: Arc<Setup>,
-    journaled: Journaled,
-    recorded: Option<Facts>,
-) -> Prepared {
+pub(crate) fn prepare_under(context: &Context, setup: Arc<Setup>, journaled: Journaled, recorded: Facts) -> Prepared {
+    let read = read_under(context, setup, &journaled, Some(&recorded));
+    Prepared::new(journaled, read, Some(recorded))
+}
+
+fn read(context: &Context, journaled: &Journaled) -> ahead::Read {
+    read_under(context, context.setup.load_full(), journaled, None)
+}
+
+fn read_under(context: &Context, setup: Arc<Setup>, journaled: &Journaled, recorded: Option<&Facts>) -> ahead::Read {
     let entry = journaled.entry();
     let (items, keys) = match entry.kind {
         EntryKind::Webhook => {
             let begun = thread_cpu();
-            let items = read(&setup, &journaled, recorded.as_ref());
-            count(context, &setup, &entry.channel, &items);
+            let items = understood(&setup, journaled, recorded);
             context.stage_seconds("normalize", begun);
-            let keys = normalize::lanes(&items, &journaled);
+            let keys = normalize::lanes(&items, journaled);
             (items, keys)
         }
         // These meet others only in the rows they change, which the commit asserts.
         _ => (Vec::new(), vec![*entry.id.as_bytes()]),
     };
-    Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false), recorded }
+    ahead::Read { setup, items, keys }
 }
 
 /// What an entry says, as it was understood the first time.
-fn read(setup: &Setup, journaled: &Journaled, recorded: Option<&Facts>) -> Vec<Normalized> {
+fn understood(setup: &Setup, journaled: &Journaled, recorded: Option<&Facts>) -> Vec<Normalized> {
     let outcomes = normalize::step(setup, journaled);
     match recorded {
         Some(facts) => facts::unread_again(outcomes, &facts.unread),
@@ -212,6 +253,7 @@ pub(crate) async fn apply(context: &Context, state: &dyn StateRead, prepared: &P
             draft.facts.heard = heard;
             draft.facts.unread = facts::unread(&prepared.items);
             told.answer = apply_items(context, setup, &mut draft, &prepared.items, waits).await?;
+            draft.facts.answer.clone_from(&told.answer);
         }
         EntryKind::Command => {
             let command: Command = head(prepared)?;
@@ -326,7 +368,7 @@ async fn retry_quarantined(
 ) -> Result<bool> {
     let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(false) };
     let position = entry.position;
-    let items = read(setup, &Journaled::reloaded(entry), recorded);
+    let items = understood(setup, &Journaled::reloaded(entry), recorded);
     draft.facts.unread = facts::unread(&items);
     if items.iter().any(|item| matches!(item, Normalized::Quarantined(_))) {
         return Ok(false);
@@ -345,7 +387,7 @@ async fn call_of(
     recorded: Option<&Facts>,
 ) -> Result<Option<crate::model::ItemKey>> {
     let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(None) };
-    let items = read(setup, &Journaled::reloaded(entry), recorded);
+    let items = understood(setup, &Journaled::reloaded(entry), recorded);
     draft.facts.unread = facts::unread(&items);
     Ok(items.into_iter().find_map(|item| match item {
         Normalized::Item(item) if item.interaction.kind == InteractionKind::Call => Some(item.key),

@@ -12,7 +12,7 @@ mod compare;
 #[cfg(test)]
 mod tests;
 
-pub use compare::compare;
+pub use compare::{compare, compare_dumps};
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use serde::Serialize;
 use super::facts::Facts;
 use super::journal::Journaled;
 use super::wait::Waiting;
-use super::{Applied, Context, Setup, apply, prepare_under};
+use super::{Ahead, Applied, Context, Setup, apply, prepare_under};
 use crate::base::id::{EntryId, InteractionId};
 use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Kind, Result, Retry, Timestamp};
@@ -168,7 +168,7 @@ impl Walk<'_> {
             for past in page.into_iter().take_while(|past| past.entry.position <= to) {
                 self.copied = past.entry.position;
                 let Entry { id, kind, channel, at, interactive, body, .. } = past.entry;
-                let entry = NewEntry { id, kind, channel, at, interactive, key: past.key, body };
+                let entry = NewEntry { id, kind, channel, at, interactive, keys: Vec::new(), key: past.key, body };
                 appends.push((id, self.target.journal.append(entry)));
             }
             if appends.is_empty() {
@@ -211,6 +211,7 @@ impl Walk<'_> {
                 clock: Clock::fixed(Timestamp::default()),
                 metrics: Metrics::new(),
                 waiting: Waiting::default(),
+                ahead: Ahead::default(),
                 files: PathBuf::new(),
                 held: AtomicBool::new(false),
             })
@@ -242,7 +243,7 @@ impl Walk<'_> {
             // How rules of another bundle fail is theirs; that somebody had hung up is not.
             true => Facts { heard: facts.heard, ..Facts::default() },
         };
-        let prepared = prepare_under(&context, setup, Journaled::reloaded(entry), Some(honored));
+        let prepared = prepare_under(&context, setup, Journaled::reloaded(entry), honored);
         for _ in 0..TRIES {
             let snapshot = self.target.snapshots.snapshot()?;
             let outcome = apply(&context, snapshot.as_ref(), &prepared).await;
@@ -256,7 +257,12 @@ impl Walk<'_> {
                     self.take(found);
                     return Ok(());
                 }
-                _ => return Err(Error::internal(format!("entry {id} was applied already"))),
+                Some(Committed::Early | Committed::Fenced) => {
+                    return Err(Error::internal(format!("entry {id} is not applied: others work on the target")));
+                }
+                Some(Committed::AlreadyApplied) | None => {
+                    return Err(Error::internal(format!("entry {id} was applied already")));
+                }
             }
         }
         Err(Error::internal(format!("entry {id} conflicts with a state that nobody else changes")))

@@ -5,9 +5,18 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::CommandResult;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::facts::Facts;
+use super::{CommandResult, Context};
 use crate::base::id::EntryId;
 use crate::model::decision::CallAnswer;
+use crate::store::AppliedRow;
+
+/// How long a waiting caller's entry is left to this node before the journal is asked what another one made of it.
+const ASK_EVERY: Duration = Duration::from_millis(40);
 
 /// What applying an entry tells whoever waits for it.
 #[derive(Clone, Default)]
@@ -43,6 +52,35 @@ impl Waiting {
             let _ = sender.send(told);
         }
     }
+}
+
+/// Waits for the effect of an entry, until `deadline`. Another node may apply it: then the applied record tells.
+pub(crate) async fn effect(
+    context: &Context,
+    place: &mut Place<'_>,
+    entry: EntryId,
+    deadline: Instant,
+) -> Option<Told> {
+    let shared = context.store.leases.shared();
+    loop {
+        let until = if shared { deadline.min(Instant::now() + ASK_EVERY) } else { deadline };
+        if let Ok(told) = tokio::time::timeout_at(until, &mut place.told).await {
+            return told.ok();
+        }
+        if until >= deadline {
+            return None;
+        }
+        let found = context.store.journal.entry(entry).await.ok().flatten();
+        if let Some((_, Some(applied))) = found {
+            return Some(recorded(&applied));
+        }
+    }
+}
+
+/// What an applied record tells whoever waits for its entry.
+fn recorded(applied: &AppliedRow) -> Told {
+    let facts = Facts::read(applied.facts.as_deref()).unwrap_or_default();
+    Told { answer: facts.answer, result: facts.result }
 }
 
 impl Drop for Place<'_> {

@@ -45,7 +45,7 @@ pub struct NewPublication {
 pub struct BundleRow {
     /// Its hash.
     pub hash: String,
-    /// The size of its content in bytes; none where only the hash was kept.
+    /// The size of its content in bytes as it is kept, sealed; none where only the hash was kept.
     pub bytes: Option<u64>,
     /// Whether an applied record names it.
     pub applied: bool,

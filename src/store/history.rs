@@ -3,7 +3,9 @@
 use futures_util::future::BoxFuture;
 
 use super::rows::AppliedRow;
-use crate::base::Result;
+use super::seal::Codec;
+use super::seal::stored::{StoredEntry, StoredFound};
+use crate::base::{Error, Result};
 use crate::model::Entry;
 
 /// An entry with its delivery key, as it was appended.
@@ -39,4 +41,22 @@ pub trait History: Send + Sync {
 /// The program that applies now, as applied records name it.
 pub fn engine() -> &'static str {
     super::code::ENGINE
+}
+
+/// Opens a page of applied entries, each with the program that applied it.
+pub(super) async fn open_applied(codec: &Codec, page: Vec<(StoredFound, String)>) -> Result<Vec<PastApplied>> {
+    let (found, engines): (Vec<StoredFound>, Vec<String>) = page.into_iter().unzip();
+    let opened = codec.open_all(found).await?.into_iter().zip(engines);
+    let past = |((entry, applied), engine): ((Entry, Option<AppliedRow>), String)| {
+        let applied = applied.ok_or_else(|| Error::internal("an applied entry has no applied record"))?;
+        Ok(PastApplied { entry, applied, engine })
+    };
+    opened.map(past).collect()
+}
+
+/// Opens a page of entries, each with its delivery key as it lies.
+pub(super) async fn open_entries(codec: &Codec, page: Vec<(StoredEntry, Option<[u8; 16]>)>) -> Result<Vec<PastEntry>> {
+    let (entries, keys): (Vec<StoredEntry>, Vec<_>) = page.into_iter().unzip();
+    let opened = codec.open_all(entries).await?.into_iter().zip(keys);
+    Ok(opened.map(|(entry, key)| PastEntry { entry, key: key.map(|key| codec.unblind(&key)) }).collect())
 }

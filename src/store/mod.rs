@@ -6,13 +6,19 @@
 //! people. Two invariants live here: what a future of this room has reported as done is on disk, and a changeset whose
 //! assertions no longer hold changes nothing.
 
+pub mod archive;
 mod bundles;
 mod changeset;
 mod code;
+#[cfg(test)]
+mod differential;
 mod history;
 mod hot;
+pub mod layout;
+pub mod lease;
 pub mod postgres;
 mod rows;
+pub mod seal;
 pub mod sqlite;
 mod subscribers;
 #[cfg(test)]
@@ -25,6 +31,7 @@ pub use changeset::{
     MediaWrite, MessageStateWrite, SendWrite,
 };
 pub use history::{History, PastApplied, PastEntry, engine};
+pub use lease::{Hold, Leases};
 pub use rows::{
     Appended, AppliedRow, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent, DueMedia, DueSend,
     FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry, Numbers, QuarantineRow,
@@ -42,6 +49,26 @@ use crate::model::{Entry, ItemKey};
 
 /// How many open conversations of a customer a decision is shown: so many are kept in memory.
 pub const STORIES_SHOWN: usize = 5;
+
+/// Told how far long work has come: what it does, how much is done and of how much.
+pub trait Progress: Send + Sync {
+    /// Called now and then.
+    fn step(&self, what: &str, done: u64, total: u64);
+}
+
+/// Tells nobody.
+pub struct Unwatched;
+
+impl Unwatched {
+    /// As it is handed to those who open a store.
+    pub fn shared() -> Arc<dyn Progress> {
+        Arc::new(Unwatched)
+    }
+}
+
+impl Progress for Unwatched {
+    fn step(&self, _: &str, _: u64, _: u64) {}
+}
 
 /// The capabilities together. Cloning shares them.
 #[derive(Clone)]
@@ -64,6 +91,8 @@ pub struct Store {
     pub bundles: Arc<dyn Bundles>,
     /// The journal in the order in which it was applied.
     pub history: Arc<dyn History>,
+    /// Which part of the work is this node's.
+    pub leases: Arc<dyn Leases>,
 }
 
 /// A store that is open.
@@ -86,7 +115,7 @@ pub trait Journal: Send + Sync {
     /// `Unavailable` if the journal takes nothing now (the caller must not acknowledge), `Io` if the disk refused.
     fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>>;
 
-    /// Entries that were committed, in order, as they come; see [`Tail`].
+    /// Entries that this node appended and is to apply, in order, as they are committed; see [`Tail`].
     fn tail(&self) -> Arc<Tail<Entry>>;
 
     /// Interactive entries that were committed: somebody waits for them. They come here and not through [`Journal::tail`].
@@ -94,6 +123,19 @@ pub trait Journal: Send + Sync {
 
     /// Entries after `position` that are not applied, oldest first; of one channel only, if one is named.
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>>;
+
+    /// Positions of entries that are not applied and whose buckets this node holds, oldest first; only those that
+    /// somebody waits for, if asked for.
+    fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>>;
+
+    /// Those of the entries at these positions that are not applied, oldest first.
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>>;
+
+    /// Entries that are not applied and that `entry` may have to wait for: all with one of its keys are among them.
+    fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>>;
+
+    /// Wakes when [`Journal::mine`] may give something that the tails did not.
+    fn others(&self) -> Arc<tokio::sync::Notify>;
 
     /// One entry by its id, with whether it is applied.
     fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>>;

@@ -173,6 +173,8 @@ impl Gateway {
         let store = sqlite::open(
             &folder.path().join("data"),
             sqlite::Options::default(),
+            &crate::store::seal::Sealing::at(folder.path().join("root.key")),
+            &crate::store::Unwatched::shared(),
             crate::base::telemetry::Metrics::new(),
         )
         .unwrap();
@@ -182,6 +184,7 @@ impl Gateway {
             clock: Clock::system(),
             metrics: Metrics::new(),
             waiting: Waiting::default(),
+            ahead: crate::flow::Ahead::default(),
             files: folder.path().join("files"),
             held: AtomicBool::new(false),
         });
@@ -261,7 +264,16 @@ impl Gateway {
     async fn enter(&self, id: EntryId, kind: EntryKind, channel: &str, body: EntryBody) {
         let place = self.context.waiting.enter(id);
         let at = self.context.clock.now();
-        let entry = NewEntry { id, kind, channel: channel.to_owned(), at, interactive: false, key: None, body };
+        let entry = NewEntry {
+            id,
+            kind,
+            channel: channel.to_owned(),
+            at,
+            interactive: false,
+            keys: Vec::new(),
+            key: None,
+            body,
+        };
         self.context.store.journal.append(entry).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_secs(60), place.applied()).await.unwrap());
     }

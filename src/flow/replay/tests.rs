@@ -15,7 +15,8 @@ use crate::flow::{ChannelSetup, outcome};
 use crate::model::entry::{Command, ReplyMessage, RequestHead, SendOutcome, SendResult};
 use crate::model::{EntryBody, EntryKind};
 use crate::script::{Budget, Bundle, PolicyFacts, PolicyFiles};
-use crate::store::{Opened, sqlite};
+use crate::store::seal::Sealing;
+use crate::store::{Opened, Unwatched, sqlite};
 
 /// Messages, echoes, edits, deletions and receipts of several accounts.
 const MANIFEST: &str = r#"
@@ -118,8 +119,12 @@ fn setup(policy: &str) -> Setup {
     }
 }
 
+fn sealing(folder: &std::path::Path) -> Sealing {
+    Sealing::at(folder.with_extension("key"))
+}
+
 fn store(folder: &std::path::Path) -> Opened {
-    sqlite::open(folder, sqlite::Options::default(), Metrics::new()).unwrap()
+    sqlite::open(folder, sqlite::Options::default(), &sealing(folder), &Unwatched::shared(), Metrics::new()).unwrap()
 }
 
 fn context(store: &Store) -> Arc<Context> {
@@ -129,6 +134,7 @@ fn context(store: &Store) -> Arc<Context> {
         clock: Clock::system(),
         metrics: Metrics::new(),
         waiting: Waiting::default(),
+        ahead: Ahead::default(),
         files: PathBuf::new(),
         held: AtomicBool::new(false),
     })
@@ -186,7 +192,8 @@ impl Live {
         let id = EntryId::random(at);
         self.entered.push(id);
         let interactive = kind == EntryKind::Command;
-        let entry = NewEntry { id, kind, channel: channel.to_owned(), at, interactive, key: None, body };
+        let entry =
+            NewEntry { id, kind, channel: channel.to_owned(), at, interactive, keys: Vec::new(), key: None, body };
         self.context.store.journal.append(entry).await.unwrap();
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_postgres::Row;
 
 use super::feed::TELL_BUNDLE;
-use super::journal::{ENTRY, entry};
+use super::journal::{ENTRY, entry, with_applied};
 use super::judge::bytes16;
 use super::read::{Readers, all, first, get};
 use super::session::{PgError, Session, failed};
@@ -17,25 +17,28 @@ use super::writer::Writer;
 use super::written::text;
 use crate::base::{Error, Result, Timestamp};
 use crate::store::bundles::PUBLICATIONS;
-use crate::store::code::{self, ENGINE};
-use crate::store::{AppliedRow, BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication};
+use crate::store::code::ENGINE;
+use crate::store::seal::stored::{StoredBundle, StoredEntry};
+use crate::store::seal::{Codec, Column};
+use crate::store::{BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication, history};
 
 pub(super) struct PgBundles {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 const LATEST: &str = "SELECT version, hash, at, by, engine FROM publication ORDER BY version DESC LIMIT $1";
 
-async fn keep(session: &Session, hash: &str, content: &[u8]) -> std::result::Result<(), PgError> {
-    let sql = "INSERT INTO bundle AS b (hash, content, used) VALUES ($1, $2, false)
+async fn keep(session: &Session, hash: &str, sealed: &[u8]) -> std::result::Result<(), PgError> {
+    let sql = "INSERT INTO bundle AS b (hash, content, used) VALUES ($1, $2, 0)
          ON CONFLICT (hash) DO UPDATE SET content = excluded.content WHERE b.content IS NULL";
-    session.run(sql, &[&hash, &content]).await?;
+    session.run(sql, &[&hash, &sealed]).await?;
     Ok(())
 }
 
-fn content(row: &Row) -> Result<Option<Bytes>> {
-    Ok(get::<Option<Vec<u8>>>(row, 0)?.map(Bytes::from))
+fn content(row: &Row) -> Result<StoredBundle> {
+    Ok(StoredBundle { hash: get(row, 0)?, content: get(row, 1)? })
 }
 
 fn publication(row: &Row) -> std::result::Result<Publication, PgError> {
@@ -75,16 +78,21 @@ async fn publish(session: &Session, new: &NewPublication) -> std::result::Result
 
 impl Bundles for PgBundles {
     fn put(&self, hash: String, content: Bytes) -> BoxFuture<'static, Result<()>> {
+        let sealed = match self.codec.seal_house(Column::Bundle, hash.as_bytes(), &content) {
+            Ok(sealed) => Bytes::from(sealed),
+            Err(error) => return std::future::ready(Err(error)).boxed(),
+        };
         self.writer.job(move |session| {
-            let (hash, content) = (hash.clone(), content.clone());
-            async move { keep(session, &hash, &content).await }.boxed()
+            let (hash, sealed) = (hash.clone(), sealed.clone());
+            async move { keep(session, &hash, &sealed).await }.boxed()
         })
     }
 
     fn get(&self, hash: String) -> BoxFuture<'_, Result<Option<Bytes>>> {
         async move {
-            let rows = self.readers.rows("SELECT content FROM bundle WHERE hash = $1", &[&hash]).await?;
-            Ok(first(rows, content)?.flatten())
+            let sql = "SELECT hash, content FROM bundle WHERE hash = $1 AND content IS NOT NULL";
+            let found = first(self.readers.rows(sql, &[&hash]).await?, content)?;
+            self.codec.open_one(found).await
         }
         .boxed()
     }
@@ -94,7 +102,7 @@ impl Bundles for PgBundles {
             let sql = "SELECT hash, length(content)::int8, used FROM bundle ORDER BY no DESC";
             all(self.readers.rows(sql, &[]).await?, |row| {
                 let bytes = get::<Option<i64>>(row, 1)?.map(i64::unsigned_abs);
-                Ok(BundleRow { hash: get(row, 0)?, bytes, applied: get(row, 2)? })
+                Ok(BundleRow { hash: get(row, 0)?, bytes, applied: get::<i16>(row, 2)? != 0 })
             })
         }
         .boxed()
@@ -138,7 +146,7 @@ impl Bundles for PgBundles {
         self.writer.job(|session| {
             async move {
                 // A bundle that was put a moment ago is about to be published, perhaps by another node: the newest stays.
-                let sql = "DELETE FROM bundle b WHERE NOT b.used AND b.no < (SELECT max(no) FROM bundle)
+                let sql = "DELETE FROM bundle b WHERE b.used = 0 AND b.no < (SELECT max(no) FROM bundle)
                            AND NOT EXISTS (SELECT 1 FROM publication p WHERE p.hash = b.hash)";
                 session.run(sql, &[]).await
             }
@@ -149,33 +157,37 @@ impl Bundles for PgBundles {
 
 pub(super) struct PgHistory {
     pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 impl History for PgHistory {
     fn applied(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastApplied>>> {
         async move {
             let sql = format!(
-                "SELECT {ENTRY}, a.apply_no, b.hash, a.facts, a.engine FROM applied a
+                "SELECT {ENTRY}, a.apply_no, b.hash, a.facts, a.wrap, a.engine FROM applied a
                  JOIN bundle b ON b.no = a.bundle JOIN entry e ON e.position = a.position
                  WHERE a.apply_no > $1 ORDER BY a.apply_no LIMIT $2"
             );
-            all(self.readers.rows(&sql, &[&after, &(limit as i64)]).await?, |row| {
-                let facts = get::<Option<&[u8]>>(row, 10)?.map(code::text);
-                let applied = AppliedRow { apply_no: get(row, 8)?, bundle: get(row, 9)?, facts };
-                Ok(PastApplied { entry: entry(row)?, applied, engine: get(row, 11)? })
-            })
+            let page = all(self.readers.rows(&sql, &[&after, &(limit as i64)]).await?, |row| {
+                Ok((with_applied(row)?, get(row, 13)?))
+            })?;
+            history::open_applied(&self.codec, page).await
         }
         .boxed()
     }
 
     fn entries(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastEntry>>> {
         async move {
-            let sql =
-                format!("SELECT {ENTRY}, e.delivery FROM entry e WHERE e.position > $1 ORDER BY e.position LIMIT $2");
-            all(self.readers.rows(&sql, &[&after, &(limit as i64)]).await?, |row| {
-                let key = get::<Option<&[u8]>>(row, 8)?.map(|_| bytes16(row, 8)).transpose().map_err(|e| failed(&e))?;
-                Ok(PastEntry { entry: entry(row)?, key })
-            })
+            let sql = format!(
+                "SELECT {ENTRY}, a.wrap, e.delivery FROM entry e LEFT JOIN applied a ON a.position = e.position
+                 WHERE e.position > $1 ORDER BY e.position LIMIT $2"
+            );
+            let page = all(self.readers.rows(&sql, &[&after, &(limit as i64)]).await?, |row| {
+                let key = get::<Option<&[u8]>>(row, 10)?.map(|_| bytes16(row, 10)).transpose();
+                let key = key.map_err(|e| failed(&e))?;
+                Ok((StoredEntry { applied_wrap: get(row, 9)?, ..entry(row)? }, key))
+            })?;
+            history::open_entries(&self.codec, page).await
         }
         .boxed()
     }

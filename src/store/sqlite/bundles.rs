@@ -8,36 +8,38 @@ use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::watch;
 
-use super::journal::{ENTRY, entry};
+use super::journal::{ENTRY, entry, with_applied};
 use super::read::Readers;
 use super::writer::Writer;
 use crate::base::{Result, Timestamp};
 use crate::store::bundles::PUBLICATIONS;
-use crate::store::code::{self, ENGINE};
-use crate::store::{AppliedRow, BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication};
+use crate::store::code::ENGINE;
+use crate::store::seal::stored::{StoredBundle, StoredEntry};
+use crate::store::seal::{Codec, Column};
+use crate::store::{BundleRow, Bundles, History, NewPublication, PastApplied, PastEntry, Publication, history};
 
 pub(super) struct SqliteBundles {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
     pub(super) changed: watch::Sender<u64>,
+    pub(super) codec: Arc<Codec>,
 }
 
-fn keep(connection: &Connection, hash: &str, content: &[u8]) -> rusqlite::Result<()> {
+fn keep(connection: &Connection, hash: &str, sealed: &[u8]) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO bundle (hash, content, used) VALUES (?1, ?2, 0)
              ON CONFLICT (hash) DO UPDATE SET content = coalesce(content, excluded.content)",
         )?
-        .execute((hash, content))?;
+        .execute((hash, sealed))?;
     Ok(())
 }
 
-fn content(connection: &Connection, hash: &str) -> rusqlite::Result<Option<Bytes>> {
-    let found = connection
-        .prepare_cached("SELECT content FROM bundle WHERE hash = ?1")?
-        .query_row([hash], |row| row.get::<_, Option<Vec<u8>>>(0))
-        .optional()?;
-    Ok(found.flatten().map(Bytes::from))
+fn content(connection: &Connection, hash: &str) -> rusqlite::Result<Option<StoredBundle>> {
+    connection
+        .prepare_cached("SELECT hash, content FROM bundle WHERE hash = ?1 AND content IS NOT NULL")?
+        .query_row([hash], |row| Ok(StoredBundle { hash: row.get(0)?, content: row.get(1)? }))
+        .optional()
 }
 
 fn publication(row: &Row<'_>) -> rusqlite::Result<Publication> {
@@ -59,11 +61,15 @@ fn latest(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<Publicati
 
 impl Bundles for SqliteBundles {
     fn put(&self, hash: String, content: Bytes) -> BoxFuture<'static, Result<()>> {
-        self.writer.job(move |connection| keep(connection, &hash, &content))
+        match self.codec.seal_house(Column::Bundle, hash.as_bytes(), &content) {
+            Ok(sealed) => self.writer.job(move |connection| keep(connection, &hash, &sealed)),
+            Err(error) => std::future::ready(Err(error)).boxed(),
+        }
     }
 
     fn get(&self, hash: String) -> BoxFuture<'_, Result<Option<Bytes>>> {
-        self.readers.apart(move |connection| content(connection, &hash))
+        let found = self.readers.apart(move |connection| content(connection, &hash));
+        async move { self.codec.open_one(found.await?).await }.boxed()
     }
 
     fn all(&self) -> BoxFuture<'_, Result<Vec<BundleRow>>> {
@@ -126,36 +132,39 @@ impl Bundles for SqliteBundles {
 
 pub(super) struct SqliteHistory {
     pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 impl History for SqliteHistory {
     fn applied(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastApplied>>> {
-        self.readers.apart(move |connection| {
+        let page = self.readers.apart(move |connection| {
             let sql = format!(
-                "SELECT {ENTRY}, a.apply_no, b.hash, a.facts, a.engine FROM applied a
+                "SELECT {ENTRY}, a.apply_no, b.hash, a.facts, a.wrap, a.engine FROM applied a
                  JOIN bundle b ON b.no = a.bundle JOIN entry e ON e.position = a.position
                  WHERE a.apply_no > ?1 ORDER BY a.apply_no LIMIT ?2"
             );
             connection
                 .prepare_cached(&sql)?
-                .query_map((after, limit as i64), |row| {
-                    let facts = row.get::<_, Option<Vec<u8>>>(10)?.map(|facts| code::text(&facts));
-                    let applied = AppliedRow { apply_no: row.get(8)?, bundle: row.get(9)?, facts };
-                    Ok(PastApplied { entry: entry(row)?, applied, engine: row.get(11)? })
-                })?
+                .query_map((after, limit as i64), |row| Ok((with_applied(row)?, row.get(13)?)))?
                 .collect()
-        })
+        });
+        async move { history::open_applied(&self.codec, page.await?).await }.boxed()
     }
 
     fn entries(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<PastEntry>>> {
-        self.readers.apart(move |connection| {
-            let sql =
-                format!("SELECT {ENTRY}, e.delivery FROM entry e WHERE e.position > ?1 ORDER BY e.position LIMIT ?2");
+        let page = self.readers.apart(move |connection| {
+            let sql = format!(
+                "SELECT {ENTRY}, a.wrap, e.delivery FROM entry e LEFT JOIN applied a ON a.position = e.position
+                 WHERE e.position > ?1 ORDER BY e.position LIMIT ?2"
+            );
             connection
                 .prepare_cached(&sql)?
-                .query_map((after, limit as i64), |row| Ok(PastEntry { entry: entry(row)?, key: row.get(8)? }))?
+                .query_map((after, limit as i64), |row| {
+                    Ok((StoredEntry { applied_wrap: row.get(9)?, ..entry(row)? }, row.get(10)?))
+                })?
                 .collect()
-        })
+        });
+        async move { history::open_entries(&self.codec, page.await?).await }.boxed()
     }
 
     fn ends(&self) -> BoxFuture<'_, Result<(i64, i64)>> {
