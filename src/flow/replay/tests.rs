@@ -15,6 +15,7 @@ use crate::flow::{ChannelSetup, outcome};
 use crate::model::entry::{Command, ReplyMessage, RequestHead, SendOutcome, SendResult};
 use crate::model::{EntryBody, EntryKind};
 use crate::script::{Budget, Bundle, PolicyFacts, PolicyFiles};
+use crate::store::archive::{Opener, Place};
 use crate::store::seal::Sealing;
 use crate::store::{Opened, Unwatched, sqlite};
 
@@ -290,6 +291,16 @@ async fn lived(folder: &std::path::Path, steps: Vec<Step>) -> Opened {
     opened
 }
 
+/// What the canonical dumps of two stores differ in.
+async fn dumped(folder: &std::path::Path, was: &str, is: &str) -> Differences {
+    let (was, is) = (folder.join(was), folder.join(is));
+    let (from, to) = (Place::Folder(was.clone()), Place::Folder(is.clone()));
+    let opens_source = Opener::at(&from, &sealing(&was)).await.unwrap();
+    let opens_target = Opener::at(&to, &sealing(&is)).await.unwrap();
+    let (source, target) = (from.view().await.unwrap(), to.view().await.unwrap());
+    compare_dumps((&*source, &opens_source), (&*target, &opens_target)).await.unwrap()
+}
+
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
 }
@@ -299,16 +310,18 @@ proptest! {
     #[test]
     fn the_replayed_state_is_the_live_one(steps in prop::collection::vec(step(), 3..25)) {
         let folder = tempfile::tempdir().unwrap();
-        let (walked, differences) = run(async {
+        let (walked, differences, bytes) = run(async {
             let live = lived(&folder.path().join("live"), steps).await;
             let again = store(&folder.path().join("again"));
             // What is recorded rules, whatever the policy would take today.
             let patient = |_: String| -> BoxFuture<'static, Result<Setup>> { Box::pin(async { Ok(setup(POLICY)) }) };
             let walked = walk(&live.store, &again.store, Under::Recorded(Box::new(patient)), &mut |_, _| {}).await.unwrap();
-            (walked, compare(&live.store, &again.store).await.unwrap())
+            let rows = compare(&live.store, &again.store).await.unwrap();
+            (walked, rows, dumped(folder.path(), "live", "again").await)
         });
         prop_assert!(walked.exact);
         prop_assert!(differences.is_empty(), "{differences:?}");
+        prop_assert!(bytes.is_empty(), "{bytes:?}");
     }
 }
 
@@ -334,6 +347,8 @@ fn a_breach_is_honored_and_a_rehearsal_tells_what_is_decided_otherwise() {
         assert_eq!(again.store.journal.pending_count().await.unwrap(), 1);
         let differences = compare(&live.store, &again.store).await.unwrap();
         assert!(differences.is_empty(), "{differences:?}");
+        let bytes = dumped(folder.path(), "live", "again").await;
+        assert!(bytes.is_empty(), "{bytes:?}");
 
         // A policy that decides otherwise and never fails.
         let calm = "rule(\"calm\", { on = \"interaction.received\" }, function(e, d) d:queue(\"vip\") end)";
@@ -343,6 +358,7 @@ fn a_breach_is_honored_and_a_rehearsal_tells_what_is_decided_otherwise() {
         assert_eq!(walked.differences.counts.get("queue"), Some(&3), "{:?}", walked.differences);
         assert_eq!(walked.differences.counts.get("replies"), Some(&1), "{:?}", walked.differences);
         assert!(!compare(&live.store, &trial.store).await.unwrap().is_empty());
+        assert!(dumped(folder.path(), "live", "trial").await.counts["dump"] > 0);
         let error = walk(&live.store, &trial.store, Under::One(Arc::new(setup(calm))), &mut |_, _| {}).await;
         assert_eq!(error.err().map(|error| error.kind()), Some(Kind::Config), "it is not empty any more");
     });
