@@ -57,7 +57,7 @@ async fn every_load_is_published_and_can_be_looked_at() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_node_publishes_all_of_them_run() {
-    let here = Project::on_postgres().whatsapp("whatsapp", "http://127.0.0.1:9");
+    let here = Project::shared().whatsapp("whatsapp", "http://127.0.0.1:9");
     here.write_config();
     let token = here.token();
     let one = Gateway::start(&here).await;
@@ -97,7 +97,7 @@ async fn what_one_node_publishes_all_of_them_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_a_secret_applies_nothing_until_it_has_it() {
-    let here = Project::on_postgres().whatsapp("whatsapp", "http://127.0.0.1:9");
+    let here = Project::shared().whatsapp("whatsapp", "http://127.0.0.1:9");
     here.write_config();
     let token = here.token();
     let (there, one) = (here.beside(), Gateway::start(&here).await);

@@ -76,17 +76,12 @@ impl Project {
         project
     }
 
-    /// A project whose data lies on PostgreSQL, wherever other tests run.
-    pub(crate) fn on_postgres() -> Project {
-        Project { database: Database::shared(), ..Project::new() }
-    }
-
-    /// Another node's project, with the same settings and the same database.
+    /// Another node's project, with the same settings, the same database and the same root key.
     pub(crate) fn beside(&self) -> Project {
-        let other = Project::new();
+        let other = Project::on(self.database.clone());
+        std::os::unix::fs::symlink(self.folder().join("secrets"), other.folder().join("secrets")).unwrap();
         other.write("scripts/policy.lua", &std::fs::read_to_string(self.folder().join("scripts/policy.lua")).unwrap());
         Project {
-            database: self.database.clone(),
             tables: self.tables.clone(),
             limits: self.limits.clone(),
             policy: self.policy.clone(),

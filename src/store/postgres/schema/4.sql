@@ -3,10 +3,11 @@
 ALTER TABLE bundle ADD COLUMN content bytea;
 ALTER TABLE bundle ADD COLUMN used smallint NOT NULL DEFAULT 1;
 
--- `id` tells one call from another, so that a publication of unknown outcome can be tried again.
+-- `id` tells one call from another, so that a publication of unknown outcome can be tried again. One that came from
+-- another store has none.
 CREATE TABLE publication (
     version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    id      bytea NOT NULL UNIQUE,
+    id      bytea UNIQUE,
     hash    text NOT NULL,
     at      bigint NOT NULL,
     by      text NOT NULL,
