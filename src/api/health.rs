@@ -7,8 +7,8 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Api;
 use super::call::{Answer, Call, json, typed};
+use super::{Api, BundleReport};
 use crate::base::{Result, Timestamp};
 use crate::store::lease::Node;
 
@@ -29,6 +29,8 @@ pub(super) struct Status {
     channels: Vec<ChannelStatus>,
     /// Configured help desks.
     helpdesks: Vec<String>,
+    /// The bundle that rules all nodes, and whether it is run here.
+    publication: PublicationStatus,
     /// How taking up changed files went the last time.
     reload: ReloadStatus,
     /// What is still to be done.
@@ -74,6 +76,28 @@ struct ChannelStatus {
     paused: bool,
     /// Whether its requests go unchecked, which they should not outside of trials.
     unverified: bool,
+}
+
+/// The bundle that was published last.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PublicationStatus")]
+struct PublicationStatus {
+    /// The version of the publication; the newest one rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
+    /// The hash of the bundle.
+    hash: String,
+    /// When it was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    /// By whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    /// The hash of what the files of this node say, where that is not what rules; `segue bundle publish` publishes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_files: Option<String>,
+    /// Why it cannot be run here: entries stay pending on this node.
+    refused: Vec<String>,
 }
 
 /// How taking up changed files went.
@@ -135,6 +159,7 @@ pub(super) async fn status(call: Call) -> Answer {
         connectors: connectors.into_iter().map(|(name, version)| ConnectorStatus { name, version }).collect(),
         channels,
         helpdesks: loaded.helpdesks.clone(),
+        publication: publication(&loaded.bundle),
         reload: ReloadStatus {
             at: loaded.at,
             in_force: loaded.in_force,
@@ -145,6 +170,17 @@ pub(super) async fn status(call: Call) -> Answer {
         nodes: call.api.context().store.leases.nodes().await?.into_iter().map(node).collect(),
     };
     json(StatusCode::OK, &status)
+}
+
+fn publication(bundle: &BundleReport) -> PublicationStatus {
+    PublicationStatus {
+        version: bundle.version,
+        hash: bundle.hash.clone(),
+        at: bundle.published_at,
+        by: bundle.published_by.clone(),
+        own_files: bundle.own.clone(),
+        refused: bundle.refused.clone(),
+    }
 }
 
 fn node(node: Node) -> NodeStatus {
@@ -170,6 +206,9 @@ pub(super) async fn ready(call: Call) -> Answer {
     }
     if !state.working.load(Ordering::Relaxed) {
         reasons.push("entries are not applied");
+    }
+    if state.context.held.load(Ordering::Relaxed) {
+        reasons.push("the published bundle cannot be run here; the status says why");
     }
     if *state.stopping.borrow() {
         reasons.push("the gateway is stopping");

@@ -86,6 +86,25 @@ pub struct ReloadReport {
     pub connectors: Vec<(String, String)>,
     /// Help desks in force.
     pub helpdesks: Vec<String>,
+    /// The bundle that rules.
+    pub bundle: BundleReport,
+}
+
+/// The bundle that rules, and whether it is run here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleReport {
+    /// The version of its publication.
+    pub version: Option<i64>,
+    /// Its hash.
+    pub hash: String,
+    /// When it was published.
+    pub published_at: Option<Timestamp>,
+    /// By whom.
+    pub published_by: Option<String>,
+    /// What this node's own files say, if that is something else.
+    pub own: Option<String>,
+    /// Why it cannot be run here; empty if it is.
+    pub refused: Vec<String>,
 }
 
 /// Times that tests make shorter.

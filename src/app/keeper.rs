@@ -116,7 +116,12 @@ pub(super) async fn prune(
             events: now.plus_millis(millis(retention.events)),
         };
         let pause = match context.store.retention.prune(cutoffs, BATCH).await {
-            Ok(0) => Duration::from_secs(60),
+            Ok(0) => {
+                if let Err(error) = context.store.bundles.prune().await {
+                    tracing::error!(target: "segue::journal", error = %error.full(), "bundles were not pruned");
+                }
+                Duration::from_secs(60)
+            }
             Ok(_) => Duration::from_millis(100),
             Err(error) => {
                 tracing::error!(target: "segue::journal", error = %error.full(), "pruning failed");

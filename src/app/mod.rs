@@ -3,6 +3,7 @@
 //! Start: store, setup, workers, deliveries, then the doors. Stop: the doors first, with what is in flight drained, then
 //! deliveries, workers and at last the store, so that nothing is taken that could not be kept.
 
+pub mod bundle;
 mod front;
 mod keeper;
 mod reload;
@@ -100,17 +101,21 @@ impl App {
             opening.await.map_err(|e| Error::internal("the store could not be opened").because(e))??
         };
         let client = client_of(&config)?;
+        let warnings = loaded.warnings.clone();
+        let (ruling, setup, runs) =
+            bundle::Ruling::begin(store.store.bundles.as_ref(), &config, loaded, &start.clock).await?;
         let context = Arc::new(Context {
             store: store.store.clone(),
-            setup: ArcSwap::from_pointee(loaded.setup),
+            setup: ArcSwap::from_pointee(setup),
             clock: start.clock,
             metrics,
             waiting: Waiting::default(),
             ahead: Ahead::default(),
             files: config.data.join("files"),
+            held: AtomicBool::new(!runs),
         });
         let (stop, stopping) = watch::channel(false);
-        let report = reload::report(&config, &loaded.registry, context.clock.now(), &loaded.warnings, true);
+        let report = reload::report(&config, &ruling, context.clock.now(), &warnings, true);
         let report = Arc::new(ArcSwap::from_pointee(report));
         let mut keeper = keeper::Keeper::new(context.clone(), client.clone());
         keeper.follow(&config).await.map_err(|error| match *store.broken.borrow() {
@@ -154,7 +159,8 @@ impl App {
         }
         let reloader = reload::Reloader {
             config,
-            registry: loaded.registry,
+            registry: ruling.registry.clone(),
+            ruling,
             context: context.clone(),
             keeper,
             certificates,

@@ -2,30 +2,25 @@
 //!
 //! `segue check` and the gateway itself call [`load`] and get the same answer: either everything holds together, or every
 //! problem is told, each with its place. A policy's own tests run here too, so that a policy which fails them never
-//! replaces one that passed.
+//! replaces one that passed. What the files say becomes a [`Content`] first, and what decides is built from that alone
+//! ([`super::bundle`]), as it is where the bundle was published by another node.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value as Json;
-
-use crate::base::json::Value;
-use crate::base::{Result, hash};
+use super::bundle::{self, Content, Fault, Own, PolicyPart, Trial};
+use crate::base::Error;
 use crate::config::{Channel, Config, Place, Problem, Store};
-use crate::connector::{self, Connector, Folder, MapEngine, Registry};
+use crate::connector::{self, Connector, Folder, Registry};
 use crate::flow::{ChannelSetup, Setup};
-use crate::script::{self, Budget, Bundle, Helper, MapScript, PolicyFacts, PolicyFiles};
+use crate::script::{self, Bundle, PolicyFacts, PolicyFiles};
 use crate::store::postgres;
 
-/// The `source` of events where no `public_url` is configured.
-const SOURCE: &str = "segue";
+pub use super::bundle::build_map;
 
 /// What the files of the built-in policy and of the built-in connectors are called in a message.
 const BUILT_IN: &str = "(built in)";
-
-/// What the host lends to every `map.lua`. A map has no account's country, so national numbers stay as they came.
-const HELPERS: [Helper; 1] = [("e164", |text| connector::e164(text, None))];
 
 /// A project, loaded and checked.
 pub struct Loaded {
@@ -33,40 +28,10 @@ pub struct Loaded {
     pub registry: Registry,
     /// What decisions depend on.
     pub setup: Setup,
+    /// What the setup was built from.
+    pub content: Arc<Content>,
     /// What is doubtful but no error. The configuration's own warnings are not repeated.
     pub warnings: Vec<Problem>,
-}
-
-/// A `map.lua` in the Lua engine.
-struct Map(MapScript);
-
-impl MapEngine for Map {
-    fn call(&self, function: &str, arguments: &[&Value<'_>], extra: &Json) -> Result<Json> {
-        self.0.call(function, arguments, extra)
-    }
-
-    fn functions(&self) -> &[String] {
-        self.0.functions()
-    }
-}
-
-/// Compiles a connector's `map.lua` in the Lua engine: what [`Registry::load`] and the sample runner take.
-///
-/// # Errors
-///
-/// Every mistake in the script, with its place.
-pub fn build_map(file: &str, source: &str) -> Result<Box<dyn MapEngine>, Vec<connector::Diagnostic>> {
-    let diagnostic = |found: script::Diagnostic| connector::Diagnostic {
-        file: found.file,
-        line: found.line as usize,
-        column: found.column as usize,
-        reason: found.reason,
-        suggestion: found.suggestion.map(|name| format!("did you mean `{name}`?")),
-    };
-    match MapScript::build(file, source, Budget::default(), &HELPERS) {
-        Ok(map) => Ok(Box::new(Map(map))),
-        Err(found) => Err(found.into_iter().map(diagnostic).collect()),
-    }
 }
 
 /// Loads everything that `config` names.
@@ -92,25 +57,20 @@ pub fn reload(config: &Config, previous: &Registry) -> Result<Loaded, Vec<Proble
         problems.push(Problem::new(Place::file(&config.file), "store", error.full()));
     }
     let channels = channels(config, &registry, &mut problems);
-    let policy = match policy(config) {
-        Ok(policy) => Some(policy),
-        Err(found) => {
-            problems.extend(found);
-            None
-        }
-    };
-    match policy {
-        Some(policy) if !problems.iter().any(Problem::is_error) => {
-            let source = config.public_url.clone().unwrap_or_else(|| SOURCE.to_owned());
-            let setup = Setup {
-                hash: bundle_hash(config, &policy, &channels),
-                channels,
-                policy,
-                default_queue: config.policy.default_queue.clone(),
-                templates: config.policy.templates.clone().into_iter().collect(),
-                source,
-            };
-            Ok(Loaded { registry, setup, warnings: problems })
+    let ruling = policy_part(config).and_then(|part| {
+        let policy = bundle::policy(&part, Trial::Tested).map_err(|found| policy_problems(config, found))?;
+        Ok((part, policy))
+    });
+    let ruling = ruling.map_err(|found| problems.extend(found)).ok();
+    match ruling {
+        Some((part, policy)) if !problems.iter().any(Problem::is_error) => {
+            let content = Content::of(config, &channels, part);
+            let made = bundle::channels(&content, &Own::of(config), &registry, Trial::Tested);
+            let made = made.map_err(|found| policy_problems(config, found));
+            let too_large = |error: Error| vec![Problem::new(Place::file(&config.file), "policy", error.full())];
+            let channels = made.and_then(|made| content.checked_bytes().map(|_| made).map_err(too_large))?;
+            let setup = bundle::assemble(&content, policy, channels);
+            Ok(Loaded { registry, setup, content: Arc::new(content), warnings: problems })
         }
         _ => Err(problems),
     }
@@ -209,21 +169,31 @@ fn exposed<'c>(channel: &'c Channel, connector: &'c Connector) -> impl Iterator<
     connector.options().iter().filter(|spec| spec.secret).filter_map(|spec| channel.exposed(&spec.name))
 }
 
-/// The policy of the project's scripts, or the built-in one where there is no such folder. Its tests have passed.
-fn policy(config: &Config) -> Result<Bundle, Vec<Problem>> {
-    let bundle = bundle(config)?;
-    let report = bundle.run_tests(None);
-    let failed: Vec<Problem> = report
-        .results
-        .into_iter()
-        .filter_map(|test| {
-            let reason = format!("test `{}` fails: {}", test.name, test.failure?);
-            let place =
-                Place { file: config.scripts.join(test.file), line: test.line, column: u32::from(test.line > 0) };
-            Some(Problem::new(place, "policy", reason))
-        })
-        .collect();
-    if failed.is_empty() { Ok(bundle) } else { Err(failed) }
+/// The policy of the project's scripts, or the built-in one where there is no such folder.
+fn policy_part(config: &Config) -> Result<PolicyPart, Vec<Problem>> {
+    let files = match config.scripts.is_dir() {
+        false => built_in_policy(),
+        true => PolicyFiles::read(&config.scripts)
+            .map_err(|error| vec![Problem::new(Place::file(&config.scripts), "scripts", error.full())])?,
+    };
+    Ok(PolicyPart::of(config, &files))
+}
+
+/// What is wrong with a policy, each at its file in the project.
+fn policy_problems(config: &Config, found: Vec<Fault>) -> Vec<Problem> {
+    let problem = |fault| match fault {
+        Fault::Policy(found) => policy_problem(&config.scripts, found),
+        Fault::Connector(found) => connector_problem(&config.connectors, found),
+        Fault::Test { name, file, line, reason } => {
+            let place = Place { file: config.scripts.join(file), line, column: u32::from(line > 0) };
+            Problem::new(place, "policy", format!("test `{name}` fails: {reason}"))
+        }
+        Fault::Channel { name, reason } => {
+            let place = config.channel(&name).map_or_else(|| Place::file(&config.file), |found| found.place.clone());
+            Problem::new(place, format!("channel.{name}"), reason)
+        }
+    };
+    found.into_iter().map(problem).collect()
 }
 
 /// The policy, compiled and linted; its tests are not run.
@@ -232,22 +202,15 @@ fn policy(config: &Config) -> Result<Bundle, Vec<Problem>> {
 ///
 /// Every mistake found, each with its place.
 pub fn bundle(config: &Config) -> Result<Bundle, Vec<Problem>> {
-    let files = match config.scripts.is_dir() {
-        false => built_in_policy(),
-        true => PolicyFiles::read(&config.scripts)
-            .map_err(|error| vec![Problem::new(Place::file(&config.scripts), "scripts", error.full())])?,
-    };
-    let problems = |found: Vec<script::Diagnostic>| {
-        found.into_iter().map(|found| policy_problem(&config.scripts, found)).collect()
-    };
-    Bundle::build(files, facts(config), budget(config)).map_err(problems)
+    bundle::compiled(&policy_part(config)?, Trial::Tested).map_err(|found| policy_problems(config, found))
 }
 
 /// The hash by which a gateway with this configuration would name what it decides by. Channels that cannot be made count
 /// as absent.
 pub fn hash_of(config: &Config, policy: &Bundle) -> String {
     let (registry, mut problems) = connectors(&config.connectors, &Registry::default());
-    bundle_hash(config, policy, &channels(config, &registry, &mut problems))
+    let channels = channels(config, &registry, &mut problems);
+    Content::of(config, &channels, PolicyPart::of(config, policy.files())).hash()
 }
 
 /// The policy that rules where a project has none.
@@ -257,50 +220,7 @@ fn built_in_policy() -> PolicyFiles {
 
 /// The names and values of the configuration that scripts may speak of.
 pub fn facts(config: &Config) -> PolicyFacts {
-    let policy = &config.policy;
-    PolicyFacts {
-        queues: policy.queues.clone(),
-        default_queue: policy.default_queue.clone(),
-        templates: policy.templates.keys().cloned().collect(),
-        skills: policy.skills.clone(),
-        params: policy.params.clone(),
-    }
-}
-
-/// What one decision may use, as configured.
-fn budget(config: &Config) -> Budget {
-    let memory = usize::try_from(config.policy.budget.memory).unwrap_or(usize::MAX);
-    Budget { memory, wall: config.policy.budget.time, ..Budget::default() }
-}
-
-/// The hash of the whole bundle, by which decisions and applied records name it: 64 hex digits over everything that a
-/// decision depends on. That is the policy with its data, facts and budget, each channel with its connector and public
-/// options, the texts of templates, the default country and the public URL.
-fn bundle_hash(config: &Config, policy: &Bundle, channels: &HashMap<String, ChannelSetup>) -> String {
-    let mut parts: Vec<Vec<u8>> = vec![
-        b"bundle.v1".to_vec(),
-        policy.digest().into(),
-        config.policy.default_queue.clone().into(),
-        config.default_country.clone().unwrap_or_default().into(),
-        config.public_url.clone().unwrap_or_else(|| SOURCE.to_owned()).into(),
-    ];
-    for (name, text) in &config.policy.templates {
-        parts.extend([b"template".to_vec(), name.clone().into(), text.clone().into()]);
-    }
-    let mut names: Vec<&String> = channels.keys().collect();
-    names.sort();
-    for (name, channel) in names.into_iter().filter_map(|name| channels.get_key_value(name)) {
-        let queue = channel.queue.clone().unwrap_or_default();
-        parts.extend([b"channel".to_vec(), name.clone().into(), queue.into()]);
-        parts.push(channel.connector.folder().digest().to_vec());
-        let mut options = channel.account.options.public();
-        options.sort();
-        for (option, value) in options {
-            parts.extend([b"option".to_vec(), option.into(), value.into()]);
-        }
-    }
-    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    data_encoding::HEXLOWER.encode(&hash::sha256_parts(&parts))
+    PolicyPart::of(config, &PolicyFiles::default()).facts()
 }
 
 /// The files of a connector's folder in a project, if it has one of this name.

@@ -4,6 +4,7 @@
 //! else to standard error; commands whose output programs read take `--json`. How a command ends is an [`exit::Exit`].
 
 pub mod backup;
+pub mod bundle;
 pub mod check;
 pub mod connector;
 pub mod deadletter;
@@ -23,6 +24,7 @@ pub mod normalize;
 pub mod policy;
 mod progress;
 pub mod quarantine;
+pub mod replay;
 pub mod report;
 pub mod restore;
 pub mod schema;
@@ -82,6 +84,10 @@ pub enum Command {
     Connector(connector::ConnectorArgs),
     /// Test the Lua policy, run it on an interaction, write stubs for editors
     Policy(policy::PolicyArgs),
+    /// Look at published bundles of policy and configuration, publish, go back to an earlier one
+    Bundle(bundle::BundleArgs),
+    /// Apply the whole journal again in an empty store, and compare; or rehearse another bundle
+    Replay(replay::ReplayArgs),
     /// Print the JSON Schemas of the formats
     Schema(schema::SchemaArgs),
     /// Look at payloads that could not be understood, and try them again
@@ -193,6 +199,8 @@ fn run(cli: Cli) -> Outcome {
         Command::Normalize(args) => normalize::run(&cli.global, &args),
         Command::Connector(args) => connector::run(&cli.global, &args),
         Command::Policy(args) => policy::run(&cli.global, &args),
+        Command::Bundle(args) => bundle::run(&cli.global, &args),
+        Command::Replay(args) => replay::run(&cli.global, &args),
         Command::Schema(args) => schema::run(&args),
         Command::Quarantine(args) => quarantine::run(&cli.global, &args),
         Command::Deadletter(args) => deadletter::run(&cli.global, &args),

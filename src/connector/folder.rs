@@ -74,14 +74,15 @@ impl Folder {
         )
     }
 
-    /// A digest over the files that rule (not the samples, not the README): equal folders behave alike.
+    /// The files that rule, by path: not the samples, not the README.
+    pub fn ruling(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let ruling = |path: &str| !path.starts_with("samples/") && path != "README.md";
+        self.files.iter().filter(move |(path, _)| ruling(path)).map(|(path, content)| (path.as_str(), content.as_ref()))
+    }
+
+    /// A digest over the files that rule: equal folders behave alike.
     pub fn digest(&self) -> [u8; 32] {
-        let parts: Vec<&[u8]> = self
-            .files
-            .iter()
-            .filter(|(path, _)| !path.starts_with("samples/") && path.as_str() != "README.md")
-            .flat_map(|(path, content)| [path.as_bytes(), content.as_ref()])
-            .collect();
+        let parts: Vec<&[u8]> = self.ruling().flat_map(|(path, content)| [path.as_bytes(), content]).collect();
         sha256_parts(&parts)
     }
 }

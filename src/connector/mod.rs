@@ -33,7 +33,7 @@ mod tests;
 mod tree;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -247,6 +247,26 @@ impl Connector {
     /// What is wrong with the options of an account, mistake by mistake: for whoever can point to the line of each.
     pub fn option_faults(&self, options: &Map<String, Json>) -> Vec<OptionFault> {
         options::read(&self.options, options).err().unwrap_or_default()
+    }
+
+    /// An account for applying again what was applied before: a word stands for each of `secrets`, so that what needs one
+    /// to be rendered still is. Nothing can be verified or sent with it.
+    pub fn account_without_secrets(
+        &self,
+        channel: &str,
+        public: &Map<String, Json>,
+        secrets: &BTreeSet<String>,
+        default_country: Option<&str>,
+    ) -> Account {
+        let mut given = public.clone();
+        given.extend(secrets.iter().map(|name| (name.clone(), Json::from("secret"))));
+        // What a secret looks like cannot matter to what is decided.
+        let specs = self.options.iter().cloned();
+        let specs: Vec<OptionSpec> =
+            specs.map(|spec| OptionSpec { pattern: spec.pattern.filter(|_| !spec.secret), ..spec }).collect();
+        let (options, _) = options::fill(&specs, &given);
+        let default_country = default_country.map(str::to_owned);
+        Account { channel: channel.to_owned(), options, default_country, address: None }
     }
 
     /// An account for reading payloads only: options may be missing, and nothing can be verified or sent with it. What

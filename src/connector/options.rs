@@ -126,6 +126,11 @@ impl Options {
         }
     }
 
+    /// The names of the secret options that are set.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(|(name, _)| name.as_str())
+    }
+
     pub(super) fn scope(&self, secrets: bool) -> &Value<'static> {
         if secrets { &self.all } else { &self.public }
     }

@@ -143,8 +143,10 @@ pub(crate) async fn policy_reply(
         return Ok(());
     }
     if let Some(seconds) = reply.once_per_seconds {
-        let customer = draft.conversation(conversation).map_or(0, |row| row.customer);
-        let key = key16(&[b"once", &customer.to_be_bytes(), reply.template.as_bytes()]);
+        let no = draft.conversation(conversation).map_or(0, |row| row.customer);
+        let customer = draft.customer_by_no(no).await?.and_then(|at| draft.customer(at)).map(|row| row.id);
+        let customer = customer.ok_or_else(|| Error::internal("a customer is missing"))?;
+        let key = key16(&[b"once", customer.as_bytes(), reply.template.as_bytes()]);
         let since = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
         let lately = |at: Timestamp| draft.now().since(at) < since;
         if draft.state.side(key).await?.is_some_and(|side| lately(side.at)) {

@@ -187,7 +187,7 @@ async fn ask(
     let channel = about.channel.name.as_deref().and_then(|name| setup.channels.get(name));
     let lies_in = draft.conversation(at).and_then(|row| row.queue.clone());
     let stays = lies_in.or_else(|| channel?.queue.clone()).unwrap_or_else(|| setup.default_queue.clone());
-    Ok(match setup.policy.decide(&input) {
+    Ok(match draft.decide(&input) {
         Verdict::Decided(mut opinion) => {
             // Nobody waits on the line for what happens beside a call.
             opinion.answer = None;

@@ -49,8 +49,13 @@ pub(crate) async fn step(
     let customer = draft.snapshot(attached.identified.customer).await?.map(Arc::new);
     let conversation = draft.shown(attached.conversation).map(Arc::new);
     let ours = interaction.direction != Direction::Inbound || interaction.flags.contains(&Flag::Echo);
-    let asked = (!ours).then(|| ask(context, setup, draft, &interaction, conversation, customer.clone()));
-    let (mut decision, failure) = asked.map_or((None, None), |(decision, failure)| (Some(decision), failure));
+    let (mut decision, failure) = match ours {
+        true => (None, None),
+        false => {
+            let (decision, failure) = ask(context, setup, draft, &interaction, conversation, customer.clone());
+            (Some(decision), failure)
+        }
+    };
     // The first writer wins, and a story opens before something is received in it.
     if let Some(decision) = decision.as_mut().filter(|decision| decision.breach.is_none())
         && let Some(queue) = opening.as_ref().and_then(|opening| opening.named.clone())
@@ -63,7 +68,7 @@ pub(crate) async fn step(
 fn ask(
     context: &Context,
     setup: &Setup,
-    draft: &Draft<'_>,
+    draft: &mut Draft<'_>,
     interaction: &Arc<Interaction>,
     conversation: Option<Arc<Conversation>>,
     customer: Option<Arc<Customer>>,
@@ -73,7 +78,7 @@ fn ask(
         PolicyInput { now: draft.now(), kind: RECEIVED, interaction: interaction.clone(), conversation, customer };
     let hash = &setup.hash;
     let channel_queue = setup.channels.get(&draft.entry.channel).and_then(|c| c.queue.as_deref());
-    let (decision, failure, by) = match setup.policy.decide(&input) {
+    let (decision, failure, by) = match draft.decide(&input) {
         Verdict::Decided(opinion) => {
             let by = if opinion.queue.is_some() { "policy" } else { "default" };
             (destination::guarantee(*opinion, channel_queue, &setup.default_queue, hash), None, by)
@@ -118,7 +123,7 @@ pub(crate) async fn again(setup: &Setup, draft: &mut Draft<'_>, call: Interactio
     let call = Arc::new(call);
     let input =
         PolicyInput { now: draft.now(), kind: RECEIVED, interaction: call.clone(), conversation: None, customer: None };
-    let breach = match setup.policy.decide(&input) {
+    let breach = match draft.decide(&input) {
         Verdict::Decided(opinion) => return Ok(opinion.answer),
         Verdict::Breach(breach) => breach,
     };

@@ -7,11 +7,13 @@
 use std::sync::Arc;
 
 use super::Setup;
+use super::facts::Facts;
 use crate::base::id::{ConversationId, CustomerId, EventId, Id, InteractionId, Named, SendId};
 use crate::base::{Result, Timestamp};
 use crate::model::{
     Conversation, ConversationState, Customer, Entry, Identifier, ItemKey, Link, LinkKind, OpenIssue, RecentJson,
 };
+use crate::script::{PolicyInput, Verdict};
 use crate::store::{
     Assert, Changeset, ConversationRow, ConversationWrite, CustomerProfile, CustomerRow, CustomerWrite, IdentifierKey,
     InteractionRow, InteractionUpdate, MessageKey, MessageState, MessageStateWrite, Numbers, STORIES_SHOWN, StateRead,
@@ -58,10 +60,22 @@ pub(crate) struct Draft<'a> {
     ordinals: [u32; 5],
     /// Whether to look before assuming that an item is new: something was assumed in vain.
     careful: bool,
+    /// What applying found out.
+    pub(crate) facts: Facts,
+    /// What it found out when this entry was applied before, in another store.
+    recorded: Option<&'a Facts>,
+    /// How many questions the policy was asked.
+    asks: u32,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(state: &'a dyn StateRead, entry: &'a Entry, setup: &'a Setup, careful: bool) -> Self {
+    pub(crate) fn new(
+        state: &'a dyn StateRead,
+        entry: &'a Entry,
+        setup: &'a Setup,
+        careful: bool,
+        recorded: Option<&'a Facts>,
+    ) -> Self {
         Draft {
             state,
             entry,
@@ -73,7 +87,25 @@ impl<'a> Draft<'a> {
             stories_loaded: Vec::new(),
             ordinals: [0; 5],
             careful,
+            facts: Facts::default(),
+            recorded,
+            asks: 0,
         }
+    }
+
+    /// Asks the policy. Where it failed when this entry was applied before, it fails in the same way: whether a budget is
+    /// passed depends on the machine.
+    pub(crate) fn decide(&mut self, input: &PolicyInput<'_>) -> Verdict {
+        let ask = self.asks;
+        self.asks += 1;
+        let verdict = match self.recorded.and_then(|recorded| recorded.breach(ask)) {
+            Some(breach) => Verdict::Breach(breach),
+            None => self.setup.policy.decide(input),
+        };
+        if let Verdict::Breach(breach) = &verdict {
+            self.facts.note_breach(ask, breach);
+        }
+        verdict
     }
 
     /// The time of the entry: the present, as far as applying it is concerned.
@@ -275,7 +307,7 @@ impl<'a> Draft<'a> {
         open.retain(|at| {
             self.conversation(*at).is_some_and(|row| row.customer == no && row.state == ConversationState::Open)
         });
-        open.sort_by_key(|at| std::cmp::Reverse(self.conversation(*at).map(|row| (row.updated_at, row.no))));
+        open.sort_by_key(|at| std::cmp::Reverse(self.conversation(*at).map(|row| (row.updated_at, row.id))));
         open.truncate(STORIES_SHOWN);
         Ok(open)
     }
@@ -389,7 +421,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The interaction that an item became: in this very entry, or before.
-    pub(crate) async fn interaction_by_item(&self, item: ItemKey) -> Result<Option<InteractionRow>> {
+    pub(crate) async fn interaction_by_item(&mut self, item: ItemKey) -> Result<Option<InteractionRow>> {
         if let Some(made) = self.set.interactions.iter().find(|i| i.item == Some(item)) {
             return Ok(Some(InteractionRow {
                 no: made.no,
@@ -406,6 +438,10 @@ impl<'a> Draft<'a> {
             && let Some(update) = self.set.updates.iter().find(|u| u.no == row.no)
         {
             row.body.clone_from(&update.body);
+        }
+        // That it is not there yet is a fact that decides: it must still hold.
+        if found.is_none() {
+            self.set.asserts.push(Assert::ItemFree(item));
         }
         Ok(found)
     }
@@ -432,6 +468,7 @@ impl<'a> Draft<'a> {
 
     /// What is to be committed, with what must still be true.
     pub(crate) fn finish(mut self) -> Changeset {
+        self.set.facts = self.facts.written();
         // Whoever read the customer's open stories asserted the customer: one more must be a new version of it.
         for conversation in self.conversations.iter().filter(|c| c.opened) {
             self.customers.iter_mut().filter(|c| c.row.no == conversation.row.customer).for_each(|c| c.changed = true);

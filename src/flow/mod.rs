@@ -21,6 +21,7 @@ pub mod deliver;
 mod dispatch;
 mod draft;
 mod event;
+mod facts;
 mod feeder;
 mod identify;
 pub mod intake;
@@ -30,6 +31,7 @@ pub mod media;
 mod messages;
 mod normalize;
 mod outcome;
+pub mod replay;
 pub mod send;
 pub mod submit;
 pub mod verify;
@@ -46,6 +48,7 @@ use arc_swap::ArcSwap;
 
 pub use ahead::Ahead;
 pub use command::CommandResult;
+pub use facts::Facts;
 
 use crate::base::telemetry::{By, Metrics, thread_cpu};
 use crate::base::{Clock, Error, Pii, Result};
@@ -103,6 +106,8 @@ pub struct Context {
     pub ahead: Ahead,
     /// Where fetched files lie.
     pub files: PathBuf,
+    /// Whether entries stay pending for now: the bundle that rules cannot be run here.
+    pub held: AtomicBool,
 }
 
 impl Context {
@@ -120,12 +125,34 @@ pub(crate) struct Prepared {
     keys: Vec<lanes::Key>,
     /// Whether something that was assumed of it did not hold.
     met_conflict: AtomicBool,
+    /// What was found out when it was applied before.
+    recorded: Option<Facts>,
+}
+
+impl Prepared {
+    fn new(journaled: Journaled, read: ahead::Read, recorded: Option<Facts>) -> Prepared {
+        let ahead::Read { setup, items, keys } = read;
+        Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false), recorded }
+    }
 }
 
 /// What applying an entry gave.
 pub(crate) struct Applied {
     changeset: Changeset,
     told: wait::Told,
+}
+
+/// The same entry as the setup of now reads it: what decides may have been replaced while it waited for its turn. Its place
+/// in its lanes stays.
+pub(crate) fn refreshed(context: &Context, prepared: Arc<Prepared>) -> Arc<Prepared> {
+    if Arc::ptr_eq(&prepared.setup, &context.setup.load()) {
+        return prepared;
+    }
+    let journaled = Journaled::reloaded(prepared.journaled.entry().clone());
+    let read = ahead::Read { keys: prepared.keys.clone(), ..read(context, &journaled) };
+    let fresh = Prepared::new(journaled, read, None);
+    fresh.met_conflict.store(prepared.met_conflict.load(Ordering::Relaxed), Ordering::Relaxed);
+    Arc::new(fresh)
 }
 
 /// Enters a verified request: reads what orders it, where others may have to know, and appends it.
@@ -154,17 +181,25 @@ pub(crate) fn prepare(context: &Context, journaled: Journaled) -> Prepared {
     let entry = journaled.entry();
     let read = context.ahead.take(entry.id).unwrap_or_else(|| read(context, &journaled));
     count(context, &read.setup, &entry.channel, &read.items);
-    let ahead::Read { setup, items, keys } = read;
-    Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false) }
+    Prepared::new(journaled, read, None)
+}
+
+/// The same under a setup of choice, for an entry that was applied before in another store.
+pub(crate) fn prepare_under(context: &Context, setup: Arc<Setup>, journaled: Journaled, recorded: Facts) -> Prepared {
+    let read = read_under(context, setup, &journaled, Some(&recorded));
+    Prepared::new(journaled, read, Some(recorded))
 }
 
 fn read(context: &Context, journaled: &Journaled) -> ahead::Read {
-    let setup = context.setup.load_full();
+    read_under(context, context.setup.load_full(), journaled, None)
+}
+
+fn read_under(context: &Context, setup: Arc<Setup>, journaled: &Journaled, recorded: Option<&Facts>) -> ahead::Read {
     let entry = journaled.entry();
     let (items, keys) = match entry.kind {
         EntryKind::Webhook => {
             let begun = thread_cpu();
-            let items = normalize::step(&setup, journaled);
+            let items = understood(&setup, journaled, recorded);
             context.stage_seconds("normalize", begun);
             let keys = normalize::lanes(&items, journaled);
             (items, keys)
@@ -173,6 +208,15 @@ fn read(context: &Context, journaled: &Journaled) -> ahead::Read {
         _ => (Vec::new(), vec![*entry.id.as_bytes()]),
     };
     ahead::Read { setup, items, keys }
+}
+
+/// What an entry says, as it was understood the first time.
+fn understood(setup: &Setup, journaled: &Journaled, recorded: Option<&Facts>) -> Vec<Normalized> {
+    let outcomes = normalize::step(setup, journaled);
+    match recorded {
+        Some(facts) => facts::unread_again(outcomes, &facts.unread),
+        None => outcomes,
+    }
 }
 
 fn count(context: &Context, setup: &Setup, channel: &str, items: &[Normalized]) {
@@ -194,34 +238,38 @@ pub(crate) async fn apply(context: &Context, state: &dyn StateRead, prepared: &P
     let entry = prepared.journaled.entry();
     let setup = &prepared.setup;
     let careful = prepared.met_conflict.load(Ordering::Relaxed);
-    let mut draft = Draft::new(state, entry, setup, careful);
+    let recorded = prepared.recorded.as_ref();
+    let mut draft = Draft::new(state, entry, setup, careful, recorded);
     let mut told = wait::Told::default();
     match entry.kind {
         EntryKind::Webhook => {
             // A caller who was already given the safe default does not hear what is decided now.
-            let key = intake::answer_key(entry.id);
-            let heard = entry.interactive && context.store.journal.entry_by_key(key).await?.is_some();
+            let heard = match recorded {
+                Some(facts) => facts.heard,
+                None if !entry.interactive => false,
+                None => context.store.journal.entry_by_key(intake::answer_key(entry.id)).await?.is_some(),
+            };
             let waits = entry.interactive && !heard;
+            draft.facts.heard = heard;
+            draft.facts.unread = facts::unread(&prepared.items);
             told.answer = apply_items(context, setup, &mut draft, &prepared.items, waits).await?;
-            if let Some(answer) = &told.answer {
-                wait::record(&mut draft.set.facts, answer)?;
-            }
+            draft.facts.answer.clone_from(&told.answer);
         }
         EntryKind::Command => {
             let command: Command = head(prepared)?;
             let mut result = command::apply(&mut draft, setup, context.store.journal.as_ref(), &command).await?;
             if let (Command::RetryQuarantined { entry }, 200) = (&command, result.status) {
-                let released = retry_quarantined(context, setup, &mut draft, *entry).await?;
+                let released = retry_quarantined(context, setup, &mut draft, *entry, recorded).await?;
                 result.body = serde_json::json!({ "entry": entry, "released": released });
             }
-            draft.set.facts = serde_json::to_string(&result).ok();
+            draft.facts.result = Some(result.clone());
             told.result = Some(result);
         }
         EntryKind::SendOutcome => outcome::sent(&mut draft, &head::<SendOutcome>(prepared)?).await?,
         EntryKind::Media => outcome::fetched(&mut draft, &head::<MediaOutcome>(prepared)?).await?,
         EntryKind::Answered => {
             let answered: Answered = head(prepared)?;
-            let call = call_of(context, setup, answered.entry).await?;
+            let call = call_of(context, setup, &mut draft, answered.entry, recorded).await?;
             outcome::answered(&mut draft, &answered, call).await?;
         }
     }
@@ -287,7 +335,7 @@ async fn apply_item(
     let identified = identify::step(draft, item).await?;
     context.stage_seconds("identify", begun);
     if identified.conflict {
-        draft.set.facts = Some(r#"{"identity_conflict":true}"#.to_owned());
+        draft.facts.identity_conflict = true;
         tracing::info!(target: "segue::identify", entry = %draft.entry.id, "identifiers of one sender belong to several customers");
     }
     let begun = thread_cpu();
@@ -316,10 +364,12 @@ async fn retry_quarantined(
     setup: &Setup,
     draft: &mut Draft<'_>,
     id: crate::base::id::EntryId,
+    recorded: Option<&Facts>,
 ) -> Result<bool> {
     let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(false) };
     let position = entry.position;
-    let items = normalize::step(setup, &Journaled::reloaded(entry));
+    let items = understood(setup, &Journaled::reloaded(entry), recorded);
+    draft.facts.unread = facts::unread(&items);
     if items.iter().any(|item| matches!(item, Normalized::Quarantined(_))) {
         return Ok(false);
     }
@@ -332,10 +382,13 @@ async fn retry_quarantined(
 async fn call_of(
     context: &Context,
     setup: &Setup,
+    draft: &mut Draft<'_>,
     id: crate::base::id::EntryId,
+    recorded: Option<&Facts>,
 ) -> Result<Option<crate::model::ItemKey>> {
     let Some((entry, _)) = context.store.journal.entry(id).await? else { return Ok(None) };
-    let items = normalize::step(setup, &Journaled::reloaded(entry));
+    let items = understood(setup, &Journaled::reloaded(entry), recorded);
+    draft.facts.unread = facts::unread(&items);
     Ok(items.into_iter().find_map(|item| match item {
         Normalized::Item(item) if item.interaction.kind == InteractionKind::Call => Some(item.key),
         _ => None,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::facts::Facts;
 use super::outcome::head;
 use super::{CommandResult, Context, wait};
 use crate::base::hash::key16;
@@ -152,6 +153,5 @@ fn repeat(found: &FoundEntry, asker: &Asker) -> Result<Submitted> {
 fn recorded((entry, applied): &FoundEntry) -> Result<Option<CommandResult>> {
     let Some(applied) = applied else { return Ok(None) };
     let wrong = || Error::internal(format!("the outcome of command {} cannot be read back", entry.id));
-    let facts = applied.facts.as_deref().ok_or_else(wrong)?;
-    serde_json::from_str(facts).map(Some).map_err(|e| wrong().because(e))
+    Facts::read(applied.facts.as_deref())?.result.ok_or_else(wrong).map(Some)
 }

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use super::feeder::Feeder;
 use super::journal::Journaled;
 use super::lanes::{Lanes, Ticket};
-use super::{Context, Prepared, apply, prepare, wait};
+use super::{Context, Prepared, apply, prepare, refreshed, wait};
 use crate::base::Result;
 use crate::model::Entry;
 use crate::store::Committed;
@@ -185,6 +185,7 @@ impl Shared {
                     continue;
                 }
                 // Applying only reads, so running the future to its end here keeps scripts off the runtime's threads.
+                let prepared = refreshed(&self.context, prepared);
                 match self.runtime.block_on(apply(&self.context, snapshot.as_ref(), &prepared)) {
                     Ok(outcome) => {
                         changesets.push(outcome.changeset);
@@ -216,7 +217,7 @@ impl Shared {
             if self.stopping.load(Ordering::SeqCst) {
                 return None;
             }
-            if lanes.taken() < UNCOMMITTED {
+            if lanes.taken() < UNCOMMITTED && !self.context.held.load(Ordering::SeqCst) {
                 let batch: Vec<_> = std::iter::from_fn(|| lanes.take()).take(BATCH).collect();
                 if !batch.is_empty() {
                     return Some(batch);

@@ -63,6 +63,12 @@ impl std::fmt::Display for Over {
 
 impl std::error::Error for Over {}
 
+/// Whether `reason` ends by saying that a budget was passed. What scripts themselves say never reaches a reason in
+/// those words alone.
+pub fn is_over_budget(reason: &str) -> bool {
+    [Over::Time, Over::Work, Over::Memory].iter().any(|over| reason.ends_with(&over.to_string()))
+}
+
 /// The meter of one machine.
 pub(super) struct Meter {
     deadline: AtomicU64,

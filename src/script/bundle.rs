@@ -97,7 +97,6 @@ pub struct Bundle(Arc<Inner>);
 
 struct Inner {
     program: Program,
-    digest: String,
     rules: Vec<RuleInfo>,
     /// The events that at least one rule is for.
     heard: HashSet<String>,
@@ -112,7 +111,6 @@ impl Bundle {
     ///
     /// Every mistake found, each with its place. A policy with any is not usable.
     pub fn build(files: PolicyFiles, facts: PolicyFacts, budget: Budget) -> Result<Bundle, Vec<Diagnostic>> {
-        let digest = files.digest(&facts, &budget);
         let (data, mut wrong) = data::read_all(&files, "data");
         wrong.extend(data::read_all(&files, "fixtures").1);
         wrong.extend(lint::policy(&files, &facts));
@@ -140,13 +138,12 @@ impl Bundle {
         let pool = Pool::new();
         pool.give(vm);
         let heard = rules.iter().flat_map(|rule| rule.on.iter().cloned()).collect();
-        Ok(Bundle(Arc::new(Inner { program, digest, rules, heard, pool })))
+        Ok(Bundle(Arc::new(Inner { program, rules, heard, pool })))
     }
 
-    /// A digest over every file, every fact and the budget: 64 hex digits. One part of the hash of the whole bundle, by
-    /// which decisions are known.
-    pub fn digest(&self) -> &str {
-        &self.0.digest
+    /// The files that it was built from.
+    pub fn files(&self) -> &PolicyFiles {
+        &self.0.program.files
     }
 
     /// The rules in the order they run.

@@ -19,7 +19,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// A mistake at a line.
-    pub(super) fn at(file: &str, line: u32, reason: impl Into<String>) -> Self {
+    pub fn at(file: &str, line: u32, reason: impl Into<String>) -> Self {
         Diagnostic { file: file.to_owned(), line, column: 1, reason: reason.into(), suggestion: None }
     }
 

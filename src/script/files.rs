@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::budget::Budget;
-use crate::base::{Error, Kind, Result, hash};
+use crate::base::{Error, Kind, Result};
 
 /// The largest file of a policy, in bytes. Compiling cannot be interrupted, so what is compiled is bounded.
 const MAX_FILE: u64 = 1 << 20;
@@ -93,21 +92,6 @@ impl PolicyFiles {
         })
     }
 
-    /// 64 hex digits over every file, every fact and the budget, which decides too.
-    pub(super) fn digest(&self, facts: &PolicyFacts, budget: &Budget) -> String {
-        let params = serde_json::to_string(&facts.params).unwrap_or_default();
-        let lists = [&facts.queues, &facts.templates, &facts.skills].map(|names| names.join("\n"));
-        let budget = format!("{budget:?}");
-        let mut parts: Vec<&[u8]> =
-            vec![b"policy.v1", budget.as_bytes(), facts.default_queue.as_bytes(), params.as_bytes()];
-        parts.extend(lists.iter().map(|names| names.as_bytes()));
-        for (path, bytes) in &self.files {
-            parts.push(path.as_bytes());
-            parts.push(bytes);
-        }
-        data_encoding::HEXLOWER.encode(&hash::sha256_parts(&parts))
-    }
-
     /// Whether a rule or test file holds `text` word for word: then it is the author's text, and nobody else's.
     pub(super) fn mentions(&self, text: &str) -> bool {
         self.files
@@ -154,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_only_what_belongs_to_a_policy_and_hashes_all_of_it() {
+    fn reads_only_what_belongs_to_a_policy() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("data")).unwrap();
         for (name, text) in
@@ -165,14 +149,6 @@ mod tests {
         let files = PolicyFiles::read(dir.path()).unwrap();
         let names: Vec<_> = files.all().iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a.lua", "b.lua", "data/vip.csv"]);
-        let facts = PolicyFacts::default();
-        let budget = Budget::default();
-        let digest = files.digest(&facts, &budget);
-        assert_eq!(digest.len(), 64);
-        assert_ne!(digest, files.digest(&PolicyFacts { queues: vec!["q".into()], ..facts.clone() }, &budget));
-        assert_ne!(digest, files.digest(&facts, &Budget { memory: 1, ..budget }));
-        std::fs::write(dir.path().join("data/vip.csv"), "id\n2").unwrap();
-        assert_ne!(digest, PolicyFiles::read(dir.path()).unwrap().digest(&facts, &budget));
         assert!(PolicyFiles::read(&dir.path().join("absent")).is_err());
     }
 }

@@ -33,7 +33,7 @@ mod tests;
 mod view;
 mod vm;
 
-pub use budget::Budget;
+pub use budget::{Budget, is_over_budget};
 pub use bundle::{Breach, BreachKind, Bundle, Opinion, PolicyInput, RuleInfo, Verdict};
 pub use diagnostic::Diagnostic;
 pub use files::{PolicyFacts, PolicyFiles};

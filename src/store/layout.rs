@@ -264,7 +264,7 @@ fn send_state(number: i64) -> &'static str {
 }
 
 /// All tables, in the order in which they are moved and dumped.
-pub static TABLES: [Table; 26] = [
+pub static TABLES: [Table; 27] = [
     domain(
         "customer",
         &["no"],
@@ -408,7 +408,29 @@ pub static TABLES: [Table; 26] = [
             flag("interactive").only(Backend::Postgres),
         ],
     ),
-    operational("bundle", &["no"], &[inside("no"), text("hash")]),
+    operational(
+        "bundle",
+        &["no"],
+        &[
+            inside("no"),
+            text("hash"),
+            column("content", Type::Bytes, Show::Operational).sealed(),
+            flag("used").operational(),
+        ],
+    ),
+    operational(
+        "publication",
+        &["version"],
+        &[
+            inside("version"),
+            // Tells calls apart that are tried again: no call that is over is.
+            column("id", Type::Bytes, Show::Operational).only(Backend::Postgres),
+            text("hash"),
+            time("at"),
+            text("by"),
+            text("engine"),
+        ],
+    ),
     operational(
         "settled",
         &["helpdesk"],

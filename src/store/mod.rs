@@ -7,10 +7,12 @@
 //! assertions no longer hold changes nothing.
 
 pub mod archive;
+mod bundles;
 mod changeset;
 mod code;
 #[cfg(test)]
 mod differential;
+mod history;
 mod hot;
 pub mod layout;
 pub mod lease;
@@ -23,10 +25,12 @@ mod subscribers;
 mod suite;
 mod tail;
 
+pub use bundles::{BundleRow, Bundles, NewPublication, Publication};
 pub use changeset::{
     Assert, Changeset, Committed, ConversationWrite, CustomerWrite, EventWrite, InteractionUpdate, InteractionWrite,
     MediaWrite, MessageStateWrite, SendWrite,
 };
+pub use history::{History, PastApplied, PastEntry, engine};
 pub use lease::{Hold, Leases};
 pub use rows::{
     Appended, AppliedRow, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent, DueMedia, DueSend,
@@ -83,6 +87,10 @@ pub struct Store {
     pub catalog: Arc<dyn Catalog>,
     /// What grows old.
     pub retention: Arc<dyn Retention>,
+    /// What decisions depend on, as it was published.
+    pub bundles: Arc<dyn Bundles>,
+    /// The journal in the order in which it was applied.
+    pub history: Arc<dyn History>,
     /// Which part of the work is this node's.
     pub leases: Arc<dyn Leases>,
 }

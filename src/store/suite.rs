@@ -454,6 +454,47 @@ async fn tokens_come_and_go(store: &Store) {
     assert!(!store.catalog.revoke_token("t1".to_owned()).await.unwrap());
 }
 
+async fn bundles_are_kept_as_long_as_they_are_named(store: &Store) {
+    let bundles = &store.bundles;
+    let mut changed = bundles.changed();
+    let new =
+        |id: u8, hash: &str| NewPublication { id: [id; 16], hash: hash.to_owned(), at: at(7), by: "me\0".to_owned() };
+    for hash in ["a", "b"] {
+        bundles.put(hash.to_owned(), bytes::Bytes::from_static(b"\0one")).await.unwrap();
+    }
+    // The same content under the same hash once more, and a publication tried again.
+    bundles.put("a".to_owned(), bytes::Bytes::from_static(b"\0one")).await.unwrap();
+    let first = bundles.publish(new(1, "a")).await.unwrap();
+    assert_eq!((first.hash.as_str(), first.at, first.engine.as_str()), ("a", at(7), engine()));
+    soon(changed.changed()).await.unwrap();
+    assert_eq!(bundles.publish(new(2, "a")).await.unwrap(), first, "what rules is not published again");
+    bundles.put("c".to_owned(), bytes::Bytes::from_static(b"two")).await.unwrap();
+    let second = bundles.publish(new(3, "c")).await.unwrap();
+    assert!(second.version > first.version);
+    assert_eq!(bundles.current().await.unwrap(), Some(second.clone()));
+    assert_eq!(bundles.publications(5).await.unwrap(), [second, first]);
+    assert_eq!(bundles.get("a".to_owned()).await.unwrap().as_deref(), Some(&b"\0one"[..]));
+    assert_eq!(bundles.get("z".to_owned()).await.unwrap(), None);
+    bundles.put("d".to_owned(), bytes::Bytes::from_static(b"three")).await.unwrap();
+    // An applied record names one by its hash alone; its content comes later.
+    let position = store.journal.append(webhook(None, b"x")).await.unwrap().position;
+    let set = Changeset { position, bundle: "e".to_owned(), ..Changeset::default() };
+    assert!(matches!(commit(store, set).await, Committed::Done(_)));
+    assert_eq!(bundles.get("e".to_owned()).await.unwrap(), None);
+    bundles.put("e".to_owned(), bytes::Bytes::from_static(b"four")).await.unwrap();
+    assert!(bundles.get("e".to_owned()).await.unwrap().is_some());
+    bundles.put("f".to_owned(), bytes::Bytes::from_static(b"five")).await.unwrap();
+    assert_eq!(bundles.prune().await.unwrap(), 2, "neither b nor d is named");
+    let left: Vec<(String, bool)> = bundles.all().await.unwrap().into_iter().map(|b| (b.hash, b.applied)).collect();
+    for (hash, applied) in [("a", false), ("c", false), ("e", true), ("f", false)] {
+        assert!(left.contains(&(hash.to_owned(), applied)), "{hash}: {left:?}");
+    }
+    let (last, _) = store.history.ends().await.unwrap();
+    let past = store.history.applied(last - 1, 5).await.unwrap();
+    assert_eq!(past.len(), 1);
+    assert_eq!((past[0].entry.position, past[0].applied.bundle.as_str()), (position, "e"));
+}
+
 async fn what_is_old_goes_in_batches(store: &Store) {
     let cutoffs = Cutoffs { raw: at(1), dedupe: at(1), events: at(1) };
     while store.retention.prune(cutoffs, 2).await.unwrap() > 0 {}
@@ -493,6 +534,7 @@ async fn suite(open: fn(&Path) -> Open) {
     a_send_is_intended_once(&store).await;
     files_are_fetched_and_items_set_aside(&store).await;
     tokens_come_and_go(&store).await;
+    bundles_are_kept_as_long_as_they_are_named(&store).await;
     what_is_old_goes_in_batches(&store).await;
     nothing_is_left_behind(&store).await;
 }

@@ -16,6 +16,7 @@ mod names; // no code names a connector
 
 // What the running gateway does.
 mod backup; // made while the gateway runs, whole or refused
+mod bundles; // what one node publishes, all of them run
 mod call; // a call is answered in time, whatever waits
 mod crash; // killed anywhere, nothing acknowledged is lost, nothing is told twice
 mod delivery; // to help desks: retries, order, dead letters, filtered subscribers
@@ -28,6 +29,7 @@ mod order; // whatever the order of arrival, the outcome is the same
 mod peers; // official libraries of providers and standards, in Python and Node
 mod policy_breach; // a script beyond its budget costs its own decision and nothing else
 mod reload; // changes take effect in the running gateway, broken ones do not
+mod replay; // the journal applied again gives the same state
 mod restart; // a large journal makes no start slow
 mod sealed; // nothing that people said is readable in any file
 mod torture_postgres; // several nodes on one PostgreSQL, whatever is done to them and to it

@@ -186,6 +186,7 @@ impl Gateway {
             waiting: Waiting::default(),
             ahead: crate::flow::Ahead::default(),
             files: folder.path().join("files"),
+            held: AtomicBool::new(false),
         });
         let mut tokens = HashMap::new();
         for scope in Scope::ALL {

@@ -98,6 +98,7 @@ fn name_of(table: &Table, row: &[Value]) -> Option<Vec<u8>> {
         "applied" | "quarantine" => "position",
         "due" | "dead" => "event",
         "message" => "key",
+        "bundle" => "hash",
         _ => "no",
     };
     match row.get(table.place(by)?)? {

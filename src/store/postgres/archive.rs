@@ -200,6 +200,7 @@ SELECT setval('conversation_no', greatest((SELECT max(no) FROM conversation), 1)
 SELECT setval('interaction_no', greatest((SELECT max(no) FROM interaction), 1));
 SELECT setval(pg_get_serial_sequence('applied', 'apply_no'), greatest((SELECT max(apply_no) FROM applied), 1));
 SELECT setval(pg_get_serial_sequence('bundle', 'no'), greatest((SELECT max(no) FROM bundle), 1));
+SELECT setval(pg_get_serial_sequence('publication', 'version'), greatest((SELECT max(version) FROM publication), 1));
 SELECT setval(pg_get_serial_sequence('quarantine', 'no'), greatest((SELECT max(no) FROM quarantine), 1));
 UPDATE setting SET value = greatest(0, (
     SELECT (greatest((SELECT max(no) FROM event), (SELECT max(event) FROM settled),

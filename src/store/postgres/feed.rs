@@ -79,6 +79,8 @@ const DAYS_EVERY: Duration = Duration::from_secs(5);
 const TELL_EVERY: Duration = Duration::from_millis(20);
 /// How often the feed is looked at, whatever was told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What is told when a bundle was published.
+const BUNDLE: &str = "bundle";
 /// What is told when something lies before what readers have passed.
 const REWIND: &str = "rewind";
 /// What is told when there are entries for other nodes.
@@ -93,6 +95,8 @@ pub(super) struct Feed {
     pub(super) subscribers: Subscribers,
     /// Wakes those who send and fetch.
     pub(super) wake: Arc<Notify>,
+    /// Changes when a bundle may have been published.
+    pub(super) bundles: watch::Sender<u64>,
     /// Wakes the task.
     moved: Notify,
     /// The highest event that was committed, here or as others told.
@@ -111,6 +115,7 @@ impl Feed {
             end: watch::Sender::new(0),
             subscribers: Subscribers::default(),
             wake: Arc::default(),
+            bundles: watch::Sender::new(0),
             moved: Notify::new(),
             committed: AtomicI64::new(0),
             news: AtomicU64::new(0),
@@ -135,6 +140,11 @@ impl Feed {
         }
     }
 
+    /// Takes up that a bundle was published.
+    pub(super) fn published(&self) {
+        self.bundles.send_modify(|count| *count += 1);
+    }
+
     /// Has other nodes be told that there are entries for them.
     pub(super) fn entries_for_others(&self) {
         self.entries.store(true, Ordering::Relaxed);
@@ -147,6 +157,7 @@ impl Feed {
             match word {
                 ENTRIES => self.nodes.entries.notify_one(),
                 LEASES => self.nodes.poke.notify_one(),
+                BUNDLE => self.published(),
                 REWIND => self.rewind.store(true, Ordering::Relaxed),
                 number => {
                     let Ok(no) = number.parse() else { continue };
@@ -162,6 +173,8 @@ impl Feed {
 
 /// The statement that has all nodes rewind. It goes with the transaction, being rare.
 pub(super) const TELL_REWIND: &str = "SELECT pg_notify('segue', 'rewind')";
+/// The statement that has all nodes look for a published bundle.
+pub(super) const TELL_BUNDLE: &str = "SELECT pg_notify('segue', 'bundle')";
 
 /// The task.
 pub(super) struct Follower {

@@ -126,7 +126,8 @@ const THREAD: &str = "SELECT key, conversation FROM thread WHERE key = ANY($1) O
 const IDENTIFIER: &str = "SELECT key FROM identifier WHERE key = ANY($1)";
 const ITEM: &str = "SELECT item FROM interaction WHERE item = ANY($1)";
 const MESSAGE: &str = "SELECT key, mark FROM message WHERE key = ANY($1) ORDER BY key FOR NO KEY UPDATE";
-const NEW_BUNDLE: &str = "INSERT INTO bundle (hash) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING";
+const NEW_BUNDLE: &str = "INSERT INTO bundle AS b (hash, used) SELECT unnest($1::text[]), 1
+     ON CONFLICT (hash) DO UPDATE SET used = 1 WHERE b.used = 0";
 const BUNDLE: &str = "SELECT hash, no FROM bundle WHERE hash = ANY($1)";
 const DELIVERED: &str = "DELETE FROM due d USING unnest($1::text[], $2::int8[]) AS u (helpdesk, event)
      WHERE d.helpdesk = u.helpdesk AND d.event = u.event";

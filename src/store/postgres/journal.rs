@@ -21,13 +21,13 @@ pub(super) struct PgJournal {
     pub(super) codec: Arc<Codec>,
 }
 
-const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, e.wrap";
+pub(super) const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, e.wrap";
 /// The same of one that is pending.
 const PENDING: &str =
     "SELECT e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, e.wrap, (p.key & 255)::int2
      FROM pending p JOIN entry e ON e.position = p.position";
 
-fn entry(row: &Row) -> Result<StoredEntry> {
+pub(super) fn entry(row: &Row) -> Result<StoredEntry> {
     let kind: i16 = get(row, 2)?;
     let known = u8::try_from(kind).ok().and_then(EntryKind::from_number);
     Ok(StoredEntry {
@@ -49,7 +49,7 @@ fn pending_entry(row: &Row) -> Result<StoredEntry> {
     Ok(StoredEntry { bucket: u8::try_from(get::<i16>(row, 9)?).unwrap_or_default(), ..entry(row)? })
 }
 
-fn with_applied(row: &Row) -> Result<StoredFound> {
+pub(super) fn with_applied(row: &Row) -> Result<StoredFound> {
     let (apply_no, bundle): (Option<i64>, Option<String>) = (get(row, 9)?, get(row, 10)?);
     let applied = apply_no.map(|apply_no| AppliedRow { apply_no, bundle: bundle.unwrap_or_default(), facts: None });
     let entry = StoredEntry { applied_wrap: get(row, 12)?, ..entry(row)? };

@@ -10,6 +10,7 @@
 //! writer up.
 
 pub mod archive;
+mod bundles;
 mod catalog;
 mod commits;
 mod feed;
@@ -188,8 +189,18 @@ async fn begin(
             readers: readers.clone(),
             codec: codec.clone(),
         }),
-        retention: Arc::new(retention::PgRetention { writer: writer.clone(), readers: readers.clone(), codec }),
-        leases: Arc::new(lease::PgLeases { nodes, readers }),
+        retention: Arc::new(retention::PgRetention {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
+        leases: Arc::new(lease::PgLeases { nodes, readers: readers.clone() }),
+        bundles: Arc::new(bundles::PgBundles {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
+        history: Arc::new(bundles::PgHistory { readers, codec }),
     };
     Ok((hot::over(store, options.hot_kib.saturating_mul(1024)), writer, ended))
 }

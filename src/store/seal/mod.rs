@@ -127,6 +127,7 @@ impl Column {
             ("send", "error") => Column::SendError,
             ("due" | "dead", "error") => Column::DeliveryError,
             ("quarantine", "reason") => Column::Reason,
+            ("bundle", "content") => Column::Bundle,
             _ => return None,
         })
     }

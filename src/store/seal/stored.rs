@@ -181,6 +181,24 @@ impl Stored for StoredMessage {
     }
 }
 
+/// What decisions depended on, under its hash.
+pub(in crate::store) struct StoredBundle {
+    pub(in crate::store) hash: String,
+    pub(in crate::store) content: Vec<u8>,
+}
+
+impl Stored for StoredBundle {
+    type Row = Bytes;
+
+    fn keys(&self, codec: &Codec, ids: &mut BTreeSet<KeyId>) -> Result<()> {
+        need(codec, ids, &self.content)
+    }
+
+    fn open(self, codec: &Codec, ring: &Keyring) -> Result<Bytes> {
+        codec.open_value(ring, Column::Bundle, self.hash.as_bytes(), &self.content).map(Bytes::from)
+    }
+}
+
 /// A send.
 pub(in crate::store) struct StoredSend {
     pub(in crate::store) id: SendId,

@@ -127,7 +127,8 @@ fn bundle_number(connection: &Connection, hash: &str, known: &mut HashMap<String
     if let Some(no) = known.get(hash) {
         return Ok(*no);
     }
-    connection.prepare_cached("INSERT INTO bundle (hash) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([hash])?;
+    let sql = "INSERT INTO bundle (hash, used) VALUES (?1, 1) ON CONFLICT (hash) DO UPDATE SET used = 1";
+    connection.prepare_cached(sql)?.execute([hash])?;
     let no = connection.query_row("SELECT no FROM bundle WHERE hash = ?1", [hash], |row| row.get(0))?;
     known.insert(hash.to_owned(), no);
     Ok(no)

@@ -73,9 +73,9 @@ pub(super) fn append(
     Ok((appended, Some(entry)))
 }
 
-const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, e.wrap";
+pub(super) const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, e.wrap";
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
     let kind: u8 = row.get(2)?;
     let kind = EntryKind::from_number(kind).ok_or(rusqlite::Error::IntegralValueOutOfRange(2, kind.into()))?;
     Ok(StoredEntry {
@@ -93,7 +93,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
     })
 }
 
-fn with_applied(row: &Row<'_>) -> rusqlite::Result<StoredFound> {
+pub(super) fn with_applied(row: &Row<'_>) -> rusqlite::Result<StoredFound> {
     let apply_no: Option<i64> = row.get(9)?;
     let bundle: Option<String> = row.get(10)?;
     let applied = apply_no.map(|apply_no| AppliedRow { apply_no, bundle: bundle.unwrap_or_default(), facts: None });

@@ -4,6 +4,7 @@
 //! connections of their own. One process per data directory, held by a lock on a file in it.
 
 pub mod archive;
+mod bundles;
 mod catalog;
 mod checkpoint;
 mod commit;
@@ -89,8 +90,20 @@ pub fn open(
             readers: readers.clone(),
             codec: codec.clone(),
         }),
-        retention: Arc::new(retention::SqliteRetention { writer: writer.clone(), readers, keys, codec }),
+        retention: Arc::new(retention::SqliteRetention {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            keys,
+            codec: codec.clone(),
+        }),
         leases: Arc::new(super::lease::Alone::new(crate::base::Clock::system().now())),
+        bundles: Arc::new(bundles::SqliteBundles {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            changed: tokio::sync::watch::Sender::new(0),
+            codec: codec.clone(),
+        }),
+        history: Arc::new(bundles::SqliteHistory { readers, codec }),
     };
     Ok(Opened { store: hot::over(store, hot_bytes), guard: writer, broken })
 }

@@ -15,6 +15,7 @@ use tokio_postgres::types::Type;
 use super::source;
 
 /// Where a project's data is.
+#[derive(Clone)]
 pub(crate) enum Database {
     /// In the data folder of the project.
     Sqlite(PathBuf),

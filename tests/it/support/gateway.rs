@@ -76,6 +76,21 @@ impl Project {
         project
     }
 
+    /// Another node's project, with the same settings, the same database and the same root key.
+    pub(crate) fn beside(&self) -> Project {
+        let other = Project::on(self.database.clone());
+        std::os::unix::fs::symlink(self.folder().join("secrets"), other.folder().join("secrets")).unwrap();
+        other.write("scripts/policy.lua", &std::fs::read_to_string(self.folder().join("scripts/policy.lua")).unwrap());
+        Project {
+            tables: self.tables.clone(),
+            limits: self.limits.clone(),
+            policy: self.policy.clone(),
+            retry: self.retry.clone(),
+            channels: self.channels.clone(),
+            ..other
+        }
+    }
+
     /// The project's folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -190,6 +205,12 @@ impl Project {
         let errors = String::from_utf8_lossy(&run.stderr);
         assert!(run.status.success(), "segue {arguments:?}: {}: {errors}", run.status);
         String::from_utf8(run.stdout).unwrap()
+    }
+
+    /// Runs a command of the binary to its end and gives its exit code and what it printed.
+    pub(crate) fn try_run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let run = Command::new(SEGUE).arg("--config").arg(self.folder()).args(arguments).output().unwrap();
+        (run.status.code(), String::from_utf8(run.stdout).unwrap())
     }
 
     /// What is stored in a table, unsealed: its records of the canonical dump.

@@ -1,0 +1,181 @@
+//! `segue replay`: the journal once more, into an empty store.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use futures_util::FutureExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::exit::{Exit, Outcome};
+use super::gateway::block_on;
+use super::moving::place_of;
+use super::report::{self, Paint, Style};
+use super::{Global, bundle as bundles};
+use crate::app::Start;
+use crate::app::bundle::{self, Own, Trial};
+use crate::app::setup;
+use crate::base::telemetry::Metrics;
+use crate::base::{Error, Result};
+use crate::config::{Config, Store as Backend};
+use crate::connector::Registry;
+use crate::flow::Setup;
+use crate::flow::replay::{self, Differences, Under, Walked};
+use crate::store::archive::{Opener, Place};
+use crate::store::seal::Sealing;
+use crate::store::{Bundles, Opened, Store, Unwatched, postgres, sqlite};
+
+/// Arguments of `segue replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  segue replay --into ./again\n  segue replay --into ./trial --bundle current\n\n\
+Applies every entry under the bundle that ruled, sends nothing, and compares the two states. With --bundle it rehearses \
+another bundle and tells what is decided otherwise. No gateway may be running. Exit code 65 if anything differs.")]
+pub struct ReplayArgs {
+    /// A folder, a postgres:// URL, or file:PATH of a file that holds one, where nothing is yet
+    #[arg(long, value_name = "EMPTY_STORE")]
+    pub into: String,
+    /// Rehearse under this bundle: `current` for what the files of the project say, a version, or the beginning of a hash
+    #[arg(long, value_name = "BUNDLE")]
+    pub bundle: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If a store cannot be opened, the target is not empty, a bundle is not kept, or an original was pruned. Differences are
+/// no error but [`Exit::Data`].
+pub fn run(global: &Global, args: &ReplayArgs) -> Outcome {
+    let config = global.load()?;
+    if config.store == Backend::Sqlite && !config.data.join("segue.db").is_file() {
+        return Err(Error::not_found(format!("no data at `{}`: no gateway has run here yet", config.data.display())));
+    }
+    let source = crate::app::open_store(&config, &Start::default(), Metrics::new())?;
+    let (from, into) = (place_of(&config)?, Place::parse(&args.into)?);
+    let target = open(&config, &into)?;
+    let (walked, differences) = block_on(async {
+        let bundles = source.store.bundles.clone();
+        let walked = match &args.bundle {
+            Some(wanted) => {
+                let setup = rehearsed(global, &config, bundles.as_ref(), wanted).await?;
+                walk(&source.store, &target.store, Under::One(Arc::new(setup))).await?
+            }
+            None => {
+                let setups = |hash: String| past(bundles.as_ref(), hash).boxed();
+                walk(&source.store, &target.store, Under::Recorded(Box::new(setups))).await?
+            }
+        };
+        let differences = match args.bundle {
+            Some(_) => walked.differences.clone(),
+            None => compare(&config, (&source.store, &from), (&target.store, &into)).await?,
+        };
+        Ok((walked, differences))
+    })?;
+    tell(args, &walked, &differences)
+}
+
+async fn walk(source: &Store, target: &Store, under: Under<'_>) -> Result<Walked> {
+    const TELL_EVERY: Duration = Duration::from_secs(5);
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} entries, {per_sec}, {eta} left") {
+        bar.set_style(style);
+    }
+    let (lines, mut told) = (bar.is_hidden(), Instant::now());
+    let mut progress = |done: u64, total: u64| {
+        bar.set_length(total.max(done));
+        bar.set_position(done);
+        if lines && told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            report::note(&format!("{done} of {total} entries applied"));
+        }
+    };
+    let walked = replay::walk(source, target, under, &mut progress).await;
+    bar.finish_and_clear();
+    walked
+}
+
+/// The setup of a bundle that ruled before.
+async fn past(bundles: &dyn Bundles, hash: String) -> Result<Setup> {
+    let content = bundle::fetch(bundles, &hash).await?;
+    let built = bundle::build(&content, &Own::default(), &Registry::default(), Trial::Replayed);
+    built.map(|built| built.setup).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Error::config(format!("bundle {hash} cannot be built by this program: {}", faults.join("; ")))
+    })
+}
+
+/// The setup to rehearse under.
+async fn rehearsed(global: &Global, config: &Config, bundles: &dyn Bundles, wanted: &str) -> Result<Setup> {
+    if wanted == "current" {
+        let loaded = setup::load(config).map_err(|problems| {
+            report::problems(&problems);
+            global.refused(&problems)
+        })?;
+        return Ok(loaded.setup);
+    }
+    past(bundles, bundles::find(bundles, Some(wanted)).await?).await
+}
+
+/// Whether the two states are the same to the byte. What differs is looked for row by row first, which tells more.
+async fn compare(
+    config: &Config,
+    (source, was): (&Store, &Place),
+    (target, is): (&Store, &Place),
+) -> Result<Differences> {
+    let found = replay::compare(source, target).await?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let sealing = Sealing::at(&config.root_key);
+    let (was_opener, is_opener) = (Opener::at(was, &sealing).await?, Opener::at(is, &sealing).await?);
+    let (was, is) = (was.view().await?, is.view().await?);
+    replay::compare_dumps((&*was, &was_opener), (&*is, &is_opener)).await
+}
+
+/// Opens the store to replay into. Its keys go by the same root key as those of the source.
+fn open(config: &Config, into: &Place) -> Result<Opened> {
+    let (sealing, progress) = (Sealing::at(&config.root_key), Unwatched::shared());
+    match into {
+        Place::Server(server) => {
+            postgres::open(server, postgres::Options::default(), &sealing, &progress, Metrics::new())
+        }
+        Place::Folder(folder) if *folder == config.data || folder.join("segue.db").exists() => Err(Error::config(
+            format!("`{}` holds a store already; name a folder that does not exist", folder.display()),
+        )),
+        Place::Folder(folder) => sqlite::open(folder, sqlite::Options::default(), &sealing, &progress, Metrics::new()),
+    }
+}
+
+fn tell(args: &ReplayArgs, walked: &Walked, differences: &Differences) -> Outcome {
+    let exit = if differences.is_empty() { Exit::Ok } else { Exit::Data };
+    if args.json {
+        report::json(&json!({
+            "applied": walked.applied,
+            "pending": walked.pending,
+            "exact": walked.exact,
+            "equal": differences.is_empty(),
+            "differences": differences,
+        }))?;
+        return Ok(exit);
+    }
+    let paint = Paint::stdout();
+    let kind = if walked.exact { "replayed" } else { "rehearsed" };
+    report::line(&format!("{kind} {} entries, {} pending", walked.applied, walked.pending))?;
+    if differences.is_empty() {
+        let word = if args.bundle.is_some() { "nothing is decided otherwise" } else { "the states are equal" };
+        report::line(&paint.paint(Style::Good, word))?;
+        return Ok(exit);
+    }
+    for (what, count) in &differences.counts {
+        report::line(&format!("{} {count} differ", paint.paint(Style::Bad, what)))?;
+    }
+    for example in &differences.examples {
+        report::line(&format!("  {} {}: {} -> {}", example.what, example.at, example.was, example.is))?;
+    }
+    Ok(exit)
+}

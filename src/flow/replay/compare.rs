@@ -1,0 +1,202 @@
+//! Whether two stores hold the same state: every event with its bytes, every conversation with its interactions, every
+//! customer. What is operational (attempts, cursors, numbers inside) does not count.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
+use parking_lot::Mutex;
+use ring::digest::{Context, SHA256};
+use serde::Deserialize;
+
+use super::Differences;
+use crate::base::Result;
+use crate::base::id::{ConversationId, EventId};
+use crate::store::archive::{Progress, Seal, View, dump};
+use crate::store::{ConversationRow, CustomerRow, FeedEvent, Store};
+
+/// How many rows are read at once.
+const PAGE: usize = 256;
+/// The tables whose rows are the state, beside those that are compared one by one.
+const TABLES: [&str; 14] = [
+    "entry",
+    "pending",
+    "applied",
+    "customer",
+    "identifier",
+    "conversation",
+    "thread",
+    "interaction",
+    "message",
+    "event",
+    "send",
+    "media",
+    "quarantine",
+    "side",
+];
+
+/// What of an event says where it belongs.
+#[derive(Deserialize)]
+struct Head {
+    id: EventId,
+    subject: ConversationId,
+    sequence: String,
+}
+
+/// What differs between what `source` holds and what `target` holds.
+///
+/// # Errors
+///
+/// If one of them cannot be read.
+pub async fn compare(source: &Store, target: &Store) -> Result<Differences> {
+    let mut found = Differences::default();
+    let (was, is) = (source.catalog.counts().await?, target.catalog.counts().await?);
+    for table in TABLES {
+        let count = |counts: &std::collections::BTreeMap<String, i64>| counts.get(table).copied().unwrap_or_default();
+        if count(&was) != count(&is) {
+            found.add("rows", table, count(&was), count(&is));
+        }
+    }
+    let mut after = 0;
+    loop {
+        let page = target.catalog.feed(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.no;
+        for event in &page {
+            compare_event(source, target, event, &mut found).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// The tables of which two canonical dumps differ, in whichever byte.
+///
+/// # Errors
+///
+/// If one of the stores cannot be read or opened.
+pub async fn compare_dumps(
+    (source, opens_source): (&dyn View, &dyn Seal),
+    (target, opens_target): (&dyn View, &dyn Seal),
+) -> Result<Differences> {
+    let (was, is) = (digests(source, opens_source).await?, digests(target, opens_target).await?);
+    let mut found = Differences::default();
+    for ((table, was), (_, is)) in was.iter().zip(&is).filter(|(was, is)| was != is) {
+        found.add("dump", table, was, is);
+    }
+    Ok(found)
+}
+
+/// The digest of each table's part of a dump, in their order.
+async fn digests(view: &dyn View, seal: &dyn Seal) -> Result<Vec<(String, String)>> {
+    let parts = Parts::default();
+    dump(view, seal, true, &mut parts.clone(), &mut parts.clone()).await?;
+    let parts = std::mem::take(&mut *parts.0.lock());
+    let digest = |(table, digest): (String, Context)| (table, HEXLOWER.encode(digest.finish().as_ref()));
+    Ok(parts.into_iter().map(digest).collect())
+}
+
+/// Takes a dump and keeps a digest of each table's part.
+#[derive(Clone, Default)]
+struct Parts(Arc<Mutex<Vec<(String, Context)>>>);
+
+impl Progress for Parts {
+    fn table(&mut self, name: &str, _: u64) {
+        self.0.lock().push((name.to_owned(), Context::new(&SHA256)));
+    }
+
+    fn rows(&mut self, _: u64) {}
+}
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some((_, digest)) = self.0.lock().last_mut() {
+            digest.update(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn compare_event(source: &Store, target: &Store, event: &FeedEvent, found: &mut Differences) -> Result<()> {
+    let Ok(head) = serde_json::from_slice::<Head>(&event.body) else {
+        found.add("events", event.no, "an event", "no JSON");
+        return Ok(());
+    };
+    let before = match source.catalog.feed_position(head.id).await? {
+        Some(no) => source.catalog.feed(no - 1, 1).await?.pop().filter(|before| before.no == no),
+        None => None,
+    };
+    match before {
+        None => found.add("events", head.id, "none", "one"),
+        Some(before) if (before.kind, &before.channel, &before.body) != (event.kind, &event.channel, &event.body) => {
+            found.add("events", head.id, format!("{} bytes", before.body.len()), format!("{} bytes", event.body.len()));
+        }
+        Some(_) => {}
+    }
+    let Some(now) = target.state.conversation_by_id(head.subject).await? else {
+        found.add("conversations", head.subject, "one", "none");
+        return Ok(());
+    };
+    // Each conversation once: at its latest event.
+    if head.sequence.parse() != Ok(now.event_seq) {
+        return Ok(());
+    }
+    let Some(before) = source.state.conversation_by_id(head.subject).await? else {
+        found.add("conversations", head.subject, "none", "one");
+        return Ok(());
+    };
+    if outer(&before) != outer(&now) {
+        found.add(
+            "conversations",
+            head.subject,
+            format!("version {}", before.version),
+            format!("version {}", now.version),
+        );
+    }
+    compare_timeline(source, target, (&before, &now), found).await?;
+    let customers = (source.state.customer(before.customer).await?, target.state.customer(now.customer).await?);
+    if customers.0.as_ref().map(person) != customers.1.as_ref().map(person) {
+        found.add("customers", head.subject, "the customer of this conversation", "another state of it");
+    }
+    Ok(())
+}
+
+/// A conversation without the numbers inside.
+fn outer(row: &ConversationRow) -> ConversationRow {
+    ConversationRow { no: 0, customer: 0, latest: 0, ..row.clone() }
+}
+
+/// A customer without the numbers inside.
+fn person(row: &CustomerRow) -> impl PartialEq {
+    let recent: Vec<String> = row.recent.iter().map(|r| serde_json::to_string(r).unwrap_or_default()).collect();
+    (row.id, row.version, row.created_at, serde_json::to_string(&row.profile).unwrap_or_default(), recent)
+}
+
+async fn compare_timeline(
+    source: &Store,
+    target: &Store,
+    (before, now): (&ConversationRow, &ConversationRow),
+    found: &mut Differences,
+) -> Result<()> {
+    let mut below = i64::MAX;
+    loop {
+        let was = source.state.timeline(before.no, below, PAGE).await?;
+        let is = target.state.timeline(now.no, below, PAGE).await?;
+        if was.len() != is.len() {
+            found.add("interactions", now.id, was.len(), is.len());
+            return Ok(());
+        }
+        for (was, is) in was.iter().zip(&is) {
+            if (was.id, was.seq, &was.body, &was.decision) != (is.id, is.seq, &is.body, &is.decision) {
+                found.add("interactions", was.id, format!("seq {}", was.seq), format!("seq {}", is.seq));
+            }
+        }
+        match is.last() {
+            Some(last) if is.len() == PAGE => below = last.seq,
+            _ => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The journal applied again in an empty store gives the same state; under another policy it tells what would change.
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Gateway, Project};
+use crate::support::helpdesk::HelpDesk;
+use crate::support::stub::Provider;
+use crate::support::{Random, provider, seed};
+
+/// Routes by the text, answers once, and fails where it is told to.
+const POLICY: &str = r#"
+policy { name = "trial", version = 1, owner = "tests@example.org" }
+rule("routes", { on = "interaction.received" }, function(e, d)
+  if e.ix.text == "loop" then while true do end end
+  if e.ix.text == "error" then error("on purpose") end
+  if e.ix.text == "hello" then d:reply("Welcome to us", {}, { once_per = "1h" }) end
+  d:queue("QUEUE")
+end)
+"#;
+
+fn policy(queue: &str) -> String {
+    POLICY.replace("QUEUE", queue)
+}
+
+fn replayed(project: &Project, arguments: &[&str]) -> (Option<i32>, Value) {
+    let (code, said) = project.try_run(&[&["replay", "--json"], arguments].concat());
+    (code, serde_json::from_str(said.trim()).unwrap_or_else(|e| panic!("{e}: {said}")))
+}
+
+/// Tells messages, statuses and calls in random order, answers and closes stories.
+async fn live(gateway: &Gateway, token: &str, run: usize, random: &mut Random) {
+    let texts = ["hello", "loop", "error", "something", "hello again"];
+    let mut calls = Vec::new();
+    for number in 0..20 {
+        let from = format!("1555000{run}00{}", number % 4);
+        let id = format!("wamid.{run}.{number}");
+        calls.push(provider::whatsapp_text("whatsapp", &from, &id, texts[random.below(texts.len())]));
+        let status = ["sent", "delivered", "read"][random.below(3)];
+        calls.push(provider::whatsapp_status(
+            "whatsapp",
+            &format!("wamid.SENT{number}"),
+            status,
+            &from,
+            provider::now(),
+        ));
+        let (sid, caller) = (format!("CA{run:016}{number:016}"), format!("+1555100000{}", number % 3));
+        calls.push(provider::twilio_call("voice", &sid, &caller, ["ringing", "completed"][random.below(2)], &[]));
+    }
+    random.shuffle(&mut calls);
+    for call in &calls {
+        gateway.accept(call).await;
+        if random.below(4) == 0 {
+            gateway.accept(call).await;
+        }
+    }
+    for number in 0..4 {
+        let found = gateway.get(token, &format!("/v1/customers?identifier=tel:%2B1555000{run}00{number}")).await.json();
+        let story = found["customers"][0]["recent"][0]["conversation_id"].as_str().unwrap_or_default().to_owned();
+        let bodies = [
+            ("replies", json!({ "text": "An answer" })),
+            ("notes", json!({ "text": "A note" })),
+            ("resolve", json!({})),
+        ];
+        for (what, body) in bodies {
+            gateway.post(token, &format!("/v1/conversations/{story}/{what}"), &body).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replayed_state_is_the_live_one_and_a_rehearsal_tells_what_would_change() {
+    let mut random = Random(seed());
+    let (desk, api) = (HelpDesk::start().await, Provider::start().await);
+    let project = Project::new()
+        .helpdesk("desk", &desk, &["interaction.received"])
+        .whatsapp("whatsapp", &api.url())
+        .voice("voice")
+        .script(&policy("vip"));
+    project.write_config();
+    let token = project.token();
+    let gateway = Gateway::start(&project).await;
+    live(&gateway, &token, 0, &mut random).await;
+    gateway.settled(&project).await;
+    drop(gateway);
+
+    // Killed, and on under another policy: each entry is applied again under its own.
+    project.write("scripts/policy.lua", &policy("general"));
+    // Where several nodes share the store, what is published rules and not what the files say.
+    project.run(&["bundle", "publish"]);
+    let gateway = Gateway::start(&project).await;
+    live(&gateway, &token, 1, &mut random).await;
+    gateway.settled(&project).await;
+    assert_eq!(gateway.stop().await, Some(0));
+    assert!(!api.texts().is_empty(), "answers were sent");
+    assert_eq!(project.number("SELECT count(DISTINCT bundle) FROM applied"), 2);
+
+    let sent = api.requests().len();
+    let into = project.folder().join("again");
+    let (code, told) = replayed(&project, &["--into", into.to_str().unwrap()]);
+    assert_eq!((code, &told["equal"], &told["exact"]), (Some(0), &json!(true), &json!(true)), "{told:#}");
+    assert_eq!(told["applied"], json!(project.number("SELECT count(*) FROM applied")));
+    assert_eq!(api.requests().len(), sent, "nothing is sent again");
+    let (code, _) = project.try_run(&["replay", "--into", into.to_str().unwrap()]);
+    assert_eq!(code, Some(78), "what is not empty is refused");
+
+    // What the files say now would have sent the first half elsewhere.
+    let trial = project.folder().join("trial");
+    let (code, told) = replayed(&project, &["--into", trial.to_str().unwrap(), "--bundle", "current"]);
+    assert_eq!((code, &told["exact"]), (Some(65), &json!(false)), "{told:#}");
+    assert!(told["differences"]["counts"]["queue"].as_u64() > Some(0), "{told:#}");
+    let example = &told["differences"]["examples"][0];
+    assert_eq!((&example["was"], &example["is"]), (&json!("vip"), &json!("general")), "{told:#}");
+}
