@@ -3,8 +3,10 @@
 //! Start: store, setup, workers, deliveries, then the doors. Stop: the doors first, with what is in flight drained, then
 //! deliveries, workers and at last the store, so that nothing is taken that could not be kept.
 
+mod adopt;
 mod front;
 mod keeper;
+mod objects;
 mod reload;
 pub mod setup;
 
@@ -26,6 +28,7 @@ use crate::flow::{Context, intake::Intake, media, send, wait::Waiting, work::Wor
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
+use crate::store::blob::{Blobs, PlainKeys};
 use crate::store::{self, postgres, sqlite};
 
 pub use crate::api::ReloadReport as Report;
@@ -77,13 +80,21 @@ impl App {
             opening.await.map_err(|e| Error::internal("the store could not be opened").because(e))??
         };
         let client = client_of(&config)?;
+        let blobs = {
+            let (place, connector) = (objects::place(&config.blobs), objects::Guarded(client.clone()));
+            let rows = store.store.blobs.clone();
+            let opening = move || Blobs::open(&place, connector, Arc::new(PlainKeys), rows);
+            let opening = tokio::task::spawn_blocking(opening).await;
+            opening.map_err(|e| Error::internal("the blobs could not be opened").because(e))??
+        };
+        adopt::files(&config.data.join("files"), &blobs, &start.clock).await?;
         let context = Arc::new(Context {
             store: store.store.clone(),
             setup: ArcSwap::from_pointee(loaded.setup),
             clock: start.clock,
             metrics,
             waiting: Waiting::default(),
-            files: config.data.join("files"),
+            blobs,
         });
         let (stop, stopping) = watch::channel(false);
         let report = reload::report(&config, &loaded.registry, context.clock.now(), &loaded.warnings, true);
@@ -97,6 +108,7 @@ impl App {
         let mut tasks = vec![
             tokio::spawn(send::run(context.clone(), client.clone(), stopping.clone())),
             tokio::spawn(media::run(context.clone(), client, most, stopping.clone())),
+            tokio::spawn(keeper::collect(context.clone(), config.blobs.unused, stopping.clone())),
             tokio::spawn(keeper::prune(context.clone(), config.retention, rates.clone(), stopping.clone())),
         ];
         let intake = Arc::new(Intake {

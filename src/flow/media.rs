@@ -1,12 +1,13 @@
 //! Stage 9, for files: fetching what a message refers to, at once after the commit, before the provider lets it go.
 //!
-//! The request is the connector's, the way out is the guarded client, the file is named by its content. The outcome is an
-//! entry that updates the interaction.
+//! The request is the connector's, the way out is the guarded client; on its way the file is sealed, and named by its
+//! content. The outcome is an entry that updates the interaction.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use super::commit::{FETCH_WITHIN, fetch_again};
@@ -17,13 +18,14 @@ use super::{ChannelSetup, Context};
 use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::By;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, Timestamp};
 use crate::model::entry::MediaOutcome;
 use crate::model::part::FetchState;
-use crate::model::{Blob, EntryBody, EntryKind, Interaction};
-use crate::net::client::Downloaded;
+use crate::model::{Blob, EntryBody, EntryKind};
+use crate::net::client::{Pour, Poured, Request};
 use crate::net::{Client, Fault};
-use crate::store::{DueMedia, NewEntry};
+use crate::store::blob::Writing;
+use crate::store::{DueMedia, InteractionRow, NewEntry};
 
 /// How many files are fetched side by side.
 const CONCURRENCY: usize = 8;
@@ -115,18 +117,21 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
 }
 
 async fn failed(context: &Arc<Context>, media: &DueMedia, reason: String) -> Blob {
-    let mut blob = part(context, media).await.ok().and_then(|(_, blob)| blob).unwrap_or_default();
+    let found = row(context, media).await.and_then(|row| blob(&row, media.part));
+    let mut blob = found.ok().flatten().unwrap_or_default();
     blob.fetch = Some(FetchState::Failed);
     blob.fetch_error = Some(reason);
     blob
 }
 
-async fn part(context: &Context, media: &DueMedia) -> Result<(Interaction, Option<Blob>)> {
+async fn row(context: &Context, media: &DueMedia) -> Result<InteractionRow> {
     let row = context.store.state.interaction_by_id(media.interaction_id).await?;
-    let row = row.ok_or_else(|| Error::not_found("the interaction of a file is gone"))?;
-    let interaction = read(&row)?;
-    let blob = interaction.parts.get(media.part).and_then(|part| part.blob.clone());
-    Ok((interaction, blob))
+    row.ok_or_else(|| Error::not_found("the interaction of a file is gone"))
+}
+
+/// The file of a part, as it stands.
+fn blob(row: &InteractionRow, part: usize) -> Result<Option<Blob>> {
+    Ok(read(row)?.parts.into_iter().nth(part).and_then(|part| part.blob))
 }
 
 async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes: u64) -> Result<Fetched> {
@@ -134,24 +139,23 @@ async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes:
     let Some(channel) = setup.channels.get(&media.channel) else {
         return Ok(Fetched::NotNow(format!("channel `{}` is not configured", media.channel)));
     };
-    let (_, Some(blob)) = part(context, media).await? else {
+    let row = row(context, media).await?;
+    let Some(blob) = blob(&row, media.part)? else {
         return Ok(Fetched::Never("the part has no file".to_owned()));
     };
-    let folder = context.files.clone();
-    tokio::fs::create_dir_all(&folder).await.map_err(|e| Error::io("failed to create the folder of files", e))?;
-    let partial = folder.join(format!("{}-{}.fetching", media.interaction_id, media.part));
-    walk(client, channel, blob, &folder, &partial, most_bytes).await
+    let into = Into { context, customer: row.customer, most_bytes };
+    walk(client, channel, blob, into).await
+}
+
+/// Where a file goes.
+struct Into<'a> {
+    context: &'a Context,
+    customer: i64,
+    most_bytes: u64,
 }
 
 /// Follows the connector's steps to the file.
-async fn walk(
-    client: &Client,
-    channel: &ChannelSetup,
-    mut blob: Blob,
-    folder: &Path,
-    partial: &PathBuf,
-    most_bytes: u64,
-) -> Result<Fetched> {
+async fn walk(client: &Client, channel: &ChannelSetup, blob: Blob, into: Into<'_>) -> Result<Fetched> {
     let mut previous: Option<bytes::Bytes> = None;
     for step in 0..STEPS {
         let call = match channel.connector.media_call(&blob, &channel.account, step, previous.as_deref()) {
@@ -168,24 +172,44 @@ async fn walk(
             }
             continue;
         }
-        return match client.download(request, partial, most_bytes).await {
-            Ok(Downloaded::Saved(saved)) => {
-                let name: String = saved.sha512.chars().take(64).collect();
-                tokio::fs::rename(partial, folder.join(&name))
-                    .await
-                    .map_err(|e| Error::io("failed to keep a file", e))?;
-                blob.id = Some(name);
-                blob.size = Some(saved.size);
-                blob.sha512 = Some(saved.sha512);
-                blob.fetch = Some(FetchState::Fetched);
-                blob.fetch_error = None;
-                Ok(Fetched::Here { blob: Box::new(blob), mediatype: saved.content_type })
-            }
-            Ok(Downloaded::Answered(response)) => Ok(refused(response.status.as_u16())),
-            Err(error) => Ok(unreachable(error.fault(), error.to_string())),
-        };
+        return keep(client, request, blob, into).await;
     }
     Ok(Fetched::Never("the connector's way to this file has no end".to_owned()))
+}
+
+/// A file in the making as the client fills it.
+struct Filling {
+    writing: Writing,
+    now: Timestamp,
+}
+
+impl Pour for Filling {
+    fn pour(&mut self, piece: bytes::Bytes) -> BoxFuture<'_, Result<()>> {
+        async move { self.writing.push(&piece, self.now).await }.boxed()
+    }
+}
+
+/// Makes the last request and keeps what it answers.
+async fn keep(client: &Client, request: Request, mut blob: Blob, into: Into<'_>) -> Result<Fetched> {
+    let now = into.context.clock.now();
+    let writing = into.context.blobs.begin(Some(into.customer), into.most_bytes).await?;
+    let mut filling = Filling { writing, now };
+    let poured = client.pour(request, into.most_bytes, &mut filling).await;
+    let mediatype = match poured {
+        Ok(Poured::Whole(mediatype)) => mediatype,
+        Ok(Poured::Answered(response)) => return Ok(refused(response.status.as_u16())),
+        Err(error) => {
+            filling.writing.abandon().await;
+            return Ok(unreachable(error.fault(), Error::from(error).full()));
+        }
+    };
+    let stored = filling.writing.finish(now).await?;
+    blob.id = Some(stored.name.to_string());
+    blob.size = Some(stored.size);
+    blob.sha512 = Some(stored.sha512);
+    blob.fetch = Some(FetchState::Fetched);
+    blob.fetch_error = None;
+    Ok(Fetched::Here { blob: Box::new(blob), mediatype })
 }
 
 fn refused(status: u16) -> Fetched {

@@ -34,7 +34,6 @@ pub mod wait;
 pub mod work;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -50,6 +49,7 @@ use crate::model::decision::CallAnswer;
 use crate::model::entry::{Answered, Command, MediaOutcome, SendOutcome};
 use crate::model::{EntryKind, InteractionKind};
 use crate::script::Bundle;
+use crate::store::blob::Blobs;
 use crate::store::{Changeset, StateRead, Store};
 use draft::Draft;
 use journal::Journaled;
@@ -95,8 +95,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who waits for the effect of an entry.
     pub waiting: wait::Waiting,
-    /// Where fetched files lie.
-    pub files: PathBuf,
+    /// Fetched files.
+    pub blobs: Blobs,
 }
 
 impl Context {

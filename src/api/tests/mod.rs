@@ -35,6 +35,7 @@ use crate::flow::{ChannelSetup, Context, Setup};
 use crate::model::entry::RequestHead;
 use crate::model::{EntryBody, EntryKind};
 use crate::script::{Budget, Bundle, PolicyFacts, PolicyFiles};
+use crate::store::blob::{Blobs, PlainKeys};
 use crate::store::{NewEntry, sqlite};
 
 /// A connector for trials: messages with text, a file if they have one, and poison that it does not understand.
@@ -182,7 +183,7 @@ impl Gateway {
             clock: Clock::system(),
             metrics: Metrics::new(),
             waiting: Waiting::default(),
-            files: folder.path().join("files"),
+            blobs: Blobs::in_folder(&folder.path().join("blobs"), Arc::new(PlainKeys), store.store.blobs.clone()).unwrap(),
         });
         let mut tokens = HashMap::new();
         for scope in Scope::ALL {

@@ -9,6 +9,7 @@
 //! All of it runs on a runtime of its own, so that opening and closing need none and a busy gateway does not hold the
 //! writer up.
 
+mod blob;
 mod catalog;
 mod commits;
 mod feed;
@@ -137,8 +138,9 @@ async fn begin(
         snapshots: Arc::new(state::PgSnapshots { readers: readers.clone(), numbers: blocks }),
         commits: Arc::new(commits::PgCommits { writer: writer.clone() }),
         outbox: Arc::new(outbox::PgOutbox { writer: writer.clone(), readers: readers.clone() }),
-        catalog: Arc::new(catalog::PgCatalog { writer: writer.clone(), readers }),
+        catalog: Arc::new(catalog::PgCatalog { writer: writer.clone(), readers: readers.clone() }),
         retention: Arc::new(retention::PgRetention { writer: writer.clone() }),
+        blobs: Arc::new(blob::PgBlobs { writer: writer.clone(), readers }),
     };
     Ok((hot::over(store, options.hot_kib.saturating_mul(1024)), writer, ended))
 }

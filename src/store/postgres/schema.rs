@@ -5,7 +5,7 @@ use super::session::{PgError, Session, failed};
 use crate::base::{Error, Result};
 
 /// The files in order; the first makes schema 1.
-const STEPS: [&str; 1] = [include_str!("schema/1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// The schema that this program reads and writes.
 const NEWEST: i64 = STEPS.len() as i64;
 /// The advisory lock under which the schema changes: "segue" in ASCII.

@@ -86,9 +86,9 @@ fn conversation(row: &Row) -> Result<ConversationRow> {
     })
 }
 
-const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
+pub(super) const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
 
-fn interaction(row: &Row) -> Result<InteractionRow> {
+pub(super) fn interaction(row: &Row) -> Result<InteractionRow> {
     Ok(InteractionRow {
         no: get(row, 0)?,
         id: InteractionId::from_bytes(id16(row, 1)?),

@@ -3,6 +3,7 @@
 //! One writer thread owns the only connection that writes and groups whatever waits into one transaction; readers have
 //! connections of their own. One process per data directory, held by a lock on a file in it.
 
+mod blob;
 mod catalog;
 mod checkpoint;
 mod commit;
@@ -52,8 +53,9 @@ pub fn open(directory: &Path, options: Options, metrics: Metrics) -> Result<Open
         snapshots: Arc::new(state::SqliteSnapshots { readers: readers.clone(), numbers, keys: keys.clone() }),
         commits: Arc::new(commit::SqliteCommits { writer: writer.clone() }),
         outbox: Arc::new(outbox::SqliteOutbox { writer: writer.clone(), readers: readers.clone() }),
-        catalog: Arc::new(catalog::SqliteCatalog { writer: writer.clone(), readers }),
+        catalog: Arc::new(catalog::SqliteCatalog { writer: writer.clone(), readers: readers.clone() }),
         retention: Arc::new(retention::SqliteRetention { writer: writer.clone(), keys }),
+        blobs: Arc::new(blob::SqliteBlobs { writer: writer.clone(), readers }),
     };
     Ok(Opened { store: hot::over(store, hot_bytes), guard: writer, broken })
 }

@@ -9,8 +9,10 @@ use crate::base::{Error, Kind, Result, Retry, Side};
 
 /// The oldest SQLite that is free of the WAL-reset bug (<https://sqlite.org/wal.html>).
 const OLDEST_SQLITE: i32 = 3_051_003;
+/// The steps of the schema in order; the first makes schema 1.
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema/2.sql")];
 /// The schema this program reads and writes.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = STEPS.len() as i64;
 
 /// Settings that matter for speed and memory, never for durability.
 #[derive(Debug, Clone)]
@@ -165,10 +167,10 @@ fn migrate(connection: &mut Connection) -> Result<()> {
             "the database has schema {found} and this program knows {SCHEMA}; use a newer segue"
         )));
     }
-    if found < 1 {
+    for (step, number) in STEPS.iter().zip(1..).filter(|(_, number)| *number > found) {
         let transaction = connection.transaction().map_err(failed)?;
-        transaction.execute_batch(include_str!("schema.sql")).map_err(failed)?;
-        transaction.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
+        transaction.execute_batch(step).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", number).map_err(failed)?;
         transaction.commit().map_err(failed)?;
     }
     Ok(())

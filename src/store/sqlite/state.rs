@@ -95,9 +95,9 @@ fn conversation(row: &Row<'_>) -> rusqlite::Result<ConversationRow> {
     })
 }
 
-const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
+pub(super) const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
 
-fn interaction(row: &Row<'_>) -> rusqlite::Result<InteractionRow> {
+pub(super) fn interaction(row: &Row<'_>) -> rusqlite::Result<InteractionRow> {
     let decision = row.get_ref(6)?.as_blob_or_null().unwrap_or_default();
     Ok(InteractionRow {
         no: row.get(0)?,
