@@ -125,3 +125,81 @@ fn bar(files: u64) -> ProgressBar {
     }
     bar
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::Timestamp;
+    use crate::base::id::{EntryId, InteractionId};
+    use crate::base::telemetry::Metrics;
+    use crate::model::part::FetchState;
+    use crate::model::{Blob, ChannelKind, EntryBody, EntryKind, Part, PartType};
+    use crate::store::blob::{PlainKeys, collect};
+    use crate::store::{Changeset, InteractionWrite, NewEntry, Store, sqlite};
+
+    /// An interaction with a file that is called as files were.
+    async fn interaction(store: &Store, no: i64, customer: i64, file: &str) {
+        let at = Timestamp::from_millis(1_700_000_000_000 + no);
+        let body = EntryBody { head: Bytes::new(), raw: Bytes::new() };
+        let (channel, key) = (String::new(), None);
+        let entry =
+            NewEntry { id: EntryId::random(at), kind: EntryKind::Webhook, channel, at, interactive: false, key, body };
+        let position = store.journal.append(entry).await.unwrap().position;
+        let blob = Blob {
+            id: Some(file.to_owned()),
+            sha512: Some(file.repeat(2)),
+            fetch: Some(FetchState::Fetched),
+            ..Blob::default()
+        };
+        let file = Part { blob: Some(blob), ..Part::new(PartType::File) };
+        let parts = vec![Part::text("see"), file];
+        let interaction = Interaction { parts, ..Interaction::blank(ChannelKind::Whatsapp, "whatsapp", "1") };
+        let write = InteractionWrite {
+            no,
+            id: InteractionId::random(at),
+            item: None,
+            conversation: 1,
+            seq: no,
+            before_in_conversation: 0,
+            customer,
+            before_of_customer: 0,
+            outbound: false,
+            body: serde_json::to_string(&interaction).unwrap(),
+            decision: None,
+        };
+        let set = Changeset { position, bundle: "b".to_owned(), interactions: vec![write], ..Changeset::default() };
+        store.commits.commit(vec![set]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn files_in_the_clear_become_blobs_of_their_customers() {
+        let project = tempfile::tempdir().unwrap();
+        let old = project.path().join("files");
+        let opened = sqlite::open(&project.path().join("data"), sqlite::Options::default(), Metrics::new()).unwrap();
+        let store = &opened.store;
+        let blobs = Blobs::in_folder(&project.path().join("blobs"), Arc::new(PlainKeys), store.blobs.clone()).unwrap();
+        files(&old, &blobs, &Clock::system()).await.unwrap();
+        let (first, second, stray) = ("a1".repeat(32), "b2".repeat(32), "c3".repeat(32));
+        std::fs::create_dir(&old).unwrap();
+        let content = |seed: u8| vec![seed; 200_000];
+        std::fs::write(old.join(&first), content(1)).unwrap();
+        std::fs::write(old.join(&second), content(2)).unwrap();
+        std::fs::write(old.join(&stray), content(3)).unwrap();
+        std::fs::write(old.join("ix_1-0.fetching.part"), "half").unwrap();
+        interaction(store, 1, 10, &first).await;
+        interaction(store, 2, 10, &second).await;
+        interaction(store, 3, 20, &first).await;
+        interaction(store, 4, 20, &"d4".repeat(32)).await;
+        files(&old, &blobs, &Clock::system()).await.unwrap();
+        assert!(!old.exists());
+        for (no, id, seed) in [(1, &first, 1), (2, &second, 2), (3, &first, 1)] {
+            let found = blobs.of_part(no, 1, id).await.unwrap().unwrap();
+            assert!(collect(found.open().await.unwrap(), 1 << 20).await.unwrap() == content(seed));
+        }
+        assert!(blobs.of_part(4, 1, &"d4".repeat(32)).await.unwrap().is_none());
+        let counts = store.catalog.counts().await.unwrap();
+        assert_eq!((counts["blob"], counts["blob_use"], counts["loose"]), (3, 3, 0));
+    }
+}

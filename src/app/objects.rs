@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
 
 use crate::base::Secret;
 use crate::config::{BlobPlace, Blobs as Settings};

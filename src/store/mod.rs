@@ -19,13 +19,13 @@ mod suite;
 mod tail;
 
 pub use changeset::{
-    Assert, BlobUse, Changeset, Committed, ConversationWrite, CustomerWrite, EventWrite, InteractionUpdate, InteractionWrite,
-    MediaWrite, MessageStateWrite, SendWrite,
+    Assert, BlobUse, Changeset, Committed, ConversationWrite, CustomerWrite, EventWrite, InteractionUpdate,
+    InteractionWrite, MediaWrite, MessageStateWrite, SendWrite,
 };
 pub use rows::{
-    Appended, AppliedRow, BlobRow, Claim, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent, DueMedia, DueSend,
-    FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry, Numbers, QuarantineRow,
-    SideRow, ThreadKey, TokenRow,
+    Appended, AppliedRow, BlobRow, Claim, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent,
+    DueMedia, DueSend, FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry,
+    Numbers, QuarantineRow, SideRow, ThreadKey, TokenRow,
 };
 pub use tail::Tail;
 

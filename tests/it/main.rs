@@ -15,6 +15,7 @@ mod licenses; // what may stand behind the binary
 mod names; // no code names a connector
 
 // What the running gateway does.
+mod blobs; // files of messages are sealed, given out and collected
 mod call; // a call is answered in time, whatever waits
 mod crash; // killed anywhere, nothing acknowledged is lost, nothing is told twice
 mod delivery; // to help desks: retries, order, dead letters, filtered subscribers

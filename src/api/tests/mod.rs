@@ -183,7 +183,8 @@ impl Gateway {
             clock: Clock::system(),
             metrics: Metrics::new(),
             waiting: Waiting::default(),
-            blobs: Blobs::in_folder(&folder.path().join("blobs"), Arc::new(PlainKeys), store.store.blobs.clone()).unwrap(),
+            blobs: Blobs::in_folder(&folder.path().join("blobs"), Arc::new(PlainKeys), store.store.blobs.clone())
+                .unwrap(),
         });
         let mut tokens = HashMap::new();
         for scope in Scope::ALL {

@@ -22,7 +22,7 @@ mod plain;
 mod reading;
 mod sealed;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod writing;
 
 use std::fmt;

@@ -205,7 +205,8 @@ fn delete_unfinished(folder: &Path, object: Object) -> std::io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        let unfinished = entry.file_name().to_str().and_then(|name| name.strip_prefix(rest)?.strip_prefix('#')).is_some();
+        let unfinished =
+            entry.file_name().to_str().and_then(|name| name.strip_prefix(rest)?.strip_prefix('#')).is_some();
         if unfinished {
             std::fs::remove_file(entry.path())?;
         }

@@ -99,7 +99,8 @@ impl At {
 
     /// Reads the next range.
     async fn fill(&mut self) -> Result<()> {
-        let (bytes, end) = self.blobs.objects.range(self.row.object, self.read..self.read.saturating_add(RANGE)).await?;
+        let (bytes, end) =
+            self.blobs.objects.range(self.row.object, self.read..self.read.saturating_add(RANGE)).await?;
         if bytes.is_empty() || self.end.is_some_and(|before| before != end) {
             return Err(Error::internal("a stored file changed while it was read"));
         }

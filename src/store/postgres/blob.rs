@@ -144,9 +144,7 @@ impl BlobRows for PgBlobs {
     }
 
     fn condemn(&self, before: Timestamp, limit: usize) -> BoxFuture<'static, Result<Vec<Object>>> {
-        self.writer.job(move |session| {
-            async move { condemn(session, before.millis(), limit as i64).await }.boxed()
-        })
+        self.writer.job(move |session| async move { condemn(session, before.millis(), limit as i64).await }.boxed())
     }
 
     fn forget(&self, objects: Vec<Object>) -> BoxFuture<'static, Result<()>> {

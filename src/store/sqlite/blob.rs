@@ -68,13 +68,7 @@ fn claim(connection: &Connection, new: &BlobRow) -> rusqlite::Result<Claim> {
     }
     connection
         .prepare_cached("INSERT INTO blob (name, object, customer, size, made_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute((
-            new.name.0.as_slice(),
-            new.object.0.as_slice(),
-            new.customer,
-            new.size,
-            new.made_at.millis(),
-        ))?;
+        .execute((new.name.0.as_slice(), new.object.0.as_slice(), new.customer, new.size, new.made_at.millis()))?;
     Ok(Claim::Ours)
 }
 

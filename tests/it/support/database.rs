@@ -94,6 +94,17 @@ impl Database {
         }
     }
 
+    /// Changes what is stored, as no gateway does. None may be running.
+    pub(crate) fn change(&self, sql: &str) {
+        match self {
+            Database::Sqlite(data) => {
+                let database = rusqlite::Connection::open(data.join("segue.db")).unwrap();
+                database.execute_batch(sql).unwrap();
+            }
+            Database::Postgres(url) => drop(ask(url, sql)),
+        }
+    }
+
     /// What is wrong with the files, where they are the gateway's to keep.
     pub(crate) fn damage(&self) -> Option<String> {
         match self {

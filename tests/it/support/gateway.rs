@@ -91,6 +91,12 @@ impl Project {
         self
     }
 
+    /// Adds a table of settings.
+    pub(crate) fn table(mut self, text: &str) -> Self {
+        self.tables.push(text.to_owned());
+        self
+    }
+
     /// Adds lines to `[limits]`.
     pub(crate) fn limits(mut self, lines: &str) -> Self {
         let _ = writeln!(self.limits, "{lines}");
