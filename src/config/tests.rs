@@ -509,8 +509,8 @@ fn blobs_that_cannot_be_kept_are_refused() {
         ("url = \"file:\"", "file:PATH"),
         ("url = \"s3://files\"\naccess_key_id = \"a\"", "secret_access_key"),
         ("url = \"file:x\"\nregion = \"r\"", "only a bucket has this"),
-        ("unused = \"1s\"", "unused"),
-        ("url = \"s3://files\"\nregion = \"a/b\"", "region"),
+        ("unused = \"1s\"", "out of range"),
+        ("url = \"s3://files\"\nregion = \"a/b\"", "eu-central-1"),
     ] {
         let problems = bad(&format!("[blobs]\n{text}")).join("\n");
         assert!(problems.contains(reason), "{text}: {problems}");

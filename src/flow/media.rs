@@ -3,6 +3,7 @@
 //! The request is the connector's, the way out is the guarded client; on its way the file is sealed, and named by its
 //! content. The outcome is an entry that updates the interaction.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,19 +43,19 @@ enum Fetched {
 /// Fetches what is due until `stop` is true.
 pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut stop: tokio::sync::watch::Receiver<bool>) {
     let wake = context.store.outbox.wake();
-    let mut running: JoinSet<(i64, usize)> = JoinSet::new();
-    let mut busy: std::collections::HashSet<(i64, usize)> = std::collections::HashSet::new();
+    let mut running: JoinSet<((i64, usize), bool)> = JoinSet::new();
+    let mut busy: HashSet<(i64, usize)> = HashSet::new();
+    // Files whose outcome is journaled and not applied yet: they are due still, and need not be fetched twice.
+    let mut told: HashSet<(i64, usize)> = HashSet::new();
     loop {
         let notified = wake.notified();
         let due = context.store.outbox.due_media(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default();
+        told.retain(|which| due.iter().any(|media| (media.interaction, media.part) == *which));
         for media in due {
-            if running.len() < CONCURRENCY && busy.insert((media.interaction, media.part)) {
+            let which = (media.interaction, media.part);
+            if running.len() < CONCURRENCY && !told.contains(&which) && busy.insert(which) {
                 let (context, client) = (context.clone(), client.clone());
-                running.spawn(async move {
-                    let which = (media.interaction, media.part);
-                    one(&context, &client, media, most_bytes).await;
-                    which
-                });
+                running.spawn(async move { (which, one(&context, &client, media, most_bytes).await) });
             }
         }
         tokio::select! {
@@ -64,8 +65,11 @@ pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut sto
                 }
             }
             Some(ended) = running.join_next() => {
-                if let Ok(which) = ended {
+                if let Ok((which, journaled)) = ended {
                     busy.remove(&which);
+                    if journaled {
+                        told.insert(which);
+                    }
                 }
             }
             () = notified => {}
@@ -75,7 +79,8 @@ pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut sto
     running.shutdown().await;
 }
 
-async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_bytes: u64) {
+/// Fetches a file; gives whether what came of it is journaled.
+async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_bytes: u64) -> bool {
     let outcome = fetch(context, client, &media, most_bytes).await;
     let outcome = outcome.unwrap_or_else(|error| Fetched::NotNow(error.to_string()));
     let now = context.clock.now();
@@ -97,11 +102,11 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
             if let Err(error) = context.store.outbox.media_failed(media, again).await {
                 tracing::error!(target: "segue::deliver", error = %error.full(), "a fetch was not put off");
             }
-            return;
+            return false;
         }
     };
     let outcome = MediaOutcome { interaction: media.interaction_id, part: media.part, mediatype, blob };
-    let Ok(head) = head(&outcome) else { return };
+    let Ok(head) = head(&outcome) else { return false };
     let entry = NewEntry {
         id: EntryId::random(now),
         kind: EntryKind::Media,
@@ -111,9 +116,11 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
         key: Some(key16(&[b"media", media.interaction_id.as_bytes(), &media.part.to_be_bytes()])),
         body: EntryBody { head, raw: bytes::Bytes::new() },
     };
-    if let Err(error) = context.store.journal.append(entry).await {
+    let appended = context.store.journal.append(entry).await;
+    if let Err(error) = &appended {
         tracing::error!(target: "segue::journal", error = %error.full(), "a fetched file was not journaled; will be fetched again");
     }
+    appended.is_ok()
 }
 
 async fn failed(context: &Arc<Context>, media: &DueMedia, reason: String) -> Blob {

@@ -52,7 +52,7 @@ impl Reading {
     /// # Errors
     ///
     /// Before the first piece: `NotFound` if the object or its key is gone, or what the folder or bucket says. Within the
-    /// stream: the same, and `Io` if what is stored was changed.
+    /// stream: the same, and `Internal` if what is stored was changed.
     pub async fn open(self) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
         let (blobs, row) = (self.blobs, self.row);
         let sealed = BytesMut::new();

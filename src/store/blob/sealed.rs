@@ -160,7 +160,7 @@ impl Opener {
 
 /// The error of a file that is not what was stored.
 pub(super) fn damaged() -> Error {
-    Error::new(Kind::Io, "a stored file is damaged or was changed; restore it from a backup")
+    Error::internal("a stored file is damaged or was changed; restore it from a backup")
 }
 
 #[cfg(test)]
