@@ -48,17 +48,22 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Writes a project that delivers to the sink at `sink` into `root`, serves it with `binary` and waits until it is
-    /// ready.
-    pub(crate) fn start(binary: &Path, root: &Path, sink: u16) -> Result<Self> {
-        // A free port is taken and given back at once; nobody else takes ports here in between.
-        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+    /// Writes a project that delivers to the sink at `sink` into `root`, on the database at `store` if one is named.
+    pub(crate) fn prepare(root: &Path, sink: u16, store: Option<&str>) -> Result<()> {
         std::fs::create_dir_all(root.join("scripts"))?;
         std::fs::write(root.join("scripts/policy.lua"), POLICY)?;
-        std::fs::write(root.join("segue.toml"), settings(address, sink))?;
-        let log = std::fs::File::create(root.join("gateway.log"))?;
+        std::fs::write(root.join("segue.toml"), settings(sink, store))?;
+        Ok(())
+    }
+
+    /// Serves the project in `root` with `binary`, beside others that do so, and waits until it is ready.
+    pub(crate) fn start(binary: &Path, root: &Path, env: Option<(&str, &str)>) -> Result<Self> {
+        // A free port is taken and given back at once; nobody else takes ports here in between.
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let log = std::fs::File::options().create(true).append(true).open(root.join("gateway.log"))?;
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(root.join("segue.toml")).args(["--log", "warn"]);
+        command.arg("--listen").arg(address.to_string()).envs(env);
         command.current_dir(root).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut gateway = Gateway { process: Owned::start(&mut command)?, address };
         let start = Instant::now();
@@ -116,13 +121,12 @@ pub(crate) struct Stage {
     pub(crate) count: f64,
 }
 
-fn settings(address: SocketAddr, sink: u16) -> String {
+fn settings(sink: u16, store: Option<&str>) -> String {
+    let store = store.map(|url| format!("store = \"{url}\"")).unwrap_or_default();
     format!(
         r#"data = "data"
 log = "warn"
-
-[[listen]]
-address = "{address}"
+{store}
 
 # One sender stands for all the world's: its rate is what is measured.
 [limits]

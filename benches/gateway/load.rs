@@ -33,8 +33,8 @@ pub(crate) enum Pace {
 /// What the load is to do, given to it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Orders {
-    /// Where to send: `127.0.0.1:PORT`.
-    pub(crate) target: String,
+    /// Where to send: `127.0.0.1:PORT` each. Connections take them in turn.
+    pub(crate) targets: Vec<String>,
     /// The app secret.
     pub(crate) secret: String,
     /// How many connections.
@@ -144,7 +144,7 @@ async fn drive(orders: Orders) -> Result<()> {
         orders,
     });
     let mut connections: Vec<_> =
-        (0..shared.orders.connections).map(|_| tokio::task::spawn_local(connection(shared.clone()))).collect();
+        (0..shared.orders.connections).map(|no| tokio::task::spawn_local(connection(shared.clone(), no))).collect();
     let mut heard = listen();
     let mut every = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -180,10 +180,11 @@ fn listen() -> mpsc::Receiver<Heard> {
 }
 
 /// One connection: takes turns until there are none.
-async fn connection(shared: Rc<Shared>) -> Result<()> {
+async fn connection(shared: Rc<Shared>, number: usize) -> Result<()> {
     let orders = &shared.orders;
-    let mut requests = Requests::new(&orders.target, &orders.secret)?;
-    let mut wire = Wire::new(TcpStream::connect(&orders.target).await?)?;
+    let target = orders.targets.get(number % orders.targets.len().max(1)).ok_or("there is nowhere to send to")?;
+    let mut requests = Requests::new(target, &orders.secret)?;
+    let mut wire = Wire::new(TcpStream::connect(target).await?)?;
     while let Some((number, scheduled)) = shared.turn().await {
         let request = requests.write(number, now_ms());
         loop {
@@ -196,7 +197,7 @@ async fn connection(shared: Rc<Shared>) -> Result<()> {
                     if shared.done.get() || shared.told.borrow().cut > 10_000 {
                         return Err(error);
                     }
-                    wire = Wire::new(TcpStream::connect(&orders.target).await?)?;
+                    wire = Wire::new(TcpStream::connect(target).await?)?;
                 }
             }
             tokio::time::sleep(AGAIN).await;

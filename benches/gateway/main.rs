@@ -4,10 +4,15 @@
 //! cost shows apart; all of them share the machine. An interaction counts once the sink has verified its event. Two
 //! references are measured first, and the target shrinks with them on a machine that is slower than meant.
 //!
-//! Options, after `--`: `--short` for a quick look, `--json` for one JSON object on standard output, `--no-references`,
+//! `--postgres` measures on a PostgreSQL server that is started for it. `--compare` measures two ways in turn and divides:
+//! `stores` (PostgreSQL by SQLite), `nodes` (two by one, each held to 30 % of a core) or `sealing` (with by without).
+//!
+//! Further options, after `--`: `--short` for a quick look, `--json` for one JSON object on standard output, `--no-references`,
 //! `--gateway PATH` for another binary, `--connections N`, `--aim MS` for the age of the backlog that the load keeps.
 //! Exit code 0 unless nothing could be measured: figures are judged by people, by the lines `PASS` and `MISS`.
 
+mod cap;
+mod compare;
 mod gateway;
 mod load;
 mod message;
@@ -15,6 +20,7 @@ mod process;
 mod reference;
 mod report;
 mod run;
+mod server;
 mod sink;
 mod wire;
 
@@ -22,6 +28,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use compare::{Question, Way};
 use report::Report;
 
 /// What goes wrong here is told once and ends the run.
@@ -32,6 +39,8 @@ struct Args {
     short: bool,
     json: bool,
     references: bool,
+    postgres: bool,
+    compare: Option<Question>,
     gateway: PathBuf,
     connections: usize,
     aim_ms: u64,
@@ -59,6 +68,16 @@ fn start() -> Result<()> {
         };
     }
     let args = Args::parse()?;
+    if let Some(question) = args.compare {
+        let root = root()?;
+        let comparison = compare::run(&args, question, root.path())?;
+        if args.json {
+            println!("{}", serde_json::to_string(&comparison)?);
+        } else {
+            comparison.print();
+        }
+        return Ok(());
+    }
     let report = measure(&args)?;
     if args.json {
         println!("{}", report.json()?);
@@ -74,6 +93,8 @@ impl Args {
             short: false,
             json: false,
             references: true,
+            postgres: false,
+            compare: None,
             gateway: env!("CARGO_BIN_EXE_segue").into(),
             connections: 128,
             aim_ms: 700,
@@ -85,7 +106,9 @@ impl Args {
                 "--short" => args.short = true,
                 "--json" => args.json = true,
                 "--no-references" => args.references = false,
-                "--gateway" => args.gateway = value()?.into(),
+                "--postgres" => args.postgres = true,
+                "--compare" => args.compare = Some(Question::parse(&value()?)?),
+                "--gateway" => args.gateway = PathBuf::from(value()?).canonicalize()?,
                 "--connections" => args.connections = value()?.parse()?,
                 "--aim" => args.aim_ms = value()?.parse()?,
                 // Cargo says which kind of run this is.
@@ -102,9 +125,14 @@ impl Args {
     }
 }
 
+/// A folder that goes away, on the disk that the build is on: the usual place for temporary files is memory on many
+/// machines.
+fn root() -> Result<tempfile::TempDir> {
+    Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
+}
+
 fn measure(args: &Args) -> Result<Report> {
-    // On the disk that the build is on: the usual place for temporary files is memory on many machines.
-    let root = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let root = root()?;
     let mut report = Report::default();
     if args.references {
         let rate = run::empty_server(args)?;
@@ -114,7 +142,7 @@ fn measure(args: &Args) -> Result<Report> {
         eprintln!("reference: SQLite, seven writes {rate:.0}/s");
         report.sqlite_per_second = Some(rate);
     }
-    run::gateway(args, &root.path().join("project"), &mut report)?;
+    run::gateway(args, Way::alone(args.postgres), &root.path().join("project"), &mut report)?;
     Ok(report)
 }
 

@@ -25,6 +25,17 @@ impl Owned {
         self.0.id()
     }
 
+    /// Its input and output, once, if they are pipes.
+    pub(crate) fn pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>) {
+        (self.0.stdin.take(), self.0.stdout.take())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) {
+        // It fails only if it has ended already.
+        let _ = self.0.wait();
+    }
+
     /// Whether it has ended by itself.
     pub(crate) fn ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
@@ -68,7 +79,7 @@ impl Helper {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--role", role, argument]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Owned::start(&mut command)?;
-        let (Some(input), Some(output)) = (process.0.stdin.take(), process.0.stdout.take()) else {
+        let (Some(input), Some(output)) = process.pipes() else {
             return Err("a helper process has no pipes".into());
         };
         Ok(Helper { process, input, lines: BufReader::new(output).lines() })
@@ -113,6 +124,13 @@ pub(crate) fn cpu_by_thread(pid: u32) -> BTreeMap<String, f64> {
 /// CPU seconds of a process since its start, threads that ended among them.
 pub(crate) fn cpu(pid: u32) -> f64 {
     stat(Path::new(&format!("/proc/{pid}/stat"))).map_or(0.0, |(_, seconds)| seconds)
+}
+
+/// The process that started this one.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // State and parent follow the name in parentheses.
+    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Name and CPU seconds of a `stat` file; see proc(5).

@@ -66,6 +66,8 @@ pub(crate) struct Throughput {
     /// CPU milliseconds of the gateway for 1,000 interactions by stage, as it counts them. `intake` holds `verify`; what is
     /// in no stage is the runtime, the HTTP connections and moving the log into the database.
     pub(crate) by_stage: BTreeMap<String, f64>,
+    /// CPU milliseconds of PostgreSQL for 1,000 interactions; 0 without.
+    pub(crate) cpu_of_server: f64,
     /// CPU milliseconds of load and sink for 1,000 interactions.
     pub(crate) cpu_of_load: f64,
     /// See `cpu_of_load`.
@@ -151,7 +153,7 @@ impl Report {
         let open = &self.latency;
         println!("ack at {:.0}/s, open loop: {}; oldest {} ms", open.per_second, latency(open.ack), open.oldest_ms);
         println!("RSS max: {:.1} MB", self.rss_mb);
-        println!("CPU per 1,000 interactions: {:.0} ms", run.cpu);
+        println!("CPU per 1,000 interactions: {:.0} ms, in PostgreSQL {:.0} ms", run.cpu, run.cpu_of_server);
         print_costs("thread", &run.cpu_by_thread);
         println!(
             "by stage per 1,000 interactions (intake holds verify; the rest is runtime, connections and the log):"

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::compare::Way;
 use crate::gateway::{APP_SECRET, Gateway, SINK_SECRET, Stage};
 use crate::load::{Heard, Orders, Pace};
 use crate::process::{Helper, Owned, cpu, cpu_by_thread, machine, peak_rss_mb, tell};
 use crate::report::{OLDEST_MS, OpenLoop, Report, Throughput};
+use crate::server::Server;
 use crate::{Args, Result, load, sink};
 
 /// How often a window whose oldest event grew too old is begun again, with half the backlog each time.
@@ -99,7 +101,7 @@ pub(crate) fn empty_server(args: &Args) -> Result<f64> {
     let (_server, port) = Helper::serving("empty", "")?;
     let board = Arc::new(Board::default());
     let orders = Orders {
-        target: format!("127.0.0.1:{port}"),
+        targets: vec![format!("127.0.0.1:{port}")],
         secret: APP_SECRET.to_owned(),
         connections: args.connections,
         first: 0,
@@ -114,96 +116,143 @@ pub(crate) fn empty_server(args: &Args) -> Result<f64> {
     Ok(rate)
 }
 
+/// Everything that runs while something is measured, but for the load.
+pub(crate) struct Stand {
+    /// The nodes of the gateway.
+    pub(crate) nodes: Vec<Gateway>,
+    server: Option<Server>,
+    sink: Owned,
+    board: Arc<Board>,
+    orders: Orders,
+    _input: ChildStdin,
+}
+
+impl Stand {
+    /// Starts sink, database and nodes on a new project in `root`.
+    pub(crate) fn start(args: &Args, way: Way, root: &Path) -> Result<Stand> {
+        let (Helper { process: sink, input, lines }, port) = Helper::serving("sink", SINK_SECRET)?;
+        let board = Arc::new(Board::default());
+        let hearing = board.clone();
+        std::thread::spawn(move || {
+            let told = lines.map_while(std::result::Result::ok).map_while(|line| serde_json::from_str(&line).ok());
+            told.for_each(|told| hearing.hear_sink(told));
+        });
+        let server = if way.postgres { Some(Server::start()?) } else { None };
+        Gateway::prepare(root, port, server.as_ref().map(|server| server.url.as_str()))?;
+        let mut nodes = Vec::new();
+        for _ in 0..way.nodes {
+            let node = Gateway::start(&args.gateway, root, way.env)?;
+            eprintln!("gateway: process {} at {}", node.process.id(), node.address);
+            nodes.push(node);
+        }
+        let orders = Orders {
+            targets: nodes.iter().map(|node| node.address.to_string()).collect(),
+            secret: APP_SECRET.to_owned(),
+            connections: args.connections,
+            first: 0,
+            pace: Pace::Window(args.aim_ms),
+        };
+        Ok(Stand { nodes, server, sink, board, orders, _input: input })
+    }
+
+    /// Waits until every message below `next` has been verified, or nothing has moved for 10 s.
+    pub(crate) fn drain(&self, next: u64) {
+        let (mut moved, mut low) = (Instant::now(), 0);
+        while low < next && moved.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = self.board.sink().low;
+            if now > low {
+                (moved, low) = (Instant::now(), now);
+            }
+        }
+    }
+
+    /// Stops everything. Gives what the sink told last, or an error if a node did not end by itself.
+    pub(crate) fn stop(self) -> Result<sink::Told> {
+        let mut stopped = true;
+        for node in self.nodes {
+            stopped &= node.process.stop(Duration::from_secs(15));
+        }
+        drop(self.server);
+        if stopped { Ok(self.board.sink()) } else { Err("a node had to be ended by force".into()) }
+    }
+
+    fn peak_rss_mb(&self) -> f64 {
+        self.nodes.iter().map(|node| peak_rss_mb(node.process.id())).fold(0.0, f64::max)
+    }
+}
+
 /// Throughput, then latency, of the gateway.
-pub(crate) fn gateway(args: &Args, root: &Path, report: &mut Report) -> Result<()> {
-    let (Helper { process: sink, input: _input, lines }, port) = Helper::serving("sink", SINK_SECRET)?;
-    let board = Arc::new(Board::default());
-    let hearing = board.clone();
-    std::thread::spawn(move || {
-        let told = lines.map_while(std::result::Result::ok).map_while(|line| serde_json::from_str(&line).ok());
-        told.for_each(|told| hearing.hear_sink(told));
-    });
-    let gateway = Gateway::start(&args.gateway, root, port)?;
-    eprintln!("gateway: process {} at {}", gateway.process.id(), gateway.address);
-    let orders = Orders {
-        target: gateway.address.to_string(),
-        secret: APP_SECRET.to_owned(),
-        connections: args.connections,
-        first: 0,
-        pace: Pace::Window(args.aim_ms),
-    };
-    let told = throughput(args, &gateway, &sink, &orders, &board, &mut report.throughput)?;
+pub(crate) fn gateway(args: &Args, way: Way, root: &Path, report: &mut Report) -> Result<()> {
+    let stand = Stand::start(args, way, root)?;
+    let told = throughput(args, &stand, &mut report.throughput)?;
     report.accepted = told.accepted;
-    drain(&board, told.next);
+    stand.drain(told.next);
     let rate = report.throughput.per_second / 2.0;
     if rate > 0.0 {
-        let orders = Orders { first: told.next, pace: Pace::Open(rate), ..orders };
-        let (open, told) = latency(args, &orders, rate, &board)?;
+        let orders = Orders { first: told.next, pace: Pace::Open(rate), ..stand.orders.clone() };
+        let (open, told) = latency(args, &orders, rate, &stand.board)?;
         report.latency = open;
         report.accepted += told.accepted;
-        drain(&board, told.next);
+        stand.drain(told.next);
     }
-    report.rss_mb = peak_rss_mb(gateway.process.id());
-    report.stopped = gateway.process.stop(Duration::from_secs(15));
+    report.rss_mb = stand.peak_rss_mb();
+    let board = stand.board.clone();
+    report.stopped = stand.stop().is_ok();
     let told = board.sink();
     (report.verified, report.repeats, report.bad) = (told.verified, told.repeats, told.bad);
     Ok(())
-}
-
-/// Waits until every message below `next` has been verified, or nothing has moved for 10 s.
-fn drain(board: &Board, next: u64) {
-    let (mut moved, mut low) = (Instant::now(), 0);
-    while low < next && moved.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(50));
-        let now = board.sink().low;
-        if now > low {
-            (moved, low) = (Instant::now(), now);
-        }
-    }
 }
 
 /// Everything that is read at the beginning and at the end of a window.
 struct Sample {
     at: Instant,
     verified: u64,
-    cpu: [f64; 3],
+    /// Of the nodes, the load, the sink and PostgreSQL.
+    cpu: [f64; 4],
     threads: BTreeMap<String, f64>,
     stages: BTreeMap<String, Stage>,
     machine: (f64, f64),
 }
 
 impl Sample {
-    fn take(board: &Board, gateway: &Gateway, load: &Load, sink: &Owned) -> Self {
-        let pid = gateway.process.id();
+    fn take(stand: &Stand, load: &Load) -> Self {
+        let (mut own, mut threads, mut stages) = (0.0, BTreeMap::new(), BTreeMap::new());
+        for node in &stand.nodes {
+            own += cpu(node.process.id());
+            for (name, seconds) in cpu_by_thread(node.process.id()) {
+                *threads.entry(name).or_default() += seconds;
+            }
+            for (name, stage) in node.stages() {
+                let all: &mut Stage = stages.entry(name).or_default();
+                (all.seconds, all.count) = (all.seconds + stage.seconds, all.count + stage.count);
+            }
+        }
+        let server = stand.server.as_ref().map_or(0.0, Server::cpu);
         Sample {
             at: Instant::now(),
-            verified: board.sink().verified,
-            cpu: [pid, load.process.id(), sink.id()].map(cpu),
-            threads: cpu_by_thread(pid),
-            stages: gateway.stages(),
+            verified: stand.board.sink().verified,
+            cpu: [own, cpu(load.process.id()), cpu(stand.sink.id()), server],
+            threads,
+            stages,
             machine: machine(),
         }
     }
 }
 
-fn throughput(
-    args: &Args,
-    gateway: &Gateway,
-    sink: &Owned,
-    orders: &Orders,
-    board: &Arc<Board>,
-    found: &mut Throughput,
-) -> Result<load::Told> {
+/// Loads the stand fully for a while. Gives what the load told last.
+pub(crate) fn throughput(args: &Args, stand: &Stand, found: &mut Throughput) -> Result<load::Told> {
+    let board = &stand.board;
     board.aim_ms.store(args.aim_ms, Ordering::Relaxed);
-    let load = Load::start(orders, board)?;
-    watch(board, gateway, "warm", args.seconds(5, 2), u64::MAX);
+    let load = Load::start(&stand.orders, board)?;
+    watch(stand, "warm", args.seconds(5, 2), u64::MAX);
     for attempt in 1..=ATTEMPTS {
         board.oldest_ms.store(0, Ordering::Relaxed);
-        let before = Sample::take(board, gateway, &load, sink);
+        let before = Sample::take(stand, &load);
         // The last attempt is seen through, so that there is a figure in any case.
         let most = if attempt < ATTEMPTS { OLDEST_MS } else { u64::MAX };
-        let held = watch(board, gateway, "full", args.seconds(30, 5), most);
-        let after = Sample::take(board, gateway, &load, sink);
+        let held = watch(stand, "full", args.seconds(30, 5), most);
+        let after = Sample::take(stand, &load);
         *found = between(&before, &after);
         found.oldest_ms = board.oldest();
         found.begun_again = attempt - 1;
@@ -213,7 +262,7 @@ fn throughput(
         let aim_ms = args.aim_ms >> attempt;
         eprintln!("an event waited {} ms: again, with a backlog of {aim_ms} ms", board.oldest());
         board.aim_ms.store(aim_ms, Ordering::Relaxed);
-        watch(board, gateway, "settle", Duration::from_secs(3), u64::MAX);
+        watch(stand, "settle", Duration::from_secs(3), u64::MAX);
     }
     let told = load.stop()?;
     found.refused = told.refused + told.cut;
@@ -222,7 +271,8 @@ fn throughput(
 }
 
 /// Waits and says each second how it goes; false as soon as an undelivered event is older than `most` milliseconds.
-fn watch(board: &Board, gateway: &Gateway, phase: &str, length: Duration, most: u64) -> bool {
+fn watch(stand: &Stand, phase: &str, length: Duration, most: u64) -> bool {
+    let board = &stand.board;
     let start = Instant::now();
     let mut last = (start, board.sink().verified);
     while start.elapsed() < length {
@@ -237,7 +287,7 @@ fn watch(board: &Board, gateway: &Gateway, phase: &str, length: Duration, most: 
             start.elapsed().as_secs_f64(),
             load.next.saturating_sub(verified),
             load.refused + load.cut,
-            peak_rss_mb(gateway.process.id())
+            stand.peak_rss_mb()
         );
         if oldest > most {
             return false;
@@ -252,7 +302,7 @@ fn between(before: &Sample, after: &Sample) -> Throughput {
     let verified = (after.verified - before.verified) as f64;
     // Seconds of the whole window to milliseconds for 1,000 interactions.
     let each = |seconds: f64| if verified > 0.0 { seconds * 1e6 / verified } else { 0.0 };
-    let [gateway, load, sink] = [0, 1, 2].map(|at| {
+    let [gateway, load, sink, server] = [0, 1, 2, 3].map(|at| {
         let of = |sample: &Sample| sample.cpu.get(at).copied().unwrap_or_default();
         of(after) - of(before)
     });
@@ -275,9 +325,10 @@ fn between(before: &Sample, after: &Sample) -> Throughput {
         cpu: each(gateway),
         cpu_by_thread: after.threads.iter().map(thread).collect(),
         by_stage: after.stages.iter().map(stage).collect(),
+        cpu_of_server: each(server),
         cpu_of_load: each(load),
         cpu_of_sink: each(sink),
-        others: ((busy - gateway - load - sink) / all.max(0.01)).max(0.0),
+        others: ((busy - gateway - load - sink - server) / all.max(0.01)).max(0.0),
         idle: ((all - busy) / all.max(0.01)).max(0.0),
         ..Throughput::default()
     }

@@ -11,10 +11,11 @@ use segue::base::{Clock, Secret, Timestamp};
 use segue::model::entry::{EntryBody, RequestHead};
 use segue::model::{ConversationState, EntryKind, EventType, Interaction, ItemKey, Recent, RecentJson};
 use segue::store::postgres::{self, Place};
+use segue::store::seal::Sealing;
 use segue::store::sqlite;
 use segue::store::{
     Assert, Changeset, Committed, ConversationRow, ConversationWrite, CustomerProfile, CustomerRow, CustomerWrite,
-    EventWrite, IdentifierKey, InteractionWrite, NewEntry, Store, Subscription, ThreadKey,
+    EventWrite, IdentifierKey, InteractionWrite, NewEntry, Store, Subscription, ThreadKey, Unwatched,
 };
 
 use crate::Result;
@@ -45,9 +46,16 @@ pub(crate) fn run(timer: &mut Timer, interaction: &Interaction) -> Result<()> {
     }
     let folder = tempfile::Builder::new().prefix("stages-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let metrics = segue::base::telemetry::Metrics::new();
+    let sealing = match std::env::var_os("SEGUE_TEST_UNSEALED") {
+        Some(_) => Sealing::off(),
+        None => Sealing::at(folder.path().join("root.key")),
+    };
     let opened = match std::env::var("SEGUE_BENCH_STORE") {
-        Ok(url) => postgres::open(&Place::parse(&Secret::new(url))?, postgres::Options::default(), metrics)?,
-        Err(_) => sqlite::open(folder.path(), sqlite::Options::default(), metrics)?,
+        Ok(url) => {
+            let place = Place::parse(&Secret::new(url))?;
+            postgres::open(&place, postgres::Options::default(), &sealing, &Unwatched::shared(), metrics)?
+        }
+        Err(_) => sqlite::open(folder.path(), sqlite::Options::default(), &sealing, &Unwatched::shared(), metrics)?,
     };
     let types = vec![EventType::InteractionReceived as u8];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -123,6 +131,7 @@ impl Bench {
             channel: "whatsapp".to_owned(),
             at: self.now,
             interactive: false,
+            keys: vec![key16(&[b"person", &number.to_be_bytes()])],
             key: Some(key16(&[b"delivery", &number.to_be_bytes()])),
             body: EntryBody {
                 head: serde_json::to_vec(&head).unwrap_or_default().into(),

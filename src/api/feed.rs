@@ -138,12 +138,17 @@ pub(super) async fn place(api: &Api, text: &str) -> Result<i64, Problem> {
     let wrong = || bad("this is no cursor of this feed");
     // As it was given out: no sign, no leading zero.
     let after: i64 = text.parse().map_err(|_| wrong())?;
-    if after < 0 || after.to_string() != text || after > *api.context().store.catalog.feed_end().borrow() {
+    if after < 0 || after.to_string() != text {
         return Err(wrong());
     }
     if after > 0 {
         let own = api.context().store.catalog.feed(after - 1, 1).await?;
         if own.first().is_none_or(|event| event.no != after) {
+            // Another node may have given it out before this one has heard of its event, so the end that is known here
+            // tells only of events that are not there.
+            if after > *api.context().store.catalog.feed_end().borrow() {
+                return Err(wrong());
+            }
             let detail = "the cursor is older than what is kept: events after it may be gone; read from the start";
             return Err(Problem::new(StatusCode::GONE, detail));
         }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Api;
 use super::call::{Answer, Call, json, typed};
 use crate::base::{Result, Timestamp};
+use crate::store::lease::Node;
 
 /// How the gateway is set up and how it does.
 #[derive(Serialize, JsonSchema)]
@@ -32,6 +33,23 @@ pub(super) struct Status {
     reload: ReloadStatus,
     /// What is still to be done.
     pending: Pending,
+    /// Who works on this data, the node that answers first.
+    nodes: Vec<NodeStatus>,
+}
+
+/// A node and its part of the work.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "NodeStatus")]
+struct NodeStatus {
+    /// Its id, drawn when its process began.
+    id: String,
+    /// Since when it has a part in the work; absent if it has none now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    /// How many of the 256 shares of the entries it applies.
+    buckets: usize,
+    /// What else it alone does: `sends`, `media`, `upkeep`, `helpdesk/<name>`. Empty where one node does everything.
+    leases: Vec<String>,
 }
 
 /// A connector in force.
@@ -124,8 +142,13 @@ pub(super) async fn status(call: Call) -> Answer {
             needs_restart: loaded.needs_restart.clone(),
         },
         pending,
+        nodes: call.api.context().store.leases.nodes().await?.into_iter().map(node).collect(),
     };
     json(StatusCode::OK, &status)
+}
+
+fn node(node: Node) -> NodeStatus {
+    NodeStatus { id: node.id.to_string(), since: node.since, buckets: node.buckets, leases: node.named }
 }
 
 async fn pending(api: &Api) -> Result<Pending> {

@@ -128,24 +128,30 @@ fn bar(files: u64) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::base::Timestamp;
     use crate::base::id::{EntryId, InteractionId};
     use crate::base::telemetry::Metrics;
     use crate::model::part::FetchState;
     use crate::model::{Blob, ChannelKind, EntryBody, EntryKind, Part, PartType};
-    use crate::store::blob::{PlainKeys, collect};
-    use crate::store::{Changeset, InteractionWrite, NewEntry, Store, sqlite};
+    use crate::store::blob::collect;
+    use crate::store::seal::Sealing;
+    use crate::store::{Changeset, InteractionWrite, NewEntry, Store, Unwatched, sqlite};
 
     /// An interaction with a file that is called as files were.
     async fn interaction(store: &Store, no: i64, customer: i64, file: &str) {
         let at = Timestamp::from_millis(1_700_000_000_000 + no);
         let body = EntryBody { head: Bytes::new(), raw: Bytes::new() };
-        let (channel, key) = (String::new(), None);
-        let entry =
-            NewEntry { id: EntryId::random(at), kind: EntryKind::Webhook, channel, at, interactive: false, key, body };
+        let entry = NewEntry {
+            id: EntryId::random(at),
+            kind: EntryKind::Webhook,
+            channel: String::new(),
+            at,
+            interactive: false,
+            keys: Vec::new(),
+            key: None,
+            body,
+        };
         let position = store.journal.append(entry).await.unwrap().position;
         let blob = Blob {
             id: Some(file.to_owned()),
@@ -177,9 +183,12 @@ mod tests {
     async fn files_in_the_clear_become_blobs_of_their_customers() {
         let project = tempfile::tempdir().unwrap();
         let old = project.path().join("files");
-        let opened = sqlite::open(&project.path().join("data"), sqlite::Options::default(), Metrics::new()).unwrap();
+        let sealing = Sealing::at(&project.path().join("root.key"));
+        let (data, options) = (project.path().join("data"), sqlite::Options::default());
+        let opened = sqlite::open(&data, options, &sealing, &Unwatched::shared(), Metrics::new()).unwrap();
         let store = &opened.store;
-        let blobs = Blobs::in_folder(&project.path().join("blobs"), Arc::new(PlainKeys), store.blobs.clone()).unwrap();
+        let blobs =
+            Blobs::in_folder(&project.path().join("blobs"), opened.blob_keys.clone(), store.blobs.clone()).unwrap();
         files(&old, &blobs, &Clock::system()).await.unwrap();
         let (first, second, stray) = ("a1".repeat(32), "b2".repeat(32), "c3".repeat(32));
         std::fs::create_dir(&old).unwrap();

@@ -15,7 +15,7 @@ use crate::flow::attempt::Destination;
 use crate::flow::deliver;
 use crate::net::Client;
 use crate::net::rate::RateLimits;
-use crate::store::{Cutoffs, Subscription};
+use crate::store::{Cutoffs, Subscription, lease};
 
 /// Runs the deliveries that a configuration names.
 pub(super) struct Keeper {
@@ -62,6 +62,11 @@ impl Keeper {
             channels: helpdesk.channels.clone(),
         });
         self.context.store.outbox.subscribe(subscriptions.collect()).await?;
+        let desks = config.helpdesks.iter().map(|helpdesk| lease::helpdesk(&helpdesk.name));
+        let named = desks.chain([lease::SENDS, lease::MEDIA, lease::UPKEEP].map(str::to_owned)).collect();
+        if let Err(error) = self.context.store.leases.join(named).await {
+            tracing::warn!(target: "segue::journal", error = %error.full(), "this node has no part in the work yet");
+        }
         self.running.retain(|name, running| {
             let same = config.helpdesk(name) == Some(&running.helpdesk) && running.retry == config.retry;
             if !same {
@@ -74,7 +79,6 @@ impl Keeper {
                 continue;
             }
             let (stop, stopping) = watch::channel(false);
-            self.context.store.outbox.due_tail(&helpdesk.name).fall_behind();
             let destination = destination(helpdesk, &config.retry);
             let task = tokio::spawn(deliver::run(self.context.clone(), self.client.clone(), destination, stopping));
             let running = Running { helpdesk: helpdesk.clone(), retry: config.retry.clone(), stop, task };

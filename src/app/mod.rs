@@ -24,12 +24,13 @@ use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Result};
 use crate::config::Store as Backend;
 use crate::config::{Config, ForwardedHeader, Listen};
-use crate::flow::{Context, intake::Intake, media, send, wait::Waiting, work::Workers};
+use crate::flow::{Ahead, Context, intake::Intake, media, send, wait::Waiting, work::Workers};
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
-use crate::store::blob::{Blobs, PlainKeys};
-use crate::store::{self, postgres, sqlite};
+use crate::store::blob::Blobs;
+use crate::store::seal::Sealing;
+use crate::store::{self, Progress, Unwatched, postgres, sqlite};
 
 pub use crate::api::ReloadReport as Report;
 
@@ -48,6 +49,28 @@ pub struct Start {
     pub clock: Clock,
     /// Report entries before they are on disk. Exists only so that the crash test can show that it would notice.
     pub acknowledge_before_commit: bool,
+    /// Write personal data as it is. Exists only to measure what sealing costs.
+    pub unsealed: bool,
+    /// Told how far sealing a store has come that was written before personal data was sealed.
+    pub progress: Watched,
+    /// How long what this node holds of a shared database is its own unless it says again that it lives.
+    pub lease: Option<Duration>,
+}
+
+/// Whom a start tells how far its long work has come.
+#[derive(Clone)]
+pub struct Watched(pub Arc<dyn Progress>);
+
+impl Default for Watched {
+    fn default() -> Self {
+        Watched(Unwatched::shared())
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watched")
+    }
 }
 
 /// A running gateway.
@@ -75,15 +98,15 @@ impl App {
     pub async fn start(config: Config, loaded: setup::Loaded, start: Start) -> Result<App> {
         let metrics = Metrics::new();
         let store = {
-            let (config, metrics, early) = (config.clone(), metrics.clone(), start.acknowledge_before_commit);
-            let opening = tokio::task::spawn_blocking(move || open_store(&config, early, metrics));
+            let (config, metrics, start) = (config.clone(), metrics.clone(), start.clone());
+            let opening = tokio::task::spawn_blocking(move || open_store(&config, &start, metrics));
             opening.await.map_err(|e| Error::internal("the store could not be opened").because(e))??
         };
         let client = client_of(&config)?;
         let blobs = {
             let (place, connector) = (objects::place(&config.blobs), objects::Guarded(client.clone()));
-            let rows = store.store.blobs.clone();
-            let opening = move || Blobs::open(&place, connector, Arc::new(PlainKeys), rows);
+            let (keys, rows) = (store.blob_keys.clone(), store.store.blobs.clone());
+            let opening = move || Blobs::open(&place, connector, keys, rows);
             let opening = tokio::task::spawn_blocking(opening).await;
             opening.map_err(|e| Error::internal("the blobs could not be opened").because(e))??
         };
@@ -94,13 +117,17 @@ impl App {
             clock: start.clock,
             metrics,
             waiting: Waiting::default(),
+            ahead: Ahead::default(),
             blobs,
         });
         let (stop, stopping) = watch::channel(false);
         let report = reload::report(&config, &loaded.registry, context.clock.now(), &loaded.warnings, true);
         let report = Arc::new(ArcSwap::from_pointee(report));
         let mut keeper = keeper::Keeper::new(context.clone(), client.clone());
-        keeper.follow(&config).await?;
+        keeper.follow(&config).await.map_err(|error| match *store.broken.borrow() {
+            true => Error::io("the disk refused; the log says what", error),
+            false => error,
+        })?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = Workers::start(context.clone(), cores.clamp(1, 4))?;
         let most = config.limits.media;
@@ -162,8 +189,9 @@ impl App {
         }
     }
 
-    /// Stops everything in order.
-    pub async fn stop(self) {
+    /// Stops everything in order. False if the disk refused in a way that only a restart mends, then or before.
+    pub async fn stop(self) -> bool {
+        let broken = self.store.broken.clone();
         self.closing.send_replace(true);
         let drains = self.servers.into_iter().map(|(server, _)| server.drain(PATIENCE));
         futures_util::future::join_all(drains).await;
@@ -176,25 +204,28 @@ impl App {
         drop(self.context);
         // The last handle of the writer waits for what is queued to be written.
         let _ = tokio::task::spawn_blocking(move || drop(self.store)).await;
+        !*broken.borrow()
     }
 }
 
 /// Opens the store that the configuration names. It may wait for the network, so it belongs on a thread for blocking work.
 ///
-/// With `early`, entries are reported before they are on disk; see [`Start::acknowledge_before_commit`].
-///
 /// # Errors
 ///
 /// `Config` for what the operator must mend, `Io` if the disk refused, `Unavailable` if a server cannot be reached.
-pub fn open_store(config: &Config, early: bool, metrics: Metrics) -> Result<store::Opened> {
+pub fn open_store(config: &Config, start: &Start, metrics: Metrics) -> Result<store::Opened> {
+    let acknowledge_before_commit = start.acknowledge_before_commit;
+    let sealing = if start.unsealed { Sealing::off() } else { Sealing::at(&config.root_key) };
     match &config.store {
         Backend::Sqlite => {
-            let options = sqlite::Options { acknowledge_before_commit: early, ..sqlite::Options::default() };
-            sqlite::open(&config.data, options, metrics)
+            let options = sqlite::Options { acknowledge_before_commit, ..sqlite::Options::default() };
+            sqlite::open(&config.data, options, &sealing, &start.progress.0, metrics)
         }
         Backend::Postgres(url) => {
-            let options = postgres::Options { acknowledge_before_commit: early, ..postgres::Options::default() };
-            postgres::open(&postgres::Place::parse(url)?, options, metrics)
+            let defaults = postgres::Options::default();
+            let lease = start.lease.unwrap_or(defaults.lease);
+            let options = postgres::Options { acknowledge_before_commit, lease, ..defaults };
+            postgres::open(&postgres::Place::parse(url)?, options, &sealing, &start.progress.0, metrics)
         }
     }
 }

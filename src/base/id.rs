@@ -48,6 +48,8 @@ ids! {
     SendId, SendTag, "sd";
     /// An API token (the public half; never the secret).
     TokenId, TokenTag, "tk";
+    /// A process that works on a store.
+    NodeId, NodeTag, "nd";
     /// A part of an interaction that lies in a file.
     BlobId, BlobTag, "bl";
 }

@@ -52,6 +52,10 @@ pub struct Metrics {
     pub pending_entries: Gauge<i64, AtomicI64>,
     /// Events not yet delivered, over all help desks.
     pub pending_events: Gauge<i64, AtomicI64>,
+    /// Buckets of the work that this node holds, of 256; 0 where it shares with nobody.
+    pub buckets: Gauge<i64, AtomicI64>,
+    /// Nodes that share the work, as this one last saw them; 0 where it shares with nobody.
+    pub nodes: Gauge<i64, AtomicI64>,
     /// CPU seconds by stage.
     pub stage_seconds: Family<Stage, Histogram>,
     /// Counts what might be timed.
@@ -105,6 +109,9 @@ impl Metrics {
         let (pending_entries, pending_events) = (Gauge::default(), Gauge::default());
         registry.register("pending_entries", "Entries journaled and not yet applied", pending_entries.clone());
         registry.register("pending_events", "Events not yet delivered, over all help desks", pending_events.clone());
+        let (buckets, nodes) = (Gauge::default(), Gauge::default());
+        registry.register("buckets", "Buckets of the work that this node holds", buckets.clone());
+        registry.register("nodes", "Nodes that share the work", nodes.clone());
         let stage_seconds = Family::<Stage, Histogram>::new_with_constructor(|| {
             Histogram::new([0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1])
         });
@@ -120,6 +127,8 @@ impl Metrics {
             media,
             pending_entries,
             pending_events,
+            buckets,
+            nodes,
             stage_seconds,
             turn: Arc::default(),
         }

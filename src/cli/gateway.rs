@@ -94,7 +94,11 @@ impl Gateway {
             let data = config.data.display();
             return Err(Error::not_found(format!("no data at `{data}`: no gateway has run here yet")));
         }
-        let opened = crate::app::open_store(&config, false, crate::base::telemetry::Metrics::new())?;
+        let opened = crate::app::open_store(
+            &config,
+            &crate::app::Start { progress: super::progress::watched(), ..crate::app::Start::default() },
+            crate::base::telemetry::Metrics::new(),
+        )?;
         Ok(Gateway::Store(Box::new(opened)))
     }
 
@@ -157,6 +161,7 @@ impl Gateway {
             channel: String::new(),
             at,
             interactive: false,
+            keys: Vec::new(),
             key: None,
             body: EntryBody { head: head.into(), raw: Bytes::new() },
         };
@@ -424,8 +429,16 @@ mod tests {
             let id = EntryId::random(at);
             assert_eq!(gateway.retry_quarantined(id).await.err().unwrap().kind(), Kind::NotFound);
             let body = EntryBody { head: Bytes::from_static(b"{}"), raw: Bytes::new() };
-            let entry =
-                NewEntry { id, kind: EntryKind::Webhook, channel: "a".into(), at, interactive: false, key: None, body };
+            let entry = NewEntry {
+                id,
+                kind: EntryKind::Webhook,
+                channel: "a".into(),
+                at,
+                interactive: false,
+                keys: Vec::new(),
+                key: None,
+                body,
+            };
             opened.store.journal.append(entry).await?;
             gateway.retry_quarantined(id).await?;
             let pending = opened.store.journal.pending(0, None, 10).await?;

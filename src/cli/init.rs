@@ -13,6 +13,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::exit::{Exit, Outcome};
 use super::report::{self, Paint, Style};
 use crate::base::{Error, Kind, Result};
+use crate::store::seal::RootKeys;
 
 /// Arguments of `segue init`.
 #[derive(Debug, Args)]
@@ -64,7 +65,9 @@ fn write(dir: &Path) -> Result<Vec<PathBuf>> {
     for (path, text) in &files {
         create(path, text)?;
     }
-    Ok(files.into_iter().map(|(path, _)| path).collect())
+    let root_key = dir.join("secrets/root.key");
+    RootKeys::create(&root_key)?;
+    Ok(files.into_iter().map(|(path, _)| path).chain([root_key]).collect())
 }
 
 /// Makes one file that did not exist. Secrets are readable by their owner only.

@@ -3,20 +3,28 @@
 //! One file per command, each with its arguments and the function that runs it. Results go to standard output, everything
 //! else to standard error; commands whose output programs read take `--json`. How a command ends is an [`exit::Exit`].
 
+pub mod backup;
 pub mod check;
 pub mod connector;
 pub mod deadletter;
 pub mod demo;
+pub mod doctor;
+pub mod dump;
 pub mod exit;
 pub mod gateway;
 pub mod helpdesk;
 pub mod init;
 mod input;
+pub mod keys;
 pub mod log;
+pub mod migrate;
+mod moving;
 pub mod normalize;
 pub mod policy;
+mod progress;
 pub mod quarantine;
 pub mod report;
+pub mod restore;
 pub mod schema;
 pub mod serve;
 pub mod token;
@@ -84,6 +92,20 @@ pub enum Command {
     Helpdesk(helpdesk::HelpdeskArgs),
     /// Make, list and revoke the bearer tokens of the API
     Token(token::TokenArgs),
+    /// Look after the keys that personal data is sealed under
+    Keys(keys::KeysArgs),
+    /// Look whether everything is as it should be, and say what to do where it is not
+    Doctor(doctor::DoctorArgs),
+    /// Print the whole state in a form in which two stores can be compared
+    Dump(dump::DumpArgs),
+    /// Move everything from one store to another, such as from SQLite to PostgreSQL
+    Migrate(migrate::MigrateArgs),
+    /// Write a backup while the gateway runs
+    Backup(backup::BackupArgs),
+    /// Fill an empty store from a backup
+    Restore(restore::RestoreArgs),
+    /// Write the state that a replay begins from once the journal's content is gone
+    Checkpoint(backup::CheckpointArgs),
 }
 
 impl Global {
@@ -176,6 +198,13 @@ fn run(cli: Cli) -> Outcome {
         Command::Deadletter(args) => deadletter::run(&cli.global, &args),
         Command::Helpdesk(args) => helpdesk::run(&cli.global, &args),
         Command::Token(args) => token::run(&cli.global, &args),
+        Command::Keys(args) => keys::run(&cli.global, &args),
+        Command::Doctor(args) => doctor::run(&cli.global, &args),
+        Command::Dump(args) => dump::run(&cli.global, &args),
+        Command::Migrate(args) => migrate::run(&cli.global, &args),
+        Command::Backup(args) => backup::run(&cli.global, &args),
+        Command::Restore(args) => restore::run(&cli.global, &args),
+        Command::Checkpoint(args) => backup::checkpoint(&cli.global, &args),
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::{Exit, Outcome};
-use super::{Global, log, report};
+use super::{Global, log, progress, report};
 use crate::app::{App, Start, setup};
 use crate::base::{Clock, Error, Result};
 use crate::config::Config;
@@ -38,7 +38,19 @@ pub fn run(global: &Global, args: &ServeArgs) -> Outcome {
     if early {
         tracing::error!(target: "segue::journal", "SEGUE_TEST_ACK_BEFORE_COMMIT is set: what is acknowledged may be lost");
     }
-    let start = Start { listen: args.listen.clone(), clock: Clock::system(), acknowledge_before_commit: early };
+    let unsealed = std::env::var_os("SEGUE_TEST_UNSEALED").is_some();
+    if unsealed {
+        tracing::error!(target: "segue::journal", "SEGUE_TEST_UNSEALED is set: personal data is written as it is");
+    }
+    let lease = std::env::var("SEGUE_TEST_LEASE_MS").ok().and_then(|millis| millis.parse().ok());
+    let start = Start {
+        listen: args.listen.clone(),
+        clock: Clock::system(),
+        acknowledge_before_commit: early,
+        unsealed,
+        progress: progress::watched(),
+        lease: lease.map(Duration::from_millis),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -57,8 +69,8 @@ async fn serve(config: Config, loaded: setup::Loaded, start: Start) -> Outcome {
         stopped = told_to_stop() => stopped.map(|()| Exit::Ok),
         () = app.broken() => Ok(Exit::Io),
     };
-    app.stop().await;
-    exit
+    let intact = app.stop().await;
+    exit.map(|exit| if intact { exit } else { Exit::Io })
 }
 
 pub(super) async fn told_to_stop() -> Result<()> {

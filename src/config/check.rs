@@ -76,6 +76,10 @@ fn read(main: &Source, report: &Report, table: &DeTable<'_>, on: secret::Place<'
         blobs: Blobs::read(top.table("blobs"), &on, &outbound, &data),
         data,
         store: store.unwrap_or(Store::Sqlite),
+        root_key: match on.host.variable("SEGUE_ROOT_KEY_FILE") {
+            Some(named) => PathBuf::from(named.expose()),
+            None => path("root_key", "secrets/root.key"),
+        },
         scripts: folder("scripts", "scripts"),
         connectors: folder("connectors", "connectors"),
         channels_dir,

@@ -35,6 +35,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     tell("public_url", old.public_url == new.public_url, Effect::Restart);
     tell("data", old.data == new.data, Effect::Restart);
     tell("store", old.store == new.store, Effect::Restart);
+    tell("root_key", old.root_key == new.root_key, Effect::Restart);
     tell("scripts", old.scripts == new.scripts, Effect::Restart);
     tell("connectors", old.connectors == new.connectors, Effect::Restart);
     tell("channels", old.channels_dir == new.channels_dir, Effect::Restart);

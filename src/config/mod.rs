@@ -61,6 +61,9 @@ pub struct Config {
     /// `store`: what keeps journal and state: `sqlite`, or the URL of a PostgreSQL database, written as a secret may be.
     /// Default: `sqlite`.
     pub store: Store,
+    /// `root_key`: the file of the root key, which wraps all keys that personal data is sealed under. Made at the first
+    /// start. The environment variable `SEGUE_ROOT_KEY_FILE` counts more. Default: `secrets/root.key`.
+    pub root_key: PathBuf,
     /// `scripts`: the folder of the Lua policy. Default: `scripts`.
     pub scripts: PathBuf,
     /// `connectors`: the folder of the project's own connectors; one of the same name replaces a built-in one. It need

@@ -419,13 +419,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Replaces the content of an interaction, made in this entry or before.
-    pub(crate) fn rewrite(&mut self, no: i64, body: String) {
+    pub(crate) fn rewrite(&mut self, no: i64, customer: i64, body: String) {
         if let Some(made) = self.set.interactions.iter_mut().find(|i| i.no == no) {
             made.body = body;
             return;
         }
         self.set.updates.retain(|u| u.no != no);
-        self.set.updates.push(InteractionUpdate { no, body });
+        self.set.updates.push(InteractionUpdate { no, customer, body });
     }
 
     // === the end ===

@@ -12,7 +12,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::outcome::head;
-use super::{ChannelSetup, Context, journal, verify};
+use super::{ChannelSetup, Context, enter, verify, wait};
 use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::{By, thread_cpu};
@@ -109,7 +109,7 @@ impl Intake {
         } else {
             let id = EntryId::random(verified.at);
             let ack = channel.connector.ack();
-            journal::step(self.context.store.journal.as_ref(), id, verified).await.map(|appended| {
+            enter(&self.context, id, verified).await.map(|appended| {
                 let said =
                     Answer { status: ack.status, content_type: ack.content_type.clone(), body: ack.body.clone() };
                 (if appended.repeat { "repeated" } else { "accepted" }, respond(&said))
@@ -131,7 +131,7 @@ impl Intake {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(spec.deadline_ms());
         let (id, at, name) = (EntryId::random(verified.at), verified.at, verified.channel.clone());
         let mut place = self.context.waiting.enter(id);
-        let appended = journal::step(self.context.store.journal.as_ref(), id, verified).await?;
+        let appended = enter(&self.context, id, verified).await?;
         let key = answer_key(appended.id);
         if appended.repeat
             && let Some(answer) = self.stored_answer(key).await?
@@ -141,11 +141,7 @@ impl Intake {
         let said = if appended.repeat {
             None
         } else {
-            tokio::time::timeout_at(deadline, &mut place.told)
-                .await
-                .ok()
-                .and_then(|told| told.ok())
-                .and_then(|t| t.answer)
+            wait::effect(&self.context, &mut place, id, deadline).await.and_then(|told| told.answer)
         };
         drop(place);
         let (answer, source) = render(channel, spec, said.as_ref(), &request);
@@ -162,6 +158,7 @@ impl Intake {
             channel: name,
             at: self.context.clock.now(),
             interactive: false,
+            keys: Vec::new(),
             key: Some(key),
             body: EntryBody { head: head(&answered)?, raw: Bytes::new() },
         };

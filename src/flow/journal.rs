@@ -18,27 +18,47 @@ impl Journaled {
         Journaled(entry)
     }
 
+    /// An entry as it will be once it is appended, so that the journal can be told what orders it. Nothing may be done
+    /// upon it before.
+    pub(crate) fn to_be(entry: &NewEntry) -> Self {
+        Journaled(Entry {
+            position: 0,
+            id: entry.id,
+            kind: entry.kind,
+            channel: entry.channel.clone(),
+            bucket: 0,
+            at: entry.at,
+            interactive: entry.interactive,
+            body: entry.body.clone(),
+        })
+    }
+
     pub(crate) fn entry(&self) -> &Entry {
         &self.0
     }
 }
 
-/// Appends a verified request.
-pub(crate) async fn step(journal: &dyn Journal, id: EntryId, verified: Verified) -> Result<Appended> {
+/// A verified request as an entry.
+pub(crate) fn entry(id: EntryId, verified: Verified) -> NewEntry {
     let head = RequestHead {
         method: verified.request.method,
         url: verified.request.url,
         headers: verified.kept_headers,
         verified_by: verified.verified_by,
     };
-    let entry = NewEntry {
+    NewEntry {
         id,
         kind: EntryKind::Webhook,
         channel: verified.channel,
         at: verified.at,
         interactive: verified.waits,
+        keys: Vec::new(),
         key: Some(verified.delivery_key),
         body: EntryBody { head: serde_json::to_vec(&head).unwrap_or_default().into(), raw: verified.request.body },
-    };
+    }
+}
+
+/// Appends the entry of a verified request.
+pub(crate) async fn step(journal: &dyn Journal, entry: NewEntry) -> Result<Appended> {
     journal.append(entry).await
 }

@@ -26,7 +26,7 @@ use crate::model::{Blob, EntryBody, EntryKind};
 use crate::net::client::{Pour, Poured, Request};
 use crate::net::{Client, Fault};
 use crate::store::blob::Writing;
-use crate::store::{DueMedia, InteractionRow, NewEntry};
+use crate::store::{DueMedia, Hold, InteractionRow, NewEntry, lease};
 
 /// How many files are fetched side by side.
 const CONCURRENCY: usize = 8;
@@ -40,16 +40,24 @@ enum Fetched {
     NotNow(String),
 }
 
-/// Fetches what is due until `stop` is true.
+/// Fetches what is due while this node holds the lease on it, until `stop` is true.
 pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut stop: tokio::sync::watch::Receiver<bool>) {
-    let wake = context.store.outbox.wake();
+    let (wake, leases) = (context.store.outbox.wake(), context.store.leases.clone());
+    let mut changed = leases.changed();
     let mut running: JoinSet<((i64, usize), bool)> = JoinSet::new();
     let mut busy: HashSet<(i64, usize)> = HashSet::new();
     // Files whose outcome is journaled and not applied yet: they are due still, and need not be fetched twice.
     let mut told: HashSet<(i64, usize)> = HashSet::new();
     loop {
         let notified = wake.notified();
-        let due = context.store.outbox.due_media(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default();
+        let hold = leases.named(lease::MEDIA);
+        if hold == Hold::Leaving && running.is_empty() {
+            leases.let_go(lease::MEDIA);
+        }
+        let due = match hold {
+            Hold::Yes => context.store.outbox.due_media(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default(),
+            Hold::Leaving | Hold::No => Vec::new(),
+        };
         told.retain(|which| due.iter().any(|media| (media.interaction, media.part) == *which));
         for media in due {
             let which = (media.interaction, media.part);
@@ -73,6 +81,7 @@ pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut sto
                 }
             }
             () = notified => {}
+            _ = changed.changed() => {}
             () = tokio::time::sleep(Duration::from_millis(1000)) => {}
         }
     }
@@ -113,6 +122,7 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
         channel: media.channel.clone(),
         at: now,
         interactive: false,
+        keys: Vec::new(),
         key: Some(key16(&[b"media", media.interaction_id.as_bytes(), &media.part.to_be_bytes()])),
         body: EntryBody { head, raw: bytes::Bytes::new() },
     };

@@ -127,7 +127,7 @@ pub(crate) async fn update(
         return Ok(None);
     }
     let body = raw(&interaction)?;
-    draft.rewrite(row.no, body.get().to_owned());
+    draft.rewrite(row.no, row.customer, body.get().to_owned());
     if let Some(at) = draft.conversation_by_no(row.conversation).await? {
         let told = Told {
             interaction: Some((&interaction, &body)),

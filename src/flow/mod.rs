@@ -9,6 +9,7 @@
 //! Each stage takes what only the stage before it can make. This file alone names more than one of them: it chains the
 //! stages of applying an entry, and holds what all of them share.
 
+mod ahead;
 pub(crate) mod answering;
 mod arise;
 mod attach;
@@ -17,8 +18,10 @@ mod command;
 mod commit;
 mod decide;
 pub mod deliver;
+mod dispatch;
 mod draft;
 mod event;
+mod feeder;
 mod identify;
 pub mod intake;
 mod journal;
@@ -40,6 +43,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+pub use ahead::Ahead;
 pub use command::CommandResult;
 
 use crate::base::telemetry::{By, Metrics, thread_cpu};
@@ -50,7 +54,7 @@ use crate::model::entry::{Answered, Command, MediaOutcome, SendOutcome};
 use crate::model::{EntryKind, InteractionKind};
 use crate::script::Bundle;
 use crate::store::blob::Blobs;
-use crate::store::{Changeset, StateRead, Store};
+use crate::store::{Appended, Changeset, StateRead, Store};
 use draft::Draft;
 use journal::Journaled;
 use normalize::{Item, Normalized};
@@ -95,6 +99,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who waits for the effect of an entry.
     pub waiting: wait::Waiting,
+    /// What was read of entries before they were appended.
+    pub ahead: Ahead,
     /// Fetched files.
     pub blobs: Blobs,
 }
@@ -122,23 +128,51 @@ pub(crate) struct Applied {
     told: wait::Told,
 }
 
-/// Reads what an entry says and which keys order it.
+/// Enters a verified request: reads what orders it, where others may have to know, and appends it.
+pub(crate) async fn enter(
+    context: &Context,
+    id: crate::base::id::EntryId,
+    verified: verify::Verified,
+) -> Result<Appended> {
+    let mut entry = journal::entry(id, verified);
+    let journal = context.store.journal.as_ref();
+    if !context.store.leases.shared() {
+        return journal::step(journal, entry).await;
+    }
+    let read = read(context, &Journaled::to_be(&entry));
+    entry.keys.clone_from(&read.keys);
+    context.ahead.put(id, read);
+    let appended = journal::step(journal, entry).await;
+    if !appended.as_ref().is_ok_and(|appended| appended.here) {
+        context.ahead.take(id);
+    }
+    appended
+}
+
+/// Reads what an entry says and which keys order it, unless that was done before it was appended.
 pub(crate) fn prepare(context: &Context, journaled: Journaled) -> Prepared {
+    let entry = journaled.entry();
+    let read = context.ahead.take(entry.id).unwrap_or_else(|| read(context, &journaled));
+    count(context, &read.setup, &entry.channel, &read.items);
+    let ahead::Read { setup, items, keys } = read;
+    Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false) }
+}
+
+fn read(context: &Context, journaled: &Journaled) -> ahead::Read {
     let setup = context.setup.load_full();
     let entry = journaled.entry();
     let (items, keys) = match entry.kind {
         EntryKind::Webhook => {
             let begun = thread_cpu();
-            let items = normalize::step(&setup, &journaled);
-            count(context, &setup, &entry.channel, &items);
+            let items = normalize::step(&setup, journaled);
             context.stage_seconds("normalize", begun);
-            let keys = normalize::lanes(&items, &journaled);
+            let keys = normalize::lanes(&items, journaled);
             (items, keys)
         }
         // These meet others only in the rows they change, which the commit asserts.
         _ => (Vec::new(), vec![*entry.id.as_bytes()]),
     };
-    Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false) }
+    ahead::Read { setup, items, keys }
 }
 
 fn count(context: &Context, setup: &Setup, channel: &str, items: &[Normalized]) {
@@ -169,6 +203,9 @@ pub(crate) async fn apply(context: &Context, state: &dyn StateRead, prepared: &P
             let heard = entry.interactive && context.store.journal.entry_by_key(key).await?.is_some();
             let waits = entry.interactive && !heard;
             told.answer = apply_items(context, setup, &mut draft, &prepared.items, waits).await?;
+            if let Some(answer) = &told.answer {
+                wait::record(&mut draft.set.facts, answer)?;
+            }
         }
         EntryKind::Command => {
             let command: Command = head(prepared)?;

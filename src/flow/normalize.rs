@@ -126,7 +126,9 @@ fn other_side(interaction: &Interaction) -> Option<&Identifier> {
     }
 }
 
-/// The keys that order an entry among others: the person, the thread, the call, the message a receipt is for.
+/// The keys that order an entry among others: the call, the thread, the person, the message a receipt is for. The first
+/// decides which node applies it: what many share comes first, so that one node orders it. A thread that is only the
+/// person under another name is no key of its own.
 pub(crate) fn lanes(outcomes: &[Normalized], journaled: &Journaled) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
     for outcome in outcomes {
@@ -135,13 +137,13 @@ pub(crate) fn lanes(outcomes: &[Normalized], journaled: &Journaled) -> Vec<Key> 
                 let channel = &item.interaction.channel;
                 let own = [channel.connector.as_bytes(), channel.account.as_bytes()];
                 let [connector, account] = own;
+                if item.interaction.kind == InteractionKind::Call {
+                    keys.push(item.key.0);
+                }
+                keys.extend(item.thread.filter(|_| item.interaction.thread_id.is_some()).map(|thread| thread.0));
                 if let Some(person) = other_side(&item.interaction) {
                     let person = [person.kind.0.as_bytes(), person.value.expose().as_bytes()].concat();
                     keys.push(key16(&[b"person", connector, account, &person]));
-                }
-                keys.extend(item.thread.map(|thread| thread.0));
-                if item.interaction.kind == InteractionKind::Call {
-                    keys.push(item.key.0);
                 }
             }
             Normalized::Receipt(receipt) => {

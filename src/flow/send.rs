@@ -18,7 +18,7 @@ use crate::connector::{HttpCall, SendReading};
 use crate::model::entry::{SendOutcome, SendResult};
 use crate::model::{EntryBody, EntryKind};
 use crate::net::{Client, Phase, client};
-use crate::store::{DueSend, NewEntry};
+use crate::store::{DueSend, Hold, NewEntry, lease};
 
 /// How many sends run side by side.
 const CONCURRENCY: usize = 16;
@@ -35,22 +35,37 @@ enum Tried {
     NotSent { reason: String, after_ms: Option<u64> },
 }
 
-/// Sends what is due until `stop` is true; then waits for the sends that are under way.
+/// Sends what is due while this node holds the lease on it, until `stop` is true; then waits for the sends that are under
+/// way.
 pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::watch::Receiver<bool>) {
-    settle_unresolved(&context).await;
-    let wake = context.store.outbox.wake();
+    let (wake, leases) = (context.store.outbox.wake(), context.store.leases.clone());
+    let mut changed = leases.changed();
+    // In which term what the holder before left unresolved was settled.
+    let mut begun = None;
     let mut running: JoinSet<()> = JoinSet::new();
     let mut started: std::collections::HashSet<SendId> = std::collections::HashSet::new();
     loop {
         let notified = wake.notified();
-        let due = context.store.outbox.due_sends(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default();
         if running.is_empty() {
             started.clear();
         }
+        let hold = leases.named(lease::SENDS);
+        if hold == Hold::Leaving && running.is_empty() {
+            leases.let_go(lease::SENDS);
+        }
+        let term = leases.term();
+        begun = begun.filter(|begun| hold.may_begin() && *begun == term);
+        if hold.may_begin() && begun.is_none() && settle_unresolved(&context, &started).await {
+            begun = Some(term);
+        }
+        let due = match begun {
+            Some(_) => context.store.outbox.due_sends(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
         for send in due {
             if running.len() < CONCURRENCY && started.insert(send.id) {
                 let (context, client) = (context.clone(), client.clone());
-                running.spawn(async move { one(&context, &client, send).await });
+                running.spawn(async move { one(&context, &client, send, term).await });
             }
         }
         tokio::select! {
@@ -61,28 +76,31 @@ pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::w
             }
             Some(_) = running.join_next() => {}
             () = notified => {}
+            _ = changed.changed() => {}
             () = tokio::time::sleep(Duration::from_millis(1000)) => {}
         }
     }
     while running.join_next().await.is_some() {}
 }
 
-/// Sends whose intent is on disk and whose outcome is not: this process' predecessor died over them.
-async fn settle_unresolved(context: &Arc<Context>) {
+/// Sends whose intent is on disk and whose outcome is not: whoever had the lease before died over them, or lost it. Those
+/// that `started` here are still under way. Gives whether all is settled.
+async fn settle_unresolved(context: &Arc<Context>, started: &std::collections::HashSet<SendId>) -> bool {
     let unresolved = match context.store.outbox.unresolved_sends().await {
         Ok(unresolved) => unresolved,
         Err(error) => {
             tracing::error!(target: "segue::deliver", error = %error.full(), "unresolved sends cannot be read");
-            return;
+            return false;
         }
     };
-    for send in unresolved {
+    for send in unresolved.into_iter().filter(|send| !started.contains(&send.id)) {
         let title = "the gateway stopped while it was being sent".to_owned();
         record(context, &send, SendResult::Uncertain { title }).await;
     }
+    true
 }
 
-async fn one(context: &Arc<Context>, client: &Client, send: DueSend) {
+async fn one(context: &Arc<Context>, client: &Client, send: DueSend, term: u64) {
     let setup = context.setup.load_full();
     let name = &send.planned.message.channel;
     let Some(channel) = setup.channels.get(name) else {
@@ -103,6 +121,11 @@ async fn one(context: &Arc<Context>, client: &Client, send: DueSend) {
             tracing::error!(target: "segue::deliver", send = %send.id, error = %error.full(), "an intent was not written");
             return;
         }
+    }
+    let leases = &context.store.leases;
+    if !leases.named(lease::SENDS).may_go_on() || leases.term() != term {
+        // This process was stopped for long: whoever has the lease tells of this send as uncertain.
+        return;
     }
     match try_all(client, channel, calls, context.clock.now()).await {
         Tried::Ended(result) => record(context, &send, result).await,
@@ -218,6 +241,7 @@ async fn record(context: &Arc<Context>, send: &DueSend, result: SendResult) {
             channel: send.planned.message.channel.clone(),
             at,
             interactive: false,
+            keys: Vec::new(),
             key: Some(key16(&[b"sent", send.id.as_bytes()])),
             body: EntryBody { head: head.clone(), raw: bytes::Bytes::new() },
         };

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::head;
-use super::{CommandResult, Context};
+use super::{CommandResult, Context, wait};
 use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::{Error, Result};
@@ -87,6 +87,7 @@ pub async fn submit(context: &Context, command: &Command, asker: &Asker, within:
         channel: String::new(),
         at,
         interactive: true,
+        keys: Vec::new(),
         key: asker.delivery_key(),
         body: EntryBody { head: head(&written)?, raw: Bytes::new() },
     };
@@ -98,8 +99,8 @@ pub async fn submit(context: &Context, command: &Command, asker: &Asker, within:
         let found = found.ok_or_else(|| Error::internal(format!("entry {} is gone", appended.id)))?;
         return repeat(&found, asker);
     }
-    let told = tokio::time::timeout_at(deadline, &mut place.told).await;
-    Ok(match told.ok().and_then(|told| told.ok()).and_then(|told| told.result) {
+    let told = wait::effect(context, &mut place, id, deadline).await;
+    Ok(match told.and_then(|told| told.result) {
         Some(result) => Submitted::Applied { entry: id, result },
         None => Submitted::Pending(id),
     })

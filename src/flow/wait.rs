@@ -5,9 +5,22 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::CommandResult;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::{CommandResult, Context};
 use crate::base::id::EntryId;
+use crate::base::{Error, Result};
 use crate::model::decision::CallAnswer;
+use crate::model::{Entry, EntryKind};
+use crate::store::AppliedRow;
+
+/// How long a waiting caller's entry is left to this node before the journal is asked what another one made of it.
+const ASK_EVERY: Duration = Duration::from_millis(40);
+/// Under which name an applied record holds what a caller is to hear.
+const ANSWER: &str = "answer";
 
 /// What applying an entry tells whoever waits for it.
 #[derive(Clone, Default)]
@@ -43,6 +56,53 @@ impl Waiting {
             let _ = sender.send(told);
         }
     }
+}
+
+/// Waits for the effect of an entry, until `deadline`. Another node may apply it: then the applied record tells.
+pub(crate) async fn effect(
+    context: &Context,
+    place: &mut Place<'_>,
+    entry: EntryId,
+    deadline: Instant,
+) -> Option<Told> {
+    let shared = context.store.leases.shared();
+    loop {
+        let until = if shared { deadline.min(Instant::now() + ASK_EVERY) } else { deadline };
+        if let Ok(told) = tokio::time::timeout_at(until, &mut place.told).await {
+            return told.ok();
+        }
+        if until >= deadline {
+            return None;
+        }
+        let found = context.store.journal.entry(entry).await.ok().flatten();
+        if let Some((entry, Some(applied))) = found {
+            return Some(recorded(&entry, &applied));
+        }
+    }
+}
+
+/// What an applied record tells whoever waits for its entry.
+fn recorded(entry: &Entry, applied: &AppliedRow) -> Told {
+    let facts = applied.facts.as_deref().unwrap_or("null");
+    match entry.kind {
+        EntryKind::Command => Told { answer: None, result: serde_json::from_str(facts).ok() },
+        _ => {
+            let answer = serde_json::from_str(facts).ok().and_then(|facts: Map<String, Value>| {
+                facts.get(ANSWER).cloned().and_then(|answer| serde_json::from_value(answer).ok())
+            });
+            Told { answer, result: None }
+        }
+    }
+}
+
+/// Writes what a caller is to hear into the facts of an applied record.
+pub(crate) fn record(facts: &mut Option<String>, answer: &CallAnswer) -> Result<()> {
+    let failed = |e: serde_json::Error| Error::internal("failed to write JSON").because(e);
+    let mut all: Map<String, Value> =
+        facts.as_deref().map(serde_json::from_str).transpose().map_err(failed)?.unwrap_or_default();
+    all.insert(ANSWER.to_owned(), serde_json::to_value(answer).map_err(failed)?);
+    *facts = Some(Value::Object(all).to_string());
+    Ok(())
 }
 
 impl Drop for Place<'_> {

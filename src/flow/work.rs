@@ -1,10 +1,14 @@
 //! The threads that apply entries.
 //!
-//! A feeder takes committed entries from the journal's tail, or from the disk where the tail could not follow, reads what
-//! they say and puts them into lanes. Workers take what is ready, apply it and commit in batches; an entry keeps its keys
-//! busy until its changeset is on disk. A conflict puts the entry back to be applied again.
+//! The [feeder](super::feeder) puts committed entries into lanes. Workers take what is ready, apply it and commit in
+//! batches; an entry keeps its keys busy until its changeset is on disk. A conflict puts the entry back to be applied
+//! again.
+//!
+//! Only entries of buckets that this node holds are taken up. An entry that the commit finds to be early, because one
+//! before it came by another node, is let go of and found again on the disk, in order. A bucket that is to be left is let
+//! go once none of its entries is here any more.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,26 +16,25 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
+use super::feeder::Feeder;
 use super::journal::Journaled;
 use super::lanes::{Lanes, Ticket};
 use super::{Context, Prepared, apply, prepare, wait};
 use crate::base::Result;
 use crate::model::Entry;
 use crate::store::Committed;
+use crate::store::lease::BUCKETS;
 
 /// How many entries are prepared at most.
-const PREPARED: usize = 4096;
+pub(super) const PREPARED: usize = 4096;
 /// How many may be between applying and commit.
 const UNCOMMITTED: usize = 1024;
 /// How many a worker applies before it commits.
 const BATCH: usize = 32;
 /// After how long a worker applies no more before it commits.
 const BATCH_TIME: Duration = Duration::from_millis(10);
-/// How many are read from the disk at once.
-const PAGE: usize = 1024;
-/// How far back in a channel's backlog an interactive entry looks for earlier ones of its own keys.
-const LOOK_BACK: usize = 256;
-
+/// After how long an entry that was early is tried again at first.
+const EARLY: Duration = Duration::from_millis(10);
 /// The running threads. Stops them when dropped, after what they hold is committed.
 pub struct Workers {
     shared: Arc<Shared>,
@@ -39,13 +42,20 @@ pub struct Workers {
     feeder: Option<tokio::task::JoinHandle<()>>,
 }
 
-struct Shared {
-    context: Arc<Context>,
+/// What the feeder and the workers share.
+pub(super) struct Shared {
+    pub(super) context: Arc<Context>,
     lanes: Mutex<Lanes<Arc<Prepared>>>,
-    /// Positions of the entries in the lanes.
-    known: Mutex<HashSet<i64>>,
+    /// Positions of the entries in the lanes, and of those that were early a moment ago.
+    pub(super) known: Mutex<HashSet<i64>>,
     ready: Condvar,
-    room: tokio::sync::Notify,
+    pub(super) room: tokio::sync::Notify,
+    /// Has the feeder look at the disk.
+    pub(super) others: Arc<tokio::sync::Notify>,
+    /// How many entries of each bucket are in the lanes.
+    buckets: Mutex<Box<[usize; BUCKETS]>>,
+    /// How often entries were early, by position.
+    early: Mutex<HashMap<i64, u32>>,
     stopping: AtomicBool,
     runtime: Handle,
 }
@@ -57,12 +67,16 @@ impl Workers {
     ///
     /// `Io` if the operating system gives no threads.
     pub fn start(context: Arc<Context>, count: usize) -> Result<Workers> {
+        let others = context.store.journal.others();
         let shared = Arc::new(Shared {
             context,
             lanes: Mutex::new(Lanes::default()),
             known: Mutex::new(HashSet::new()),
             ready: Condvar::new(),
             room: tokio::sync::Notify::new(),
+            others,
+            buckets: Mutex::new(Box::new([0; BUCKETS])),
+            early: Mutex::default(),
             stopping: AtomicBool::new(false),
             runtime: Handle::current(),
         });
@@ -75,7 +89,7 @@ impl Workers {
                 .map_err(|e| crate::base::Error::io("failed to start a thread", e))?;
             threads.push(thread);
         }
-        let feeder = Some(tokio::spawn(feed(shared.clone())));
+        let feeder = Some(tokio::spawn(Feeder::new(shared.clone()).run()));
         Ok(Workers { shared, threads, feeder })
     }
 
@@ -96,115 +110,53 @@ impl Workers {
     }
 }
 
-// === feeding ===
-
-async fn feed(shared: Arc<Shared>) {
-    let journal = shared.context.store.journal.clone();
-    let (tail, urgent) = (journal.tail(), journal.urgent());
-    let mut last = 0;
-    loop {
-        let (waiting_callers, missed) = urgent.take(PAGE);
-        if missed {
-            // Interactive entries are few; those that were forgotten come with all others from the disk.
-            urgent.catch_up();
-        }
-        for entry in waiting_callers {
-            pull_ahead(&shared, &entry).await;
-            shared.add(entry);
-        }
-        if shared.is_full() {
-            tokio::select! {
-                () = shared.room.notified() => {}
-                () = urgent.changed() => {}
-            }
-            continue;
-        }
-        let (entries, behind) = tail.take(BATCH * 4);
-        if !entries.is_empty() {
-            for entry in entries.into_iter().filter(|entry| entry.position > last).collect::<Vec<_>>() {
-                last = entry.position;
-                shared.add(entry);
-            }
-            continue;
-        }
-        if behind {
-            if tail.take_rewound() {
-                // Something was left lying before what was read: by a node that died, or late from a lost connection.
-                last = 0;
-            }
-            tail.catch_up();
-            match from_disk(&shared, last).await {
-                Ok((position, more)) => {
-                    last = position;
-                    if more {
-                        tail.fall_behind();
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(target: "segue::journal", error = %error.full(), "the backlog cannot be read");
-                    tail.fall_behind();
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-            }
-            continue;
-        }
-        tokio::select! {
-            () = tail.changed() => {}
-            () = urgent.changed() => {}
-        }
-    }
-}
-
-/// Takes one page of the backlog. Gives the last position and whether there may be more.
-async fn from_disk(shared: &Arc<Shared>, after: i64) -> Result<(i64, bool)> {
-    let page = shared.context.store.journal.pending(after, None, PAGE).await?;
-    let more = page.len() == PAGE;
-    let mut last = after;
-    for entry in page {
-        last = entry.position;
-        shared.add(entry);
-    }
-    Ok((last, more))
-}
-
-/// Puts earlier entries of the same channel that share a key with an interactive one before it.
-async fn pull_ahead(shared: &Arc<Shared>, entry: &Entry) {
-    if entry.channel.is_empty() {
-        return;
-    }
-    let pending = shared.context.store.journal.pending(0, Some(entry.channel.clone()), LOOK_BACK).await;
-    let Ok(earlier) = pending else { return };
-    let own = prepare(&shared.context, Journaled::reloaded(entry.clone())).keys;
-    for entry in earlier.into_iter().filter(|earlier| earlier.position < entry.position) {
-        if shared.known.lock().contains(&entry.position) {
-            continue;
-        }
-        let prepared = prepare(&shared.context, Journaled::reloaded(entry));
-        if prepared.keys.iter().any(|key| own.contains(key)) {
-            shared.put(prepared);
-        }
-    }
-}
-
 impl Shared {
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.lanes.lock().len() >= PREPARED
     }
 
-    fn add(&self, entry: Entry) {
-        if self.known.lock().contains(&entry.position) {
+    pub(super) fn may_begin(&self, entry: &Entry) -> bool {
+        self.context.store.leases.bucket(entry.bucket).may_begin()
+    }
+
+    /// Lets buckets go that are to be left and have nothing here. Gives whether there are others to be left.
+    pub(super) fn let_go(&self) -> bool {
+        let leases = &self.context.store.leases;
+        let leaving = leases.leaving();
+        if leaving.is_empty() {
+            return false;
+        }
+        let (busy, free): (Vec<u8>, Vec<u8>) = {
+            let counts = self.buckets.lock();
+            leaving.into_iter().partition(|bucket| counts.get(usize::from(*bucket)).is_some_and(|count| *count > 0))
+        };
+        if !free.is_empty() {
+            leases.let_buckets_go(&free);
+        }
+        !busy.is_empty()
+    }
+
+    fn counted(&self, bucket: u8, change: impl FnOnce(&mut usize)) {
+        if let Some(count) = self.buckets.lock().get_mut(usize::from(bucket)) {
+            change(count);
+        }
+    }
+
+    pub(super) fn add(&self, entry: Entry) {
+        if self.known.lock().contains(&entry.position) || !self.may_begin(&entry) {
             return;
         }
         let prepared = prepare(&self.context, Journaled::reloaded(entry));
         self.put(prepared);
     }
 
-    fn put(&self, prepared: Prepared) {
+    pub(super) fn put(&self, prepared: Prepared) {
         let entry = prepared.journaled.entry();
         let interactive = entry.interactive;
         if !self.known.lock().insert(entry.position) {
             return;
         }
+        self.counted(entry.bucket, |count| *count += 1);
         let keys = prepared.keys.clone();
         self.lanes.lock().push(Arc::new(prepared), keys, interactive);
         self.context.metrics.pending_entries.inc();
@@ -285,8 +237,14 @@ impl Shared {
                         }
                         Committed::Done(_) | Committed::AlreadyApplied => {
                             let entry = prepared.journaled.entry();
-                            self.end(ticket, entry.position);
+                            self.end(ticket, entry);
                             self.context.waiting.tell(entry.id, told);
+                        }
+                        Committed::Early => self.put_off(ticket, prepared.journaled.entry()),
+                        Committed::Fenced => {
+                            let entry = prepared.journaled.entry();
+                            tracing::debug!(target: "segue::commit", entry = %entry.id, bucket = entry.bucket, "left to another node");
+                            self.end(ticket, entry);
                         }
                     }
                 }
@@ -300,12 +258,42 @@ impl Shared {
         }
     }
 
-    fn end(&self, ticket: Ticket, position: i64) {
+    /// Ends an entry here: it is applied, or another node's.
+    fn end(&self, ticket: Ticket, entry: &Entry) {
+        self.drop_from_lanes(ticket, entry.bucket);
+        let mut early = self.early.lock();
+        if !early.is_empty() {
+            early.remove(&entry.position);
+        }
+        drop(early);
+        self.known.lock().remove(&entry.position);
+    }
+
+    fn drop_from_lanes(&self, ticket: Ticket, bucket: u8) {
         self.lanes.lock().done(ticket);
-        self.known.lock().remove(&position);
+        self.counted(bucket, |count| *count = count.saturating_sub(1));
         self.context.metrics.pending_entries.dec();
         self.ready.notify_one();
         self.room.notify_one();
+    }
+
+    /// Lets go of an entry whose turn has not come: what is before it may not be here yet, and would be put behind it. It
+    /// is found again on the disk after a pause, with what is before it.
+    fn put_off(self: &Arc<Self>, ticket: Ticket, entry: &Entry) {
+        self.drop_from_lanes(ticket, entry.bucket);
+        let tries = {
+            let mut early = self.early.lock();
+            let tries = early.entry(entry.position).or_default();
+            *tries += 1;
+            *tries
+        };
+        let (shared, position, pause) = (self.clone(), entry.position, EARLY * (1 << tries.min(6)) / 2);
+        self.others.notify_one();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(pause).await;
+            shared.known.lock().remove(&position);
+            shared.others.notify_one();
+        });
     }
 
     fn again(&self, ticket: Ticket, prepared: Arc<Prepared>) {

@@ -43,6 +43,8 @@ pub struct Entry {
     pub kind: EntryKind,
     /// The configured channel it came by; empty for what comes by none.
     pub channel: String,
+    /// Which share of the work it belongs to, where it is to be applied; 0 where that is not known.
+    pub bucket: u8,
     /// When it was received.
     pub at: Timestamp,
     /// Whether somebody waits for its effect: such entries go ahead of the backlog.

@@ -126,6 +126,8 @@ pub struct InteractionWrite {
 pub struct InteractionUpdate {
     /// Its number.
     pub no: i64,
+    /// The customer's number.
+    pub customer: i64,
     /// The interaction as JSON, whole.
     pub body: String,
 }
@@ -198,4 +200,8 @@ pub enum Committed {
     Conflict,
     /// The entry was applied before; nothing was written.
     AlreadyApplied,
+    /// An earlier entry of one of its keys is not applied yet; nothing was written.
+    Early,
+    /// This node does not hold the entry's bucket any more; nothing was written. Whoever holds it applies the entry.
+    Fenced,
 }

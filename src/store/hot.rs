@@ -209,7 +209,7 @@ impl StateWrite for HotCommits {
                     for (left, committed) in left.into_iter().zip(committed) {
                         match committed {
                             Committed::Done(_) => hot.take_in(left),
-                            Committed::Conflict | Committed::AlreadyApplied => hot.forget(&left.asserts),
+                            _ => hot.forget(&left.asserts),
                         }
                     }
                 }

@@ -6,12 +6,18 @@
 //! people. Two invariants live here: what a future of this room has reported as done is on disk, and a changeset whose
 //! assertions no longer hold changes nothing.
 
+pub mod archive;
 pub mod blob;
 mod changeset;
 mod code;
+#[cfg(test)]
+mod differential;
 mod hot;
+pub mod layout;
+pub mod lease;
 pub mod postgres;
 mod rows;
+pub mod seal;
 pub mod sqlite;
 mod subscribers;
 #[cfg(test)]
@@ -22,6 +28,7 @@ pub use changeset::{
     Assert, BlobUse, Changeset, Committed, ConversationWrite, CustomerWrite, EventWrite, InteractionUpdate,
     InteractionWrite, MediaWrite, MessageStateWrite, SendWrite,
 };
+pub use lease::{Hold, Leases};
 pub use rows::{
     Appended, AppliedRow, BlobRow, Claim, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent,
     DueMedia, DueSend, FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry,
@@ -40,6 +47,26 @@ use blob::{BlobName, Object};
 
 /// How many open conversations of a customer a decision is shown: so many are kept in memory.
 pub const STORIES_SHOWN: usize = 5;
+
+/// Told how far long work has come: what it does, how much is done and of how much.
+pub trait Progress: Send + Sync {
+    /// Called now and then.
+    fn step(&self, what: &str, done: u64, total: u64);
+}
+
+/// Tells nobody.
+pub struct Unwatched;
+
+impl Unwatched {
+    /// As it is handed to those who open a store.
+    pub fn shared() -> Arc<dyn Progress> {
+        Arc::new(Unwatched)
+    }
+}
+
+impl Progress for Unwatched {
+    fn step(&self, _: &str, _: u64, _: u64) {}
+}
 
 /// The capabilities together. Cloning shares them.
 #[derive(Clone)]
@@ -60,12 +87,16 @@ pub struct Store {
     pub retention: Arc<dyn Retention>,
     /// Where large content is; see [`blob::Blobs`], which uses it.
     pub blobs: Arc<dyn BlobRows>,
+    /// Which part of the work is this node's.
+    pub leases: Arc<dyn Leases>,
 }
 
 /// A store that is open.
 pub struct Opened {
     /// The capabilities.
     pub store: Store,
+    /// Keys of large content, from the key store beside the store.
+    pub blob_keys: Arc<dyn blob::BlobKeys>,
     /// Ends the writer when dropped last, after everything that waits is written.
     pub guard: Arc<dyn std::any::Any + Send + Sync>,
     /// Set once the disk refused in a way that must not be retried (a failed sync): stop and restart.
@@ -82,7 +113,7 @@ pub trait Journal: Send + Sync {
     /// `Unavailable` if the journal takes nothing now (the caller must not acknowledge), `Io` if the disk refused.
     fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>>;
 
-    /// Entries that were committed, in order, as they come; see [`Tail`].
+    /// Entries that this node appended and is to apply, in order, as they are committed; see [`Tail`].
     fn tail(&self) -> Arc<Tail<Entry>>;
 
     /// Interactive entries that were committed: somebody waits for them. They come here and not through [`Journal::tail`].
@@ -90,6 +121,19 @@ pub trait Journal: Send + Sync {
 
     /// Entries after `position` that are not applied, oldest first; of one channel only, if one is named.
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>>;
+
+    /// Positions of entries that are not applied and whose buckets this node holds, oldest first; only those that
+    /// somebody waits for, if asked for.
+    fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>>;
+
+    /// Those of the entries at these positions that are not applied, oldest first.
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>>;
+
+    /// Entries that are not applied and that `entry` may have to wait for: all with one of its keys are among them.
+    fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>>;
+
+    /// Wakes when [`Journal::mine`] may give something that the tails did not.
+    fn others(&self) -> Arc<tokio::sync::Notify>;
 
     /// One entry by its id, with whether it is applied.
     fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>>;

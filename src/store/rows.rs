@@ -24,6 +24,9 @@ pub struct NewEntry {
     pub at: Timestamp,
     /// Whether somebody waits for its effect.
     pub interactive: bool,
+    /// The keys that order it among others, the one that decides about its bucket first. Empty if nothing orders it; a
+    /// store that is not shared needs none.
+    pub keys: Vec<[u8; 16]>,
     /// The delivery key: a second entry under the same key is not appended.
     pub key: Option<[u8; 16]>,
     /// What entered.
@@ -39,6 +42,8 @@ pub struct Appended {
     pub id: EntryId,
     /// Whether it was there already.
     pub repeat: bool,
+    /// Whether it went to this node's tail: no other node is to apply it.
+    pub here: bool,
 }
 
 /// The record that an entry was applied.

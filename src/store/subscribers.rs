@@ -71,3 +71,11 @@ pub(super) struct Marks {
     /// Events that were set aside and are delivered now.
     pub(super) delivered: Vec<i64>,
 }
+
+impl Marks {
+    /// Adds what others say; the order does not matter.
+    pub(super) fn add(&mut self, others: Marks) {
+        self.through = self.through.max(others.through);
+        self.delivered.extend(others.delivered);
+    }
+}

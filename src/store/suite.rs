@@ -50,9 +50,20 @@ pub(super) async fn run_on(url: &str, sql: &str) -> std::result::Result<(), toki
     client.batch_execute(sql).await
 }
 
+/// The root key of this test process.
+pub(super) fn sealing() -> seal::Sealing {
+    static FOLDER: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    static MADE: std::sync::Once = std::sync::Once::new();
+    let path = FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join("root.key");
+    MADE.call_once(|| drop(seal::RootKeys::create(&path).unwrap()));
+    seal::Sealing::at(path)
+}
+
 pub(super) fn on_postgres(database: &str) -> Open {
     let place = postgres::Place::parse(&server(database)).unwrap();
-    let opened = postgres::open(&place, postgres::Options::default(), crate::base::telemetry::Metrics::new()).unwrap();
+    let metrics = crate::base::telemetry::Metrics::new();
+    let opened =
+        postgres::open(&place, postgres::Options::default(), &sealing(), &Unwatched::shared(), metrics).unwrap();
     Open { store: opened.store, _guard: Box::new(opened.guard) }
 }
 
@@ -67,8 +78,13 @@ pub(super) struct Open {
     pub(super) _guard: Box<dyn std::any::Any>,
 }
 
-fn sqlite(directory: &Path) -> Open {
-    let opened = sqlite::open(directory, sqlite::Options::default(), crate::base::telemetry::Metrics::new()).unwrap();
+pub(super) fn opened(directory: &Path) -> Opened {
+    let metrics = crate::base::telemetry::Metrics::new();
+    sqlite::open(directory, sqlite::Options::default(), &sealing(), &Unwatched::shared(), metrics).unwrap()
+}
+
+pub(super) fn sqlite(directory: &Path) -> Open {
+    let opened = opened(directory);
     Open { store: opened.store, _guard: Box::new(opened.guard) }
 }
 
@@ -83,6 +99,7 @@ pub(super) fn webhook(key: Option<u8>, raw: &'static [u8]) -> NewEntry {
         channel: "wa".to_owned(),
         at: at(0),
         interactive: false,
+        keys: Vec::new(),
         key: key.map(|k| [k; 16]),
         body: EntryBody { head: bytes::Bytes::from_static(b"{}"), raw: bytes::Bytes::from_static(raw) },
     }
@@ -522,7 +539,8 @@ async fn postgres_passes_the_suite() {
 async fn one_process_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let _held = sqlite(directory.path());
-    let second = sqlite::open(directory.path(), sqlite::Options::default(), crate::base::telemetry::Metrics::new());
+    let metrics = crate::base::telemetry::Metrics::new();
+    let second = sqlite::open(directory.path(), sqlite::Options::default(), &sealing(), &Unwatched::shared(), metrics);
     assert_eq!(second.err().unwrap().kind(), crate::base::Kind::Config);
 }
 
@@ -557,4 +575,116 @@ async fn many_appends(Open { store, _guard }: Open) {
     let (seen, behind) = tail.take(1000);
     assert!(!behind);
     assert_eq!(seen.iter().map(|e| e.position).collect::<Vec<_>>(), positions);
+}
+
+/// Strings that must not be found in any file.
+fn canaries_in(directory: &Path, canaries: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(directory).unwrap().flatten() {
+        let bytes = std::fs::read(file.path()).unwrap();
+        for canary in canaries {
+            if memchr::memmem::find(&bytes, canary.as_bytes()).is_some() {
+                found.push(format!("{canary} in {}", file.file_name().display()));
+            }
+        }
+    }
+    found
+}
+
+/// What a gateway of schema 1 left: one customer with a story, an entry, a message, a quarantined one.
+const UNSEALED: &str = r#"
+INSERT INTO entry (position, id, kind, channel, at, interactive, delivery, head, raw) VALUES
+    (1, x'01010101010101010101010101010101', 1, 'wa', 5, 0, x'07070707070707070707070707070707', CAST('{"m":"canary-head"}' AS BLOB), CAST('canary-raw' AS BLOB)),
+    (2, x'02020202020202020202020202020202', 1, 'wa', 6, 0, NULL, x'', NULL);
+INSERT INTO fresh (key, no) VALUES (x'6407070707070707070707070707070707', 1);
+INSERT INTO fresh (key, no) VALUES (x'690b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b', 1);
+INSERT INTO bundle (no, hash) VALUES (1, 'b');
+INSERT INTO applied (apply_no, position, bundle, engine, facts) VALUES (1, 1, 1, 'e', CAST('"canary-facts"' AS BLOB));
+INSERT INTO customer (no, id, version, created_at, latest, profile, recent)
+    VALUES (1, x'03030303030303030303030303030303', 4, 5, 1, CAST('{"n":["canary-name"]}' AS BLOB), CAST('[]' AS BLOB));
+INSERT INTO identifier VALUES (x'09090909090909090909090909090909', 1);
+INSERT INTO conversation (no, id, version, customer, state, public, seq, event_seq, opened_at, updated_at, latest, latest_event,
+                          latest_kind, latest_channel, queue, owner, links)
+    VALUES (1, x'04040404040404040404040404040404', 2, 1, 0, 0, 1, 1, 5, 5, 1, 1, 1, 'wa', 'q', 'canary-agent', NULL);
+INSERT INTO thread VALUES (x'0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a', 1);
+INSERT INTO interaction VALUES (1, x'05050505050505050505050505050505', x'0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b', 1, 1, 0, 1, 0, 0,
+                                CAST('canary-body' AS BLOB), CAST('canary-decision' AS BLOB));
+INSERT INTO message VALUES (x'0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c', CAST('{}' AS BLOB));
+INSERT INTO event VALUES (1, x'06060606060606060606060606060606', 1, 1, 1, 0, 'wa', 5, CAST('canary-event' AS BLOB));
+INSERT INTO dead VALUES (1, 'crm', 1, 0, 3, 'canary-error', 5);
+INSERT INTO quarantine VALUES (1, 1, 'canary-reason', 5);
+"#;
+const CANARIES: [&str; 10] = [
+    "canary-head",
+    "canary-raw",
+    "canary-facts",
+    "canary-name",
+    "canary-agent",
+    "canary-body",
+    "canary-decision",
+    "canary-event",
+    "canary-error",
+    "canary-reason",
+];
+
+/// What [`UNSEALED`] is once it is sealed.
+async fn is_all_there(store: &Store) {
+    let (entry, applied) = store.journal.entry_by_key([7; 16]).await.unwrap().unwrap();
+    assert_eq!(
+        (&entry.body.raw[..], applied.unwrap().facts.unwrap().as_str()),
+        (&b"canary-raw"[..], "\"canary-facts\"")
+    );
+    let stub = store.journal.entry(EntryId::from_bytes([2; 16])).await.unwrap().unwrap().0;
+    assert!(stub.body.head.is_empty());
+    let key = IdentifierKey([9; 16]);
+    assert_eq!(store.state.holders(&[key]).await.unwrap(), [(0, 1)]);
+    let customer = store.state.customer(1).await.unwrap().unwrap();
+    assert_eq!(customer.profile.names[0].expose(), "canary-name");
+    let story = store.state.conversation_by_thread(ThreadKey([10; 16])).await.unwrap().unwrap();
+    assert_eq!(story.owner.as_deref(), Some("canary-agent"));
+    let said = store.state.interaction_by_item(ItemKey([11; 16])).await.unwrap().unwrap();
+    assert_eq!((said.body.as_str(), said.decision.as_deref()), ("canary-body", Some("canary-decision")));
+    assert!(store.state.message_state(MessageKey([12; 16])).await.unwrap().is_some());
+    assert_eq!(store.catalog.feed(0, 9).await.unwrap()[0].body, "canary-event");
+    assert_eq!(store.catalog.dead_letters(None, i64::MAX, 9).await.unwrap()[0].error, "canary-error");
+    assert_eq!(store.catalog.quarantine(i64::MAX, 9).await.unwrap()[0].reason, "canary-reason");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_before_sealing_is_sealed_and_nothing_of_it_is_left_readable() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = rusqlite::Connection::open(directory.path().join("segue.db")).unwrap();
+    before.execute_batch(include_str!("sqlite/schema/1.sql")).unwrap();
+    before.execute_batch(UNSEALED).unwrap();
+    before.pragma_update(None, "user_version", 1).unwrap();
+    drop(before);
+    assert_eq!(canaries_in(directory.path(), &CANARIES).len(), CANARIES.len());
+    let Open { store, _guard } = sqlite(directory.path());
+    is_all_there(&store).await;
+    drop((store, _guard));
+    assert_eq!(canaries_in(directory.path(), &CANARIES), Vec::<String>::new());
+    is_all_there(&sqlite(directory.path()).store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_before_sealing_is_sealed_on_postgres() {
+    let url = server("unsealed");
+    let blob = |text: &str| {
+        let text = text.lines().filter(|line| !line.contains("INTO fresh")).collect::<Vec<_>>().join("\n");
+        let text = text.replace(
+            "latest_event,\n                          latest_kind, latest_channel, queue",
+            "latest_event, queue",
+        );
+        let text = text.replace("1, 1, 1, 'wa', 'q', 'canary-agent'", "1, 1, 'q', 'canary-agent'");
+        let text =
+            text.replace("INSERT INTO bundle (no, hash)", "INSERT INTO bundle (no, hash) OVERRIDING SYSTEM VALUE");
+        let text = text.replace("engine, facts) VALUES (1,", "engine, facts) OVERRIDING SYSTEM VALUE VALUES (1,");
+        let text =
+            text.replace("INSERT INTO quarantine VALUES", "INSERT INTO quarantine OVERRIDING SYSTEM VALUE VALUES");
+        text.replace("CAST('", "convert_to('").replace("' AS BLOB)", "', 'UTF8')").replace("x'", "'\\x")
+    };
+    run_on(url.expose(), include_str!("postgres/schema/1.sql")).await.unwrap();
+    run_on(url.expose(), &blob(UNSEALED)).await.unwrap();
+    is_all_there(&on_postgres("unsealed").store).await;
+    is_all_there(&on_postgres("unsealed").store).await;
 }

@@ -4,34 +4,16 @@
 //!
 //! The same oracle must find fault with a gateway that acknowledges before it commits; else it could find nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-use serde_json::Value;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::support::database::on_postgres;
 use crate::support::gateway::{Gateway, Project, Start};
-use crate::support::helpdesk::{Delivery, HelpDesk};
-use crate::support::http::{Call, Client};
+use crate::support::helpdesk::HelpDesk;
+use crate::support::oracle::{self, COPIES, Outcome};
 use crate::support::server::Reply;
 use crate::support::stub::Provider;
-use crate::support::{Random, provider, seed, size, wait};
-
-/// Customers that one connection speaks for.
-const SENDERS: usize = 4;
-/// Answers every message that begins with "ask".
-const POLICY: &str = r#"
-policy { name = "crash", version = 1, owner = "tests@example.org" }
-rule("answers what is asked", { on = "interaction.received" }, function(e, d)
-  d:queue("general")
-  if e.ix.text:sub(1, 3) == "ask" then d:reply("answer", { text = e.ix.text }) end
-end)
-"#;
+use crate::support::traffic::{POLICY, Traffic};
+use crate::support::{Random, seed, size, wait};
 
 /// One run.
 struct Plan {
@@ -46,83 +28,22 @@ struct Plan {
     kills: Vec<usize>,
 }
 
-/// What a run left.
-struct Outcome {
-    project: Project,
-    desk: HelpDesk,
-    api: Provider,
-    /// Provider ids of the messages that were acknowledged, for each customer in the order in which they were sent.
-    acknowledged: BTreeMap<String, Vec<String>>,
-    deaths: usize,
-}
-
-/// What the connections share.
-struct Traffic {
-    base: watch::Receiver<String>,
-    acknowledged: Mutex<BTreeMap<String, Vec<String>>>,
-    count: AtomicUsize,
-}
-
-impl Traffic {
-    /// Sends a request until it is acknowledged, as providers do.
-    async fn until_acknowledged(&self, client: &Client, call: &Call) {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        loop {
-            let base = self.base.borrow().clone();
-            if client.send(&base, call).await.is_ok_and(|answer| answer.status == 200) {
-                break;
-            }
-            assert!(Instant::now() < deadline, "a request is not acknowledged");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        self.count.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// One connection: its customers write in turn.
-    async fn connection(self: Arc<Self>, number: usize, messages: usize, mut random: Random) {
-        let client = Client::new();
-        let mut previous: BTreeMap<usize, Value> = BTreeMap::new();
-        for message in 0..messages {
-            let sender = random.below(SENDERS);
-            let from = format!("1555{number:03}{sender:04}");
-            let id = format!("wamid.{number}.{message}");
-            let text = if random.below(4) == 0 { format!("ask {number} {message}") } else { format!("say {message}") };
-            let new = provider::whatsapp_message(&from, &id, &text);
-            // Now and then the one before comes again, in one request with the new one.
-            let regrouped = previous.get(&sender).filter(|_| random.below(6) == 0).cloned();
-            let items: Vec<Value> = regrouped.into_iter().chain([new.clone()]).collect();
-            let call = provider::whatsapp("whatsapp", &items);
-            self.until_acknowledged(&client, &call).await;
-            self.acknowledged.lock().unwrap().entry(from).or_default().push(id);
-            if random.below(5) == 0 {
-                self.until_acknowledged(&client, &call).await;
-            }
-            previous.insert(sender, new);
-        }
-    }
-}
-
 /// The exit code of a shell's child, and of a tracer's, that was killed by `kill -9`.
 const KILLED: i32 = 128 + 9;
 
-/// Carries a plan out, until everything is sent, applied and delivered.
-async fn run(plan: Plan) -> Outcome {
+/// Carries a plan out, until everything is sent, applied and delivered. Gives what it left and how often the gateway died.
+async fn run(plan: Plan) -> (Outcome, usize) {
     let (desk, api) = (HelpDesk::start().await, Provider::start().await);
     let mut random = Random(plan.seed);
     // The help desk is out of order now and then, too.
     let mut moods = Random(plan.seed ^ 1);
     desk.behave(move |_| Reply::status(if moods.below(20) == 0 { 503 } else { 200 }));
     let project = Project::new()
-        .helpdesk("desk", &desk, &["interaction.received"])
+        .helpdesk("desk", &desk, &oracle::EVENTS)
         .whatsapp("whatsapp", &api.url())
         .policy("templates = { answer = \"answer to {text}\" }")
         .script(POLICY);
-    let (tell, base) = watch::channel(String::from("http://127.0.0.1:9"));
-    let traffic = Arc::new(Traffic { base, acknowledged: Mutex::default(), count: AtomicUsize::new(0) });
-    let mut connections = JoinSet::new();
-    for number in 0..plan.connections {
-        connections.spawn(traffic.clone().connection(number, plan.messages, Random(random.next())));
-    }
+    let (traffic, mut connections) = Traffic::start(plan.connections, plan.messages, &mut random);
 
     let (mut deaths, mut kills, mut mark) = (0, plan.kills.into_iter(), 0);
     let mut start = plan.first;
@@ -135,16 +56,16 @@ async fn run(plan: Plan) -> Outcome {
             assert!(deaths < 3, "the gateway does not start again");
             continue;
         };
-        tell.send_replace(gateway.base().to_owned());
+        traffic.open(vec![gateway.base().to_owned()]);
         // Ends when all is sent, or with the gateway.
         let alive = wait::until("the end of the run", Duration::from_secs(600), async || {
             if gateway.ended().is_some() {
                 return Some(false);
             }
-            let due = next_kill.is_some_and(|after| traffic.count.load(Ordering::SeqCst) >= mark + after);
+            let due = next_kill.is_some_and(|after| traffic.ledger().count() >= mark + after);
             if due {
                 gateway.kill();
-                mark = traffic.count.load(Ordering::SeqCst);
+                mark = traffic.ledger().count();
                 next_kill = kills.next();
                 return Some(false);
             }
@@ -160,13 +81,12 @@ async fn run(plan: Plan) -> Outcome {
         start = plan.again.clone();
     };
     // What is under way may still die with a traced gateway, and so may its end.
-    let open = "SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM due) + (SELECT count(*) FROM event e JOIN settled s ON e.no > s.event WHERE e.kind = 1) + (SELECT count(*) FROM send WHERE state < 2)";
     loop {
         let done = wait::until("everything is applied, delivered and sent", Duration::from_secs(120), async || {
             if gateway.ended().is_some() {
                 return Some(false);
             }
-            (project.number(open) == 0).then_some(true)
+            oracle::unended(&project).is_empty().then_some(true)
         })
         .await;
         if done {
@@ -180,118 +100,8 @@ async fn run(plan: Plan) -> Outcome {
         assert!(deaths < 1000, "the gateway dies again and again");
         gateway = Gateway::start(&project).await;
     }
-    let acknowledged = std::mem::take(&mut *traffic.acknowledged.lock().unwrap());
-    Outcome { project, desk, api, acknowledged, deaths }
-}
-
-/// The oracle: everything that is not as promised.
-fn faults(outcome: &Outcome) -> Vec<String> {
-    let mut faults = Vec::new();
-    if let Some(damage) = outcome.project.database().damage() {
-        faults.push(format!("the database is damaged: {damage}"));
-    }
-    let taken = outcome.desk.taken();
-    told_once(outcome, &taken, &mut faults);
-    few_copies(outcome, &mut faults);
-    in_order(outcome, &taken, &mut faults);
-    stored_once(outcome, &mut faults);
-    answered_once(outcome, &mut faults);
-    faults
-}
-
-/// Every acknowledged message is one event at the help desk, and nothing else is.
-fn told_once(outcome: &Outcome, taken: &[Delivery], faults: &mut Vec<String>) {
-    let mut events: BTreeMap<&str, usize> = BTreeMap::new();
-    for delivery in taken {
-        *events.entry(delivery.provider_id()).or_default() += 1;
-    }
-    let acknowledged: BTreeSet<&str> = outcome.acknowledged.values().flatten().map(String::as_str).collect();
-    for id in &acknowledged {
-        match events.get(id) {
-            None => faults.push(format!("lost: {id} was acknowledged and never delivered")),
-            Some(1) => {}
-            Some(count) => faults.push(format!("twice: {id} was delivered as {count} events")),
-        }
-    }
-    for id in events.keys().filter(|id| !acknowledged.contains(*id)) {
-        faults.push(format!("unknown: {id} was delivered and never sent"));
-    }
-}
-
-/// How many deliveries a kill may have repeated at most: those under way (the help desk's `concurrency`), and those that
-/// were answered while the mark behind them was being written.
-const COPIES: usize = 16 * 4;
-
-/// A help desk sees what it has taken again only after a kill, and then not much of it. That copies are byte-equal under
-/// one id is seen where they are collected.
-fn few_copies(outcome: &Outcome, faults: &mut Vec<String>) {
-    let (mut taken, mut copies) = (BTreeSet::new(), 0);
-    for delivery in outcome.desk.attempts() {
-        copies += usize::from(taken.contains(&delivery.id));
-        if delivery.taken() {
-            taken.insert(delivery.id);
-        }
-    }
-    println!("{copies} copies after {} deaths", outcome.deaths);
-    if copies > outcome.deaths * COPIES {
-        faults.push(format!("copies: {copies} deliveries were repeated after {} deaths", outcome.deaths));
-    }
-}
-
-/// Each customer's messages are one conversation, gap-free, in the order in which they were sent and delivered.
-fn in_order(outcome: &Outcome, taken: &[Delivery], faults: &mut Vec<String>) {
-    let mut conversations: BTreeMap<&str, Vec<&Delivery>> = BTreeMap::new();
-    for delivery in taken {
-        conversations.entry(delivery.conversation()).or_default().push(delivery);
-    }
-    if conversations.len() != outcome.acknowledged.len() {
-        faults.push(format!("{} conversations for {} customers", conversations.len(), outcome.acknowledged.len()));
-    }
-    for (conversation, deliveries) in conversations {
-        let sequences: Vec<u64> = deliveries.iter().map(|delivery| delivery.sequence()).collect();
-        if !sequences.is_sorted() {
-            faults.push(format!("order: {conversation} was delivered as {sequences:?}"));
-        }
-        let ids: Vec<&str> = deliveries.iter().map(|delivery| delivery.provider_id()).collect();
-        if !outcome.acknowledged.values().any(|sent| *sent == ids) {
-            faults.push(format!("order: {conversation} was told as {ids:?}"));
-        }
-    }
-}
-
-/// The state holds each message once.
-fn stored_once(outcome: &Outcome, faults: &mut Vec<String>) {
-    let stored = outcome.project.number("SELECT count(*) FROM interaction WHERE outbound = 0");
-    let sent: usize = outcome.acknowledged.values().map(Vec::len).sum();
-    if stored != sent as i64 {
-        faults.push(format!("stored: {stored} interactions for {sent} messages"));
-    }
-    let gaps = "SELECT count(*) FROM (SELECT conversation, max(seq) AS last, count(*) AS n FROM interaction GROUP BY conversation) AS story WHERE last <> n";
-    let gaps = outcome.project.number(gaps);
-    if gaps != 0 {
-        faults.push(format!("stored: {gaps} conversations have gaps"));
-    }
-}
-
-/// No customer was told anything twice, and whoever was not told has a send whose outcome is shown as uncertain.
-fn answered_once(outcome: &Outcome, faults: &mut Vec<String>) {
-    let mut sends: BTreeMap<String, usize> = BTreeMap::new();
-    for text in outcome.api.texts() {
-        *sends.entry(text).or_default() += 1;
-    }
-    for (text, count) in sends.iter().filter(|(_, count)| **count > 1) {
-        faults.push(format!("repeated: `{text}` was sent {count} times"));
-    }
-    let planned = outcome.project.number("SELECT count(*) FROM send");
-    // Nobody knows a provider's id of such a send: its own interaction shows it.
-    let bodies = outcome.project.database().texts("SELECT body FROM interaction WHERE outbound = 1");
-    let uncertain = bodies.iter().filter(|body| body.contains("\"state\":\"uncertain\"")).count() as i64;
-    let missing = planned - sends.len() as i64;
-    if missing > uncertain {
-        faults.push(format!(
-            "silent: {missing} of {planned} answers were not sent, and {uncertain} are shown as uncertain"
-        ));
-    }
+    let outcome = Outcome { project, desk, api, ledger: traffic.into_ledger(), copies: deaths * COPIES };
+    (outcome, deaths)
 }
 
 /// Kills after random numbers of acknowledgements.
@@ -309,10 +119,9 @@ async fn killed_at_random_it_loses_and_repeats_nothing() {
     let count = kills.len();
     let start = Start::default();
     let plan = Plan { seed, connections: 6, messages, first: start.clone(), again: start, kills };
-    let outcome = run(plan).await;
-    assert!(outcome.deaths >= count, "{} of {count} kills happened", outcome.deaths);
-    let faults = faults(&outcome);
-    assert!(faults.is_empty(), "seed {seed}, {} faults:\n{}", faults.len(), faults.join("\n"));
+    let (outcome, deaths) = run(plan).await;
+    assert!(deaths >= count, "{deaths} of {count} kills happened");
+    oracle::judge(&outcome, &format!("seed {seed}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -320,13 +129,13 @@ async fn acknowledging_before_the_commit_is_found_out() {
     let seed = seed();
     let env = vec![("SEGUE_TEST_ACK_BEFORE_COMMIT", "1")];
     // A sync finds everything written already, which outlives a killed process; a write in the middle of a commit does
-    // not.
-    let (calls, tries) = if on_postgres() { (SOCKET_WRITES, 40) } else { ("pwrite64", 12) };
-    for at in (60..).step_by(17).take(tries) {
+    // not. The first three hundred writes make the tables.
+    let (calls, first, tries) = if on_postgres() { (SOCKET_WRITES, 60, 40) } else { ("pwrite64", 330, 12) };
+    for at in (first..).step_by(17).take(tries) {
         let first = Start { env: env.clone(), ..traced(calls, at) };
         let plan = Plan { seed, connections: 6, messages: 30, first, again: Start::default(), kills: Vec::new() };
-        let outcome = run(plan).await;
-        if faults(&outcome).iter().any(|fault| fault.starts_with("lost: ")) {
+        let (outcome, _) = run(plan).await;
+        if oracle::faults(&outcome).iter().any(|fault| fault.starts_with("lost: ")) {
             return;
         }
     }
@@ -359,10 +168,9 @@ async fn killed_at_any_sync_it_loses_and_repeats_nothing() {
     loop {
         let first = traced(calls, at);
         let plan = Plan { seed, connections: 3, messages: 8, first, again: Start::default(), kills: Vec::new() };
-        let outcome = run(plan).await;
-        let faults = faults(&outcome);
-        assert!(faults.is_empty(), "seed {seed}, killed at sync {at}, {} faults:\n{}", faults.len(), faults.join("\n"));
-        if outcome.deaths == 0 {
+        let (outcome, deaths) = run(plan).await;
+        oracle::judge(&outcome, &format!("seed {seed}, killed at sync {at}"));
+        if deaths == 0 {
             break;
         }
         points += 1;

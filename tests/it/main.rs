@@ -15,13 +15,20 @@ mod licenses; // what may stand behind the binary
 mod names; // no code names a connector
 
 // What the running gateway does.
+mod backup; // made while the gateway runs, whole or refused
 mod blobs; // files of messages are sealed, given out and collected
 mod call; // a call is answered in time, whatever waits
 mod crash; // killed anywhere, nothing acknowledged is lost, nothing is told twice
 mod delivery; // to help desks: retries, order, dead letters, filtered subscribers
+mod doctor; // finds what is wrong and says what to do
 mod flood; // peers that dribble, or flood a connection with frames, hold nothing up and make nothing grow
 mod intake; // bad input gets its documented answer and leaves nothing behind
+mod migrate; // a store moves to the other backend and back, killed on the way
+mod nodes; // several on one database: order, takeover, one of each effect
 mod order; // whatever the order of arrival, the outcome is the same
 mod peers; // official libraries of providers and standards, in Python and Node
 mod policy_breach; // a script beyond its budget costs its own decision and nothing else
 mod reload; // changes take effect in the running gateway, broken ones do not
+mod restart; // a large journal makes no start slow
+mod torture_postgres; // several nodes on one PostgreSQL, whatever is done to them and to it
+mod torture_sqlite; // SQLite on a disk that is full, or that cannot sync

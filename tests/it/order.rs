@@ -42,9 +42,8 @@ fn echo(customer: &str, id: &str, at: u64, content: Value) -> Call {
 
 /// What is stored of the message that `customer` was sent: how far it got, and whether it was edited and deleted.
 fn outcome(project: &Project, message: &str) -> (Value, bool, bool) {
-    let states = project.database().texts("SELECT state FROM message");
-    let states: Vec<Value> = states.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
-    let bodies = project.database().texts("SELECT body FROM interaction");
+    let states: Vec<Value> = project.records("message").iter().map(|record| record["state"].clone()).collect();
+    let bodies: Vec<String> = project.records("interaction").iter().map(|record| record["body"].to_string()).collect();
     // The state names the interaction of the edit; that interaction names the message.
     let of_message = |state: &&Value| {
         state["edited"][1]
@@ -120,8 +119,8 @@ async fn the_callbacks_of_a_call_fold_into_one_in_any_order() {
     }
     gateway.settled(&project).await;
     assert_eq!(project.number("SELECT count(*) FROM interaction"), orders.len() as i64, "a call is one interaction");
-    for call in project.database().texts("SELECT body FROM interaction") {
-        let call: Value = serde_json::from_str(&call).unwrap();
+    for record in project.records("interaction") {
+        let call = &record["body"];
         let order = &orders[call["channel"]["provider_id"].as_str().unwrap()[2..].parse::<usize>().unwrap()];
         assert_eq!(call["kind"], "call");
         assert_eq!(call["call"]["state"], "completed", "in the order {order:?}: {}", call["call"]);
@@ -179,8 +178,8 @@ async fn menu_dial_and_recording_of_a_call_fold_in_any_order() {
     gateway.settled(&project).await;
     assert_eq!(project.number("SELECT count(*) FROM interaction"), orders.len() as i64, "a call is one interaction");
     assert_eq!(project.number("SELECT count(*) FROM quarantine"), 0);
-    for interaction in project.database().texts("SELECT body FROM interaction") {
-        let interaction: Value = serde_json::from_str(&interaction).unwrap();
+    for record in project.records("interaction") {
+        let interaction = &record["body"];
         let sid = interaction["channel"]["provider_id"].as_str().unwrap();
         let order = &orders[sid[2..].parse::<usize>().unwrap()];
         let call = &interaction["call"];

@@ -35,7 +35,7 @@ use crate::flow::{ChannelSetup, Context, Setup};
 use crate::model::entry::RequestHead;
 use crate::model::{EntryBody, EntryKind};
 use crate::script::{Budget, Bundle, PolicyFacts, PolicyFiles};
-use crate::store::blob::{Blobs, PlainKeys};
+use crate::store::blob::Blobs;
 use crate::store::{NewEntry, sqlite};
 
 /// A connector for trials: messages with text, a file if they have one, and poison that it does not understand.
@@ -174,6 +174,8 @@ impl Gateway {
         let store = sqlite::open(
             &folder.path().join("data"),
             sqlite::Options::default(),
+            &crate::store::seal::Sealing::at(folder.path().join("root.key")),
+            &crate::store::Unwatched::shared(),
             crate::base::telemetry::Metrics::new(),
         )
         .unwrap();
@@ -183,7 +185,8 @@ impl Gateway {
             clock: Clock::system(),
             metrics: Metrics::new(),
             waiting: Waiting::default(),
-            blobs: Blobs::in_folder(&folder.path().join("blobs"), Arc::new(PlainKeys), store.store.blobs.clone())
+            ahead: crate::flow::Ahead::default(),
+            blobs: Blobs::in_folder(&folder.path().join("blobs"), store.blob_keys.clone(), store.store.blobs.clone())
                 .unwrap(),
         });
         let mut tokens = HashMap::new();
@@ -262,7 +265,16 @@ impl Gateway {
     async fn enter(&self, id: EntryId, kind: EntryKind, channel: &str, body: EntryBody) {
         let place = self.context.waiting.enter(id);
         let at = self.context.clock.now();
-        let entry = NewEntry { id, kind, channel: channel.to_owned(), at, interactive: false, key: None, body };
+        let entry = NewEntry {
+            id,
+            kind,
+            channel: channel.to_owned(),
+            at,
+            interactive: false,
+            keys: Vec::new(),
+            key: None,
+            body,
+        };
         self.context.store.journal.append(entry).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_secs(60), place.applied()).await.unwrap());
     }

@@ -16,9 +16,7 @@
 //! nobody names is garbage once it is a day old. Finding the same content again makes it young, so a file that is about
 //! to be named is not collected; nor is anything while an entry that may name it still waits to be applied.
 
-mod chance;
 pub mod place;
-mod plain;
 mod reading;
 mod sealed;
 #[cfg(test)]
@@ -34,13 +32,13 @@ use data_encoding::HEXLOWER;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use ring::hmac;
 use zeroize::Zeroizing;
 
 use super::{BlobRow, BlobRows};
 use crate::base::{Error, Kind, Result, Timestamp};
 use place::{Objects, Place};
 
-pub use plain::PlainKeys;
 pub use reading::Reading;
 pub use sealed::CHUNK;
 pub use writing::{Stored, Writing};
@@ -52,7 +50,7 @@ pub trait BlobKeys: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the key that wraps cannot be had now.
+    /// `NotFound` if the customer's key was destroyed; others if the key that wraps cannot be had now.
     fn wrap(&self, customer: Option<i64>, key: &[u8; 32]) -> BoxFuture<'_, Result<Vec<u8>>>;
 
     /// The key that was wrapped.
@@ -68,6 +66,17 @@ pub trait BlobKeys: Send + Sync {
     ///
     /// If the key cannot be had now.
     fn name(&self, customer: Option<i64>, content: &[u8; 32]) -> Result<[u8; 32]>;
+}
+
+/// HMAC-SHA-256 over whose it is and what it is: the name that [`BlobKeys::name`] gives.
+pub(super) fn named(key: &hmac::Key, customer: Option<i64>, content: &[u8; 32]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(key);
+    context.update(&[u8::from(customer.is_some())]);
+    context.update(&customer.unwrap_or_default().to_be_bytes());
+    context.update(content);
+    let mut name = [0; 32];
+    name.iter_mut().zip(context.sign().as_ref()).for_each(|(to, from)| *to = *from);
+    name
 }
 
 /// The name of a blob; 64 lower-case hexadecimal digits outside.

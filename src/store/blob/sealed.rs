@@ -14,8 +14,8 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use super::Object;
-use super::chance::random;
 use crate::base::{Error, Kind, Result};
+use crate::store::seal::random;
 
 /// How many bytes are sealed at once.
 pub const CHUNK: usize = 64 * 1024;
@@ -71,7 +71,7 @@ impl Sealer {
     pub(super) fn begin(key: &Key, object: Object, wrapped: &[u8]) -> Result<(Sealer, Vec<u8>)> {
         let length = u16::try_from(wrapped.len()).ok().filter(|_| wrapped.len() <= MOST_WRAPPED);
         let length = length.ok_or_else(|| Error::internal("a wrapped key is too long"))?;
-        let prefix: [u8; PREFIX] = random()?;
+        let prefix: [u8; PREFIX] = random::bytes()?;
         let header = [&[VERSION], prefix.as_slice(), &length.to_be_bytes(), wrapped].concat();
         let chunks = Chunks::new(key, prefix, object, &header)?;
         Ok((Sealer { chunks, waiting: Zeroizing::new(Vec::with_capacity(CHUNK)) }, header))

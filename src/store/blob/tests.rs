@@ -3,11 +3,9 @@
 use std::path::Path;
 
 use futures_util::{TryStreamExt, stream};
-use ring::hmac;
 
 use super::*;
-use crate::base::telemetry::Metrics;
-use crate::store::{BlobUse, Claim, Store, sqlite};
+use crate::store::{BlobUse, Claim, Store};
 
 /// Wraps by masking with a fixed key, and names under another one.
 struct FixedKeys;
@@ -27,7 +25,7 @@ impl BlobKeys for FixedKeys {
     }
 
     fn name(&self, customer: Option<i64>, content: &[u8; 32]) -> Result<[u8; 32]> {
-        Ok(plain::hashed(&hmac::Key::new(hmac::HMAC_SHA256, b"names"), customer, content))
+        Ok(named(&hmac::Key::new(hmac::HMAC_SHA256, b"names"), customer, content))
     }
 }
 
@@ -49,7 +47,7 @@ fn content(seed: u8, length: usize) -> Vec<u8> {
 impl Scene {
     fn new() -> Scene {
         let folder = tempfile::tempdir().unwrap();
-        let opened = sqlite::open(&folder.path().join("data"), sqlite::Options::default(), Metrics::new()).unwrap();
+        let opened = crate::store::suite::opened(&folder.path().join("data"));
         let store = opened.store;
         let blobs =
             Blobs::in_folder(&folder.path().join("a/b/blobs"), Arc::new(FixedKeys), store.blobs.clone()).unwrap();

@@ -4,11 +4,11 @@ use data_encoding::HEXLOWER;
 use object_store::WriteMultipart;
 use ring::digest;
 
-use super::chance::random;
 use super::sealed::{Key, Sealer};
 use super::{BlobName, BlobRow, Blobs, Object};
 use crate::base::{Error, Kind, Result, Retry, Side, Timestamp};
 use crate::store::Claim;
+use crate::store::seal::random;
 
 /// Content that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub struct Writing {
 
 impl Writing {
     pub(super) async fn begin(blobs: Blobs, customer: Option<i64>, most: u64) -> Result<Writing> {
-        let key = Key::new(random()?);
-        let object = Object(random()?);
+        let key = Key::new(random::bytes()?);
+        let object = Object(random::bytes()?);
         let wrapped = blobs.keys.wrap(customer, &key).await?;
         let (sealer, out) = Sealer::begin(&key, object, &wrapped)?;
         let (sha256, sha512) = (digest::Context::new(&digest::SHA256), digest::Context::new(&digest::SHA512));

@@ -18,11 +18,13 @@ use super::written::BLOB_USE;
 use crate::base::{Error, Result, Timestamp};
 use crate::model::EntryKind;
 use crate::store::blob::{BlobName, Object};
+use crate::store::seal::Codec;
 use crate::store::{BlobRow, BlobRows, BlobUse, Claim, InteractionRow, code};
 
 pub(super) struct PgBlobs {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 type Written<T> = std::result::Result<T, PgError>;
@@ -157,7 +159,8 @@ impl BlobRows for PgBlobs {
     fn interactions(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
         async move {
             let sql = format!("SELECT {INTERACTION} FROM interaction i WHERE i.no > $1 ORDER BY i.no LIMIT $2");
-            all(self.readers.rows(&sql, &[&after, &(limit as i64)]).await?, interaction)
+            let rows = all(self.readers.rows(&sql, &[&after, &(limit as i64)]).await?, interaction)?;
+            self.codec.open_all(rows).await
         }
         .boxed()
     }

@@ -15,11 +15,14 @@ use super::writer::Writer;
 use super::written::text;
 use crate::base::id::{CustomerId, EntryId, EventId};
 use crate::base::{Error, Kind, Result, Timestamp};
+use crate::store::seal::Codec;
+use crate::store::seal::stored::{StoredDead, StoredFeedEvent, StoredQuarantine};
 use crate::store::{Catalog, CustomerRow, DeadLetter, FeedEvent, InteractionRow, QuarantineRow, TokenRow, code};
 
 pub(super) struct PgCatalog {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 fn token(row: &Row) -> Result<TokenRow> {
@@ -33,30 +36,35 @@ fn token(row: &Row) -> Result<TokenRow> {
     })
 }
 
-const QUARANTINE: &str =
-    "SELECT q.no, e.id, e.channel, q.reason, q.at FROM quarantine q JOIN entry e ON e.position = q.position";
+const QUARANTINE: &str = "SELECT q.no, e.id, e.channel, q.reason, q.at, q.position FROM quarantine q JOIN entry e ON e.position = q.position";
 
-fn quarantined(row: &Row) -> Result<QuarantineRow> {
-    Ok(QuarantineRow {
-        no: get(row, 0)?,
-        entry: EntryId::from_bytes(id16(row, 1)?),
-        channel: get(row, 2)?,
+fn quarantined(row: &Row) -> Result<StoredQuarantine> {
+    Ok(StoredQuarantine {
+        row: QuarantineRow {
+            no: get(row, 0)?,
+            entry: EntryId::from_bytes(id16(row, 1)?),
+            channel: get(row, 2)?,
+            reason: String::new(),
+            at: Timestamp::from_millis(get(row, 4)?),
+        },
         reason: get(row, 3)?,
-        at: Timestamp::from_millis(get(row, 4)?),
+        position: get(row, 5)?,
     })
 }
 
 impl Catalog for PgCatalog {
     fn feed(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>> {
         async move {
-            all(self.readers.rows(SHOWN, &[&after, &(limit as i64)]).await?, |row| {
-                Ok(FeedEvent {
+            let page = all(self.readers.rows(SHOWN, &[&after, &(limit as i64)]).await?, |row| {
+                let event = FeedEvent {
                     no: get(row, 0)?,
                     kind: u8::try_from(get::<i16>(row, 1)?).unwrap_or_default(),
                     channel: get(row, 2)?,
                     body: Bytes::from(get::<Vec<u8>>(row, 3)?),
-                })
-            })
+                };
+                Ok(StoredFeedEvent { id: EventId::from_bytes(id16(row, 4)?), event })
+            })?;
+            self.codec.open_all(page).await
         }
         .boxed()
     }
@@ -76,19 +84,21 @@ impl Catalog for PgCatalog {
     fn customer_by_id(&self, id: CustomerId) -> BoxFuture<'_, Result<Option<CustomerRow>>> {
         async move {
             let sql = format!("SELECT {CUSTOMER} FROM customer c WHERE c.id = $1");
-            first(self.readers.rows(&sql, &[&id.as_bytes().as_slice()]).await?, customer)
+            let rows = self.readers.rows(&sql, &[&id.as_bytes().as_slice()]).await?;
+            self.codec.open_one(first(rows, customer)?).await
         }
         .boxed()
     }
 
     fn customer_timeline(&self, latest: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        async move { customer_timeline(&self.readers, latest, before, limit).await }.boxed()
+        async move { self.codec.open_all(customer_timeline(&self.readers, latest, before, limit).await?).await }.boxed()
     }
 
     fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {
         async move {
             let sql = format!("{QUARANTINE} WHERE q.no < $1 ORDER BY q.no DESC LIMIT $2");
-            all(self.readers.rows(&sql, &[&before, &(limit as i64)]).await?, quarantined)
+            let rows = self.readers.rows(&sql, &[&before, &(limit as i64)]).await?;
+            self.codec.open_all(all(rows, quarantined)?).await
         }
         .boxed()
     }
@@ -96,7 +106,8 @@ impl Catalog for PgCatalog {
     fn quarantine_of(&self, entry: EntryId) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {
         async move {
             let sql = format!("{QUARANTINE} WHERE e.id = $1 ORDER BY q.no");
-            all(self.readers.rows(&sql, &[&entry.as_bytes().as_slice()]).await?, quarantined)
+            let rows = self.readers.rows(&sql, &[&entry.as_bytes().as_slice()]).await?;
+            self.codec.open_all(all(rows, quarantined)?).await
         }
         .boxed()
     }
@@ -111,16 +122,18 @@ impl Catalog for PgCatalog {
             let sql = "SELECT d.event, d.helpdesk, e.id, d.attempts, d.error, d.at FROM dead d
                  JOIN event e ON e.no = d.event
                  WHERE d.event < $2 AND ($1::text IS NULL OR d.helpdesk = $1) ORDER BY d.event DESC LIMIT $3";
-            all(self.readers.rows(sql, &[&helpdesk, &before, &(limit as i64)]).await?, |row| {
-                Ok(DeadLetter {
+            let page = all(self.readers.rows(sql, &[&helpdesk, &before, &(limit as i64)]).await?, |row| {
+                let dead = DeadLetter {
                     no: get(row, 0)?,
                     helpdesk: get(row, 1)?,
                     event: EventId::from_bytes(id16(row, 2)?),
                     attempts: u32::try_from(get::<i64>(row, 3)?).unwrap_or_default(),
-                    error: get(row, 4)?,
+                    error: String::new(),
                     at: Timestamp::from_millis(get(row, 5)?),
-                })
-            })
+                };
+                Ok(StoredDead { row: dead, error: get(row, 4)? })
+            })?;
+            self.codec.open_all(page).await
         }
         .boxed()
     }

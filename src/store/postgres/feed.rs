@@ -17,14 +17,17 @@ use tokio::sync::{Notify, watch};
 use tokio_postgres::Row;
 
 use super::judge::bytes16;
-use super::numbers::Blocks;
-use super::place::{Place, Told};
+use super::lease::Nodes;
+use super::numbers::{Blocks, Unfilled};
+use super::place::Place;
 use super::session::{OnNotice, PgError, Role, Session};
 use crate::base::id::EventId;
 use crate::base::{Result, Timestamp};
-use crate::model::Entry;
-use crate::store::subscribers::Subscribers;
-use crate::store::{DueEvent, Subscription, Tail};
+use crate::store::lease::helpdesk;
+use crate::store::seal::Codec;
+use crate::store::seal::stored::StoredDue;
+use crate::store::subscribers::{Subscriber, Subscribers};
+use crate::store::{DueEvent, Subscription};
 
 /// The first feed number that may still be given out.
 macro_rules! horizon {
@@ -48,8 +51,11 @@ macro_rules! due {
 /// The end of the feed as far as it is complete.
 pub(super) const END: &str = concat!("SELECT coalesce(max(no), 0) FROM event WHERE no < ", horizon!());
 /// The feed as it is shown.
-pub(super) const SHOWN: &str =
-    concat!("SELECT no, kind, channel, body FROM event WHERE no > $1 AND no < ", horizon!(), " ORDER BY no LIMIT $2");
+pub(super) const SHOWN: &str = concat!(
+    "SELECT no, kind, channel, body, id FROM event WHERE no > $1 AND no < ",
+    horizon!(),
+    " ORDER BY no LIMIT $2"
+);
 /// The feed with what tells the event before it in the conversation.
 const PAGE: &str = concat!(due!(), " ORDER BY e.no LIMIT $2");
 /// The same, only what a help desk wants.
@@ -67,14 +73,18 @@ pub(super) const BEGIN_AT_THE_END: &str = concat!(
 
 /// How many events are read at once.
 const PAGE_ROWS: i64 = 512;
+/// How often it is looked whether a new day has come, which has a key of its own.
+const DAYS_EVERY: Duration = Duration::from_secs(5);
 /// How often others are told at most.
 const TELL_EVERY: Duration = Duration::from_millis(20);
 /// How often the feed is looked at, whatever was told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often entries are looked for that nobody applies.
-const STRANDED_EVERY: Duration = Duration::from_secs(5);
 /// What is told when something lies before what readers have passed.
 const REWIND: &str = "rewind";
+/// What is told when there are entries for other nodes.
+const ENTRIES: &str = "entries";
+/// What is told when leases are to be divided anew.
+const LEASES: &str = "leases";
 
 /// What the feed's task shares with everybody else.
 pub(super) struct Feed {
@@ -90,10 +100,13 @@ pub(super) struct Feed {
     /// How often this node committed something that others should look at.
     news: AtomicU64,
     rewind: AtomicBool,
+    /// Whether this node appended entries that others are to apply and were not told of.
+    entries: AtomicBool,
+    nodes: Arc<Nodes>,
 }
 
 impl Feed {
-    pub(super) fn new() -> Feed {
+    pub(super) fn new(nodes: Arc<Nodes>) -> Feed {
         Feed {
             end: watch::Sender::new(0),
             subscribers: Subscribers::default(),
@@ -102,6 +115,8 @@ impl Feed {
             committed: AtomicI64::new(0),
             news: AtomicU64::new(0),
             rewind: AtomicBool::new(false),
+            entries: AtomicBool::new(false),
+            nodes,
         }
     }
 
@@ -120,16 +135,26 @@ impl Feed {
         }
     }
 
+    /// Has other nodes be told that there are entries for them.
+    pub(super) fn entries_for_others(&self) {
+        self.entries.store(true, Ordering::Relaxed);
+        self.moved.notify_one();
+    }
+
     /// Takes up what another node told.
     fn told(&self, what: &str) {
-        match what.parse() {
-            Ok(no) => {
-                self.committed.fetch_max(no, Ordering::Relaxed);
-                self.wake.notify_waiters();
-                self.wake.notify_one();
+        for word in what.split(' ') {
+            match word {
+                ENTRIES => self.nodes.entries.notify_one(),
+                LEASES => self.nodes.poke.notify_one(),
+                REWIND => self.rewind.store(true, Ordering::Relaxed),
+                number => {
+                    let Ok(no) = number.parse() else { continue };
+                    self.committed.fetch_max(no, Ordering::Relaxed);
+                    self.wake.notify_waiters();
+                    self.wake.notify_one();
+                }
             }
-            Err(_) if what == REWIND => self.rewind.store(true, Ordering::Relaxed),
-            Err(_) => {}
         }
         self.moved.notify_one();
     }
@@ -143,8 +168,7 @@ pub(super) struct Follower {
     pub(super) place: Place,
     pub(super) feed: Arc<Feed>,
     pub(super) blocks: Arc<Blocks>,
-    /// Entries of this node; told to go by the disk when something was left lying.
-    pub(super) entries: Arc<Tail<Entry>>,
+    pub(super) codec: Arc<Codec>,
     pub(super) last: i64,
 }
 
@@ -165,9 +189,9 @@ impl Follower {
             }
             session.plain("LISTEN segue").await?;
             self.blocks.fill(&session).await?;
-            session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get(0))
+            Ok(session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get(0))?)
         };
-        let end = begin.await.map_err(|e: PgError| super::session::failed(&e))?;
+        let end = begin.await.map_err(Unfilled::told)?;
         Ok((session, end))
     }
 
@@ -176,7 +200,8 @@ impl Follower {
         let mut session = session;
         loop {
             if let Err(error) = self.follow(&session).await {
-                tracing::warn!(target: "segue::deliver", error = %Told::of(&error), "the feed cannot be followed now");
+                let error = error.told();
+                tracing::warn!(target: "segue::deliver", error = %error.full(), "the feed cannot be followed now");
             }
             loop {
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -195,24 +220,28 @@ impl Follower {
     }
 
     /// Until the connection fails.
-    async fn follow(&mut self, session: &Session) -> std::result::Result<(), PgError> {
+    async fn follow(&mut self, session: &Session) -> std::result::Result<(), Unfilled> {
         const SHORTEST: Duration = Duration::from_millis(1);
         let (mut told, mut told_at) = (self.feed.news.load(Ordering::Relaxed), Instant::now());
-        let (mut pause, mut looked, mut oldest) = (SHORTEST, Instant::now(), 0);
+        let (mut pause, mut looked) = (SHORTEST, Instant::now());
         loop {
             if self.feed.rewind.swap(false, Ordering::Relaxed) {
                 self.feed.subscribers.rewind();
             }
             self.blocks.fill(session).await?;
             let read = self.page(session).await?;
-            if looked.elapsed() >= STRANDED_EVERY {
+            if looked.elapsed() >= DAYS_EVERY {
                 looked = Instant::now();
-                oldest = self.look_for_stranded(session, oldest).await?;
+                self.codec.keep_days().await.map_err(Unfilled::Keys)?;
             }
             let news = self.feed.news.load(Ordering::Relaxed);
-            if news != told && told_at.elapsed() >= TELL_EVERY {
-                let no = self.feed.committed.load(Ordering::Relaxed).to_string();
-                session.run("SELECT pg_notify('segue', $1)", &[&no]).await?;
+            if (news != told || self.feed.entries.load(Ordering::Relaxed)) && told_at.elapsed() >= TELL_EVERY {
+                let mut what = self.feed.committed.load(Ordering::Relaxed).to_string();
+                if self.feed.entries.swap(false, Ordering::Relaxed) {
+                    what.push(' ');
+                    what.push_str(ENTRIES);
+                }
+                session.run("SELECT pg_notify('segue', $1)", &[&what]).await?;
                 (told, told_at) = (news, Instant::now());
             }
             if read == PAGE_ROWS as usize {
@@ -223,7 +252,7 @@ impl Follower {
             pause = if expected && read == 0 { (pause * 2).min(Duration::from_millis(50)) } else { SHORTEST };
             let wait = if expected {
                 pause
-            } else if news != told {
+            } else if news != told || self.feed.entries.load(Ordering::Relaxed) {
                 TELL_EVERY
             } else {
                 LOOK_EVERY
@@ -238,8 +267,11 @@ impl Follower {
     }
 
     /// Reads one page on and hands it out. Gives how many events it held.
-    async fn page(&mut self, session: &Session) -> std::result::Result<usize, PgError> {
-        let subscribers = self.feed.subscribers.all();
+    async fn page(&mut self, session: &Session) -> std::result::Result<usize, Unfilled> {
+        // Deliveries of another node are none of ours; whoever takes them over reads the disk first.
+        let all = self.feed.subscribers.all();
+        let own = |desk: &&Subscriber| self.feed.nodes.named(&helpdesk(&desk.subscription.helpdesk)).may_go_on();
+        let subscribers: Vec<&Subscriber> = all.iter().filter(own).collect();
         if subscribers.is_empty() {
             let end = session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
             self.pass(end);
@@ -248,7 +280,7 @@ impl Follower {
         let rows = session.rows(PAGE, &[&self.last, &PAGE_ROWS]).await?;
         let Some(last) = rows.last() else { return Ok(0) };
         let last: i64 = last.try_get(0)?;
-        for subscriber in subscribers.iter() {
+        for subscriber in subscribers {
             let mut events = Vec::new();
             for row in &rows {
                 if wants(&subscriber.subscription, row)? {
@@ -256,7 +288,7 @@ impl Follower {
                 }
             }
             if !events.is_empty() {
-                subscriber.tail.push(events);
+                subscriber.tail.push(self.codec.open_all(events).await.map_err(Unfilled::Keys)?);
             }
         }
         self.pass(last);
@@ -270,18 +302,6 @@ impl Follower {
             *known = (*known).max(self.last);
             moved
         });
-    }
-
-    /// Entries that have been pending since the last look may be somebody's who died, or came late from a connection that
-    /// was lost: then the journal is read again from its beginning. Entries that just wait their turn are skipped there.
-    async fn look_for_stranded(&self, session: &Session, before: i64) -> std::result::Result<i64, PgError> {
-        let row = session.row("SELECT min(position), coalesce(max(position), 0) FROM pending", &[]).await?;
-        let Some(row) = row else { return Ok(0) };
-        let (oldest, newest): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
-        if oldest.is_some_and(|oldest| oldest <= before) {
-            self.entries.rewind();
-        }
-        Ok(newest)
     }
 }
 
@@ -298,13 +318,13 @@ async fn due_event(
     session: &Session,
     subscription: &Subscription,
     row: &Row,
-) -> std::result::Result<DueEvent, PgError> {
+) -> std::result::Result<StoredDue, PgError> {
     let previous = match row.try_get::<_, Option<i16>>(7)? {
         None => 0,
         Some(_) if subscription.wants(kind(row, 7)?, row.try_get(8)?) => row.try_get(9)?,
         Some(_) => previous_wanted(session, subscription, row.try_get(10)?).await?,
     };
-    Ok(DueEvent {
+    Ok(StoredDue(DueEvent {
         no: row.try_get(0)?,
         id: EventId::from_bytes(bytes16(row, 1)?),
         conversation: row.try_get(2)?,
@@ -313,7 +333,7 @@ async fn due_event(
         body: Bytes::from(row.try_get::<_, Vec<u8>>(6)?),
         previous,
         aside: false,
-    })
+    }))
 }
 
 /// The sequence of the event before it in the conversation that this help desk wants, going back by the chain.
@@ -343,7 +363,7 @@ pub(super) async fn wanted(
     subscription: &Subscription,
     after: i64,
     limit: usize,
-) -> std::result::Result<(Vec<DueEvent>, i64), PgError> {
+) -> std::result::Result<(Vec<StoredDue>, i64), PgError> {
     // The end is asked for first: what becomes complete in between is read, and never passed unread.
     let end = session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
     let kinds: Vec<i16> = subscription.types.iter().map(|kind| i16::from(*kind)).collect();
@@ -352,7 +372,7 @@ pub(super) async fn wanted(
     for row in &rows {
         events.push(due_event(session, subscription, row).await?);
     }
-    let last = events.last().map_or(after, |event| event.no);
+    let last = events.last().map_or(after, |event| event.0.no);
     let read = if events.len() < limit { last.max(end).max(after) } else { last };
     Ok((events, read))
 }

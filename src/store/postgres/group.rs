@@ -13,19 +13,21 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::judge::{Seen, bytes16};
+use super::lease::{FENCE, Fence};
 use super::session::{Fate, PgError, Session, failed, fate};
 use super::writer::{Append, Done, Job, Reply};
 use super::written;
 use crate::base::Result;
 use crate::base::id::EntryId;
+use crate::store::seal::SealedSet;
 use crate::store::subscribers::Marks;
-use crate::store::{Appended, Assert, Changeset, Committed};
+use crate::store::{Appended, Assert, Committed};
 
 /// What goes into one transaction. It is kept until its outcome is certain.
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) appends: Vec<Append>,
-    pub(super) commits: Vec<(Vec<Changeset>, Reply<Vec<Committed>>)>,
+    pub(super) commits: Vec<(Vec<SealedSet>, Reply<Vec<Committed>>)>,
     pub(super) jobs: Vec<(Job, Reply<()>)>,
     pub(super) marks: HashMap<String, Marks>,
 }
@@ -93,25 +95,37 @@ const XID: &str = "SELECT pg_current_xact_id()::text::int8 + (SELECT value FROM 
 const APPEND: &str = "WITH given AS MATERIALIZED (
          SELECT nextval('entry_position') AS position, g.* FROM (
              SELECT * FROM unnest($1::bytea[], $2::int2[], $3::text[], $4::int8[], $5::int2[], $6::bytea[], $7::bytea[],
-                                  $8::bytea[])
-               WITH ORDINALITY AS u (id, kind, channel, at, interactive, delivery, head, raw, place)
+                                  $8::bytea[], $9::bytea[], $10::int8[], $11::text[])
+               WITH ORDINALITY AS u (id, kind, channel, at, interactive, delivery, head, raw, wrap, key, more, place)
               ORDER BY place) g),
      put AS (
-         INSERT INTO entry (position, id, kind, channel, at, interactive, delivery, head, raw)
-         SELECT position, id, kind, channel, at, interactive, delivery, head, raw FROM given ORDER BY delivery, id
-         ON CONFLICT DO NOTHING RETURNING position, id, channel),
-     kept AS (INSERT INTO pending (position, channel) SELECT position, channel FROM put)
+         INSERT INTO entry (position, id, kind, channel, at, interactive, delivery, head, raw, wrap)
+         SELECT position, id, kind, channel, at, interactive, delivery, head, raw, wrap FROM given ORDER BY delivery, id
+         ON CONFLICT DO NOTHING RETURNING position, id),
+     kept AS (
+         INSERT INTO pending (position, channel, key, more, interactive)
+         SELECT position, channel, key, more::int8[], interactive <> 0 FROM put JOIN given USING (position)
+         RETURNING position, more),
+     others AS (INSERT INTO pending_more (key, position) SELECT unnest(more), position FROM kept WHERE more IS NOT NULL)
      SELECT position, id FROM put";
 const ORIGINAL: &str = "SELECT position, id, delivery FROM entry WHERE id = ANY($1)
      UNION SELECT position, id, delivery FROM entry WHERE delivery = ANY($2)";
-const PENDING: &str = "SELECT position FROM pending WHERE position = ANY($1) ORDER BY position FOR UPDATE";
+const PENDING: &str =
+    "SELECT position, (key & 255)::int2 FROM pending WHERE position = ANY($1) ORDER BY position FOR UPDATE";
+// Entries with what is still before them: pending at an earlier place under one of their keys.
+const BEFORE: &str = "SELECT p.position, earlier.position FROM pending p,
+     LATERAL unnest(array_prepend(p.key, p.more)) AS own (key),
+     LATERAL (SELECT o.position FROM pending o WHERE o.key = own.key AND o.position < p.position
+              UNION ALL
+              SELECT m.position FROM pending_more m WHERE m.key = own.key AND m.position < p.position) AS earlier
+     WHERE p.position = ANY($1)";
 const CUSTOMER: &str = "SELECT no, version FROM customer WHERE no = ANY($1) ORDER BY no FOR NO KEY UPDATE";
 const CONVERSATION: &str =
     "SELECT no, version, latest_event FROM conversation WHERE no = ANY($1) ORDER BY no FOR NO KEY UPDATE";
 const THREAD: &str = "SELECT key, conversation FROM thread WHERE key = ANY($1) ORDER BY key FOR NO KEY UPDATE";
 const IDENTIFIER: &str = "SELECT key FROM identifier WHERE key = ANY($1)";
 const ITEM: &str = "SELECT item FROM interaction WHERE item = ANY($1)";
-const MESSAGE: &str = "SELECT key, state FROM message WHERE key = ANY($1) ORDER BY key FOR NO KEY UPDATE";
+const MESSAGE: &str = "SELECT key, mark FROM message WHERE key = ANY($1) ORDER BY key FOR NO KEY UPDATE";
 const NEW_BUNDLE: &str = "INSERT INTO bundle (hash) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING";
 const BUNDLE: &str = "SELECT hash, no FROM bundle WHERE hash = ANY($1)";
 const DELIVERED: &str = "DELETE FROM due d USING unnest($1::text[], $2::int8[]) AS u (helpdesk, event)
@@ -121,7 +135,9 @@ const SETTLED: &str = "INSERT INTO settled AS s (helpdesk, event) SELECT * FROM 
      ON CONFLICT (helpdesk) DO UPDATE SET event = GREATEST(s.event, excluded.event), used_at = now()";
 
 /// Everything that a pipeline may hold. Prepared when connecting: preparing one late would put it out of order.
-pub(super) const STATEMENTS: [&str; 37] = [
+pub(super) const STATEMENTS: [&str; 39] = [
+    FENCE,
+    BEFORE,
     XID,
     APPEND,
     ORIGINAL,
@@ -167,11 +183,12 @@ pub(super) async fn write(
     session: &Session,
     group: &mut Group,
     known: &HashMap<String, i64>,
+    fence: Fence,
     careful: bool,
     early: bool,
 ) -> std::result::Result<Outcome, PgError> {
     let mut outcome = Outcome::default();
-    let (mut seen, appended) = begin(session, group).await?;
+    let (mut seen, appended) = begin(session, group, fence).await?;
     outcome.appended = places(session, group, appended).await?;
     if early {
         for (append, place) in group.appends.iter_mut().zip(&outcome.appended) {
@@ -182,7 +199,7 @@ pub(super) async fn write(
     }
     run_jobs(session, group, &mut outcome, careful).await?;
     outcome.bundles = bundles(session, group, known).await?;
-    let bundle = |set: &Changeset| known.get(&set.bundle).or_else(|| outcome.bundles.get(&set.bundle)).copied();
+    let bundle = |set: &SealedSet| known.get(&set.bundle).or_else(|| outcome.bundles.get(&set.bundle)).copied();
     if careful {
         for (batch, _) in &group.commits {
             let result = write_carefully(session, batch, &bundle, &mut seen).await?;
@@ -224,18 +241,20 @@ pub(super) async fn write(
         }
     }
     outcome.feed = seen.last_event();
-    let news = |set: &Changeset| !set.sends.is_empty() || !set.media.is_empty();
+    let news = |set: &SealedSet| !set.sends.is_empty() || !set.media.is_empty();
     outcome.wake = group.commits.iter().flat_map(|(batch, _)| batch).any(news);
     Ok(outcome)
 }
 
-/// The first round. A check that this node may still write belongs here, beside the locks.
-async fn begin(session: &Session, group: &Group) -> std::result::Result<(Seen, Vec<Row>), PgError> {
+/// The first round: appends and locks. The lock on this node's membership comes first, and holds to the end, so that nobody
+/// else takes what this group still writes for.
+async fn begin(session: &Session, group: &Group, fence: Fence) -> std::result::Result<(Seen, Vec<Row>), PgError> {
     let mut pipeline = Pipeline::new(session);
     pipeline.plain("BEGIN");
     let appends = !group.appends.is_empty();
     if appends {
         let entries = || group.appends.iter().map(|append| &append.entry);
+        let sealed = || group.appends.iter().map(|append| &append.sealed);
         pipeline.ask(
             APPEND,
             vec![
@@ -244,21 +263,29 @@ async fn begin(session: &Session, group: &Group) -> std::result::Result<(Seen, V
                 column(entries().map(|e| e.channel.as_str())),
                 column(entries().map(|e| e.at.millis())),
                 column(entries().map(|e| i16::from(e.interactive))),
-                column(entries().map(|e| e.key.as_ref().map(|key| key.as_slice()))),
-                column(entries().map(|e| e.body.head.as_ref())),
-                column(entries().map(|e| e.body.raw.as_ref())),
+                column(sealed().map(|s| s.key.as_ref().map(|key| key.as_slice()))),
+                column(sealed().map(|s| s.head.as_slice())),
+                column(sealed().map(|s| s.raw.as_slice())),
+                column(sealed().map(|s| s.wrap.as_slice())),
+                column(group.appends.iter().map(|append| append.order.key)),
+                column(group.appends.iter().map(|append| append.order.more_text())),
             ],
         );
     }
     let changesets = || group.commits.iter().flat_map(|(batch, _)| batch);
     let commits = changesets().next().is_some();
+    let member = fence.member.filter(|_| commits);
+    if let Some(member) = member {
+        pipeline.ask(FENCE, vec![Box::new(member)]);
+    }
     if commits {
         pipeline.ask(XID, Vec::new());
         let asserts = || changesets().flat_map(|set| &set.asserts);
         let positions: BTreeSet<i64> = changesets().map(|set| set.position).collect();
+        pipeline.ask(BEFORE, vec![column(positions.iter().copied())]);
         pipeline.ask(PENDING, vec![column(positions)]);
         let asserted = asserts().filter_map(|a| if let Assert::Customer(no, _) = a { Some(*no) } else { None });
-        let changed = changesets().flat_map(|set| &set.customers).filter(|c| !c.new).map(|c| c.row.no);
+        let changed = changesets().flat_map(|set| &set.customers).filter(|c| !c.new).map(|c| c.no);
         pipeline.ask(CUSTOMER, vec![column(asserted.chain(changed).collect::<BTreeSet<i64>>())]);
         let asserted = asserts().filter_map(|a| if let Assert::Conversation { no, .. } = a { Some(*no) } else { None });
         let changed = changesets().flat_map(|set| &set.conversations).filter(|c| !c.new).map(|c| c.row.no);
@@ -278,8 +305,15 @@ async fn begin(session: &Session, group: &Group) -> std::result::Result<(Seen, V
     let mut next = || answers.next().unwrap_or_default();
     next();
     let appended = if appends { next() } else { Vec::new() };
+    let stands = member.is_some() && !next().is_empty();
     let seen = match commits {
-        true => Seen::read([next(), next(), next(), next(), next(), next(), next(), next()])?,
+        true => {
+            let (transaction, before) = (next(), next());
+            let mut seen = Seen::read([transaction, next(), next(), next(), next(), next(), next(), next()])?;
+            seen.keep_order(before)?;
+            seen.keep_out(fence, stands);
+            seen
+        }
         false => Seen::default(),
     };
     Ok((seen, appended))
@@ -301,12 +335,13 @@ async fn places(
     for row in appended {
         new.insert(bytes16(&row, 1)?, row.try_get(0)?);
     }
-    let entries = || group.appends.iter().map(|append| &append.entry);
-    let missing: Vec<_> = entries().filter(|entry| !new.contains_key(entry.id.as_bytes())).collect();
+    let missing: Vec<&Append> =
+        group.appends.iter().filter(|append| !new.contains_key(append.entry.id.as_bytes())).collect();
     let mut by_key: HashMap<[u8; 16], (i64, [u8; 16])> = HashMap::new();
     if !missing.is_empty() {
-        let ids: Vec<&[u8]> = missing.iter().map(|entry| entry.id.as_bytes().as_slice()).collect();
-        let keys: Vec<&[u8]> = missing.iter().filter_map(|entry| entry.key.as_ref()).map(|k| k.as_slice()).collect();
+        let ids: Vec<&[u8]> = missing.iter().map(|append| append.entry.id.as_bytes().as_slice()).collect();
+        let keys = missing.iter().filter_map(|append| append.sealed.key.as_ref());
+        let keys: Vec<&[u8]> = keys.map(|key| key.as_slice()).collect();
         for row in session.rows(ORIGINAL, &[&ids, &keys]).await? {
             let (position, id): (i64, [u8; 16]) = (row.try_get(0)?, bytes16(&row, 1)?);
             if row.try_get::<_, Option<&[u8]>>(2)?.is_some() {
@@ -315,14 +350,14 @@ async fn places(
             new.insert(id, position);
         }
     }
-    let place = |entry: &crate::store::NewEntry| {
-        if let Some(position) = new.get(entry.id.as_bytes()) {
-            return Some(Appended { position: *position, id: entry.id, repeat: false });
+    let place = |append: &Append| {
+        if let Some(position) = new.get(append.entry.id.as_bytes()) {
+            return Some(Appended { position: *position, id: append.entry.id, repeat: false, here: false });
         }
-        let (position, id) = by_key.get(entry.key.as_ref()?)?;
-        Some(Appended { position: *position, id: EntryId::from_bytes(*id), repeat: true })
+        let (position, id) = by_key.get(append.sealed.key.as_ref()?)?;
+        Some(Appended { position: *position, id: EntryId::from_bytes(*id), repeat: true, here: false })
     };
-    Ok(entries().map(place).collect())
+    Ok(group.appends.iter().map(place).collect())
 }
 
 async fn run_jobs(
@@ -373,8 +408,8 @@ async fn bundles(
 /// One batch, each changeset with a savepoint of its own. An error that is no conflict leaves none of the batch.
 async fn write_carefully(
     session: &Session,
-    batch: &[Changeset],
-    bundle: &(dyn Fn(&Changeset) -> Option<i64> + Sync),
+    batch: &[SealedSet],
+    bundle: &(dyn Fn(&SealedSet) -> Option<i64> + Sync),
     seen: &mut Seen,
 ) -> std::result::Result<Result<Vec<Committed>>, PgError> {
     let before = seen.clone();

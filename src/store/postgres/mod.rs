@@ -9,6 +9,7 @@
 //! All of it runs on a runtime of its own, so that opening and closing need none and a busy gateway does not hold the
 //! writer up.
 
+pub mod archive;
 mod blob;
 mod catalog;
 mod commits;
@@ -16,12 +17,18 @@ mod feed;
 mod group;
 mod journal;
 mod judge;
+mod keystore;
+mod lease;
+#[cfg(test)]
+mod lease_tests;
+mod members;
 mod numbers;
 mod outbox;
 mod place;
 mod read;
 mod retention;
 mod schema;
+mod sealing;
 mod session;
 mod state;
 #[cfg(test)]
@@ -37,7 +44,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::{Opened, Store, hot};
+use super::seal::{Codec, KeyChest, Sealing};
+use super::{Opened, Progress, Store, hot};
 use crate::base::telemetry::Metrics;
 use crate::base::{Error, Result};
 
@@ -54,13 +62,22 @@ pub struct Options {
     pub hot_kib: u64,
     /// How many entries the tail of the journal holds in memory.
     pub tail: usize,
+    /// How long a lease of this node lasts unless it is renewed.
+    pub lease: Duration,
     /// Whether an append is reported before it is on disk. Exists only so that the crash test can show that it notices.
     pub acknowledge_before_commit: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { readers: 3, snapshots: 4, hot_kib: 24 * 1024, tail: 8192, acknowledge_before_commit: false }
+        Options {
+            readers: 3,
+            snapshots: 4,
+            hot_kib: 24 * 1024,
+            tail: 8192,
+            lease: Duration::from_secs(5),
+            acknowledge_before_commit: false,
+        }
     }
 }
 
@@ -71,25 +88,31 @@ impl Default for Options {
 ///
 /// `Config` if the server is no primary, too old, or set so that it may lose what it confirmed, or if the schema is newer
 /// than this program; `Unavailable` if it cannot be reached.
-pub fn open(place: &Place, options: Options, metrics: Metrics) -> Result<Opened> {
+pub fn open(
+    place: &Place,
+    options: Options,
+    sealing: &Sealing,
+    progress: &Arc<dyn Progress>,
+    metrics: Metrics,
+) -> Result<Opened> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("segue-postgres")
         .enable_all()
         .build()
         .map_err(|e| Error::io("failed to start the runtime of the store", e))?;
-    let place = place.clone();
+    let (place, sealing, progress) = (place.clone(), sealing.clone(), progress.clone());
     let (answer, opened) = mpsc::sync_channel(1);
     // Not `block_on`, which must not be called where another runtime runs.
     runtime.spawn(async move {
-        let _ = answer.send(begin(place, options, metrics).await);
+        let _ = answer.send(begin(place, options, sealing, progress, metrics).await);
     });
     let ended = || Error::internal("the store could not be opened");
     let opened = opened.recv().map_err(|_| ended()).and_then(|opened| opened);
     match opened {
-        Ok((store, writer, ended)) => {
+        Ok((store, blob_keys, writer, ended)) => {
             let guard = Guard { writer, ended: parking_lot::Mutex::new(ended), runtime: Some(runtime) };
-            Ok(Opened { store, guard: Arc::new(guard), broken: watch::Sender::new(false).subscribe() })
+            Ok(Opened { store, blob_keys, guard: Arc::new(guard), broken: watch::Sender::new(false).subscribe() })
         }
         Err(error) => {
             // Dropping it would wait for its threads, which is not allowed where another runtime runs.
@@ -102,47 +125,93 @@ pub fn open(place: &Place, options: Options, metrics: Metrics) -> Result<Opened>
 async fn begin(
     place: Place,
     options: Options,
+    sealing: Sealing,
+    progress: Arc<dyn Progress>,
     metrics: Metrics,
-) -> Result<(Store, Arc<writer::Writer>, mpsc::Receiver<()>)> {
+) -> Result<(Store, Arc<Codec>, Arc<writer::Writer>, mpsc::Receiver<()>)> {
     let first = session::Session::connect(&place, session::Role::Helper, None).await?;
-    schema::migrate(&first, &place).await.map_err(|e| e.context(place.shown()))?;
+    keystore::prepare(&first, &place).await.map_err(|e| e.context(place.shown()))?;
+    let readers = Arc::new(read::Readers::new(options.readers.max(1), options.snapshots.max(1)));
+    readers.connect(&place).await?;
+    let keys = Arc::new(keystore::KeySchema::new(place.clone(), readers.clone()));
+    let codec = Arc::new(Codec::open(keys, &sealing).await?);
+    schema::migrate(&first, &place, &codec, &*progress).await.map_err(|e| e.context(place.shown()))?;
     drop(first);
-    let feed = Arc::new(feed::Feed::new());
-    let writer = Arc::new(writer::Writer::new(feed.clone(), options.tail));
-    let blocks = Arc::new(numbers::Blocks::default());
-    let (entries, follow) = (writer.tail.clone(), (place.clone(), feed.clone(), blocks.clone()));
-    let mut follower = feed::Follower { place: follow.0, feed: follow.1, blocks: follow.2, entries, last: 0 };
+    let nodes = Arc::new(lease::Nodes::new(options.lease, metrics.clone()));
+    let feed = Arc::new(feed::Feed::new(nodes.clone()));
+    let writer = Arc::new(writer::Writer::new(feed.clone(), nodes.clone(), options.tail, codec.clone()));
+    let blocks = Arc::new(numbers::Blocks::new(codec.clone()));
+    let mut follower = feed::Follower {
+        place: place.clone(),
+        feed: feed.clone(),
+        blocks: blocks.clone(),
+        codec: codec.clone(),
+        last: 0,
+    };
     let (session, end) = follower.connect().await?;
     follower.last = end;
     feed.end.send_replace(end);
-    let readers = Arc::new(read::Readers::new(options.readers.max(1), options.snapshots.max(1)));
-    readers.connect(&place).await?;
     let worker = writer::Worker {
         writer: writer.clone(),
         session: Some(writer::Worker::connect(&place).await?),
-        place,
+        place: place.clone(),
         early: options.acknowledge_before_commit,
         metrics,
         bundles: HashMap::new(),
     };
     tokio::spawn(follower.run(session));
+    tokio::spawn(members::Members { place: place.clone(), nodes: nodes.clone() }.run());
     let (end, ended) = mpsc::sync_channel(1);
+    let leaving = nodes.clone();
     tokio::spawn(async move {
         worker.run().await;
+        members::Members::leave(&place, &leaving).await;
         drop(end);
     });
     let source = state::Source::Now(readers.clone());
+    let numbers = blocks.clone();
     let store = Store {
-        journal: Arc::new(journal::PgJournal { writer: writer.clone(), readers: readers.clone() }),
-        state: Arc::new(state::PgState { source, numbers: blocks.clone() }),
-        snapshots: Arc::new(state::PgSnapshots { readers: readers.clone(), numbers: blocks }),
-        commits: Arc::new(commits::PgCommits { writer: writer.clone() }),
-        outbox: Arc::new(outbox::PgOutbox { writer: writer.clone(), readers: readers.clone() }),
-        catalog: Arc::new(catalog::PgCatalog { writer: writer.clone(), readers: readers.clone() }),
-        retention: Arc::new(retention::PgRetention { writer: writer.clone() }),
-        blobs: Arc::new(blob::PgBlobs { writer: writer.clone(), readers }),
+        journal: Arc::new(journal::PgJournal {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
+        state: Arc::new(state::PgState { source, numbers, codec: codec.clone() }),
+        snapshots: Arc::new(state::PgSnapshots { readers: readers.clone(), numbers: blocks, codec: codec.clone() }),
+        commits: Arc::new(commits::PgCommits {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
+        outbox: Arc::new(outbox::PgOutbox { writer: writer.clone(), readers: readers.clone(), codec: codec.clone() }),
+        catalog: Arc::new(catalog::PgCatalog {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
+        retention: Arc::new(retention::PgRetention {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
+        blobs: Arc::new(blob::PgBlobs { writer: writer.clone(), readers: readers.clone(), codec: codec.clone() }),
+        leases: Arc::new(lease::PgLeases { nodes, readers }),
     };
-    Ok((hot::over(store, options.hot_kib.saturating_mul(1024)), writer, ended))
+    Ok((hot::over(store, options.hot_kib.saturating_mul(1024)), codec, writer, ended))
+}
+
+/// The key store in the database at `place`, for those who keep the keys. Its connections belong to the runtime that this is
+/// called on.
+///
+/// # Errors
+///
+/// As [`open`].
+pub async fn key_chest(place: &Place) -> Result<KeyChest> {
+    let first = session::Session::connect(place, session::Role::Helper, None).await?;
+    keystore::prepare(&first, place).await.map_err(|e| e.context(place.shown()))?;
+    let readers = Arc::new(read::Readers::new(1, 0));
+    readers.connect(place).await?;
+    Ok(KeyChest::new(Arc::new(keystore::KeySchema::new(place.clone(), readers))))
 }
 
 /// Ends the writer when dropped, after everything that waits is written.

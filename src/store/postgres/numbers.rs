@@ -6,21 +6,21 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::session::{PgError, Session};
-use crate::base::Result;
+use super::session::{PgError, Session, failed};
+use crate::base::{Error, Result};
+use crate::store::seal::Codec;
 use crate::store::{Numbers, unavailable};
 
 /// Numbers in a block; the `INCREMENT` of the sequences.
 const BLOCK: i64 = 1024;
 /// Blocks of each kind that are held when all is well.
 const BLOCKS: usize = 16;
-
-/// The sequences, in the order of the pools.
-const SEQUENCES: [&str; 3] = ["customer_no", "conversation_no", "interaction_no"];
+/// The same for customers, whose keys are made with their numbers.
+const CUSTOMER_BLOCKS: usize = 4;
 
 /// The numbers that this node may give out. What is left when it ends is lost, which does no harm.
-#[derive(Default)]
 pub(super) struct Blocks {
+    codec: Arc<Codec>,
     customers: Pool,
     conversations: Pool,
     interactions: Pool,
@@ -31,6 +31,30 @@ pub(super) struct Blocks {
 /// Ranges, each from its next number to the one after its last.
 #[derive(Default)]
 struct Pool(Mutex<VecDeque<(i64, i64)>>);
+
+/// What may fail when blocks are reserved.
+pub(super) enum Unfilled {
+    /// The connection.
+    Session(PgError),
+    /// The key store.
+    Keys(Error),
+}
+
+impl Unfilled {
+    /// The error of either.
+    pub(super) fn told(self) -> Error {
+        match self {
+            Unfilled::Session(error) => failed(&error),
+            Unfilled::Keys(error) => error,
+        }
+    }
+}
+
+impl From<PgError> for Unfilled {
+    fn from(error: PgError) -> Self {
+        Unfilled::Session(error)
+    }
+}
 
 impl Pool {
     fn take(&self, low: &Notify) -> Result<i64> {
@@ -43,7 +67,7 @@ impl Pool {
         *next += 1;
         if *next >= *end {
             ranges.pop_front();
-            if ranges.len() <= BLOCKS / 2 {
+            if ranges.len() <= CUSTOMER_BLOCKS / 2 {
                 low.notify_one();
             }
         }
@@ -52,23 +76,40 @@ impl Pool {
 }
 
 impl Blocks {
-    /// Reserves as many blocks as are missing.
-    pub(super) async fn fill(&self, session: &Session) -> std::result::Result<(), PgError> {
-        for (sequence, pool) in SEQUENCES.iter().zip([&self.customers, &self.conversations, &self.interactions]) {
-            let missing = BLOCKS.saturating_sub(pool.0.lock().len()) as i64;
-            if missing == 0 {
-                continue;
-            }
-            let sql = format!("SELECT nextval('{sequence}') FROM generate_series(1, $1::int8)");
-            let rows = session.rows(&sql, &[&missing]).await?;
-            let mut ranges = pool.0.lock();
-            for row in rows {
-                let first: i64 = row.try_get(0)?;
-                ranges.push_back((first, first + BLOCK));
-            }
+    pub(super) fn new(codec: Arc<Codec>) -> Blocks {
+        let (customers, conversations, interactions) = Default::default();
+        Blocks { codec, customers, conversations, interactions, low: Arc::default() }
+    }
+
+    /// Reserves as many blocks as are missing. Customers' keys are durable before their numbers are given out.
+    pub(super) async fn fill(&self, session: &Session) -> std::result::Result<(), Unfilled> {
+        let customers = draw(session, "customer_no", &self.customers, CUSTOMER_BLOCKS).await?;
+        for (first, end) in customers {
+            self.codec.reserve(first..end).await.map_err(Unfilled::Keys)?;
+            self.customers.0.lock().push_back((first, end));
+        }
+        for (sequence, pool) in [("conversation_no", &self.conversations), ("interaction_no", &self.interactions)] {
+            let blocks = draw(session, sequence, pool, BLOCKS).await?;
+            pool.0.lock().extend(blocks);
         }
         Ok(())
     }
+}
+
+/// Draws the blocks that a pool is missing.
+async fn draw(
+    session: &Session,
+    sequence: &str,
+    pool: &Pool,
+    blocks: usize,
+) -> std::result::Result<Vec<(i64, i64)>, PgError> {
+    let missing = blocks.saturating_sub(pool.0.lock().len()) as i64;
+    if missing == 0 {
+        return Ok(Vec::new());
+    }
+    let sql = format!("SELECT nextval('{sequence}') FROM generate_series(1, $1::int8)");
+    let rows = session.rows(&sql, &[&missing]).await?;
+    rows.iter().map(|row| row.try_get(0).map(|first: i64| (first, first + BLOCK))).collect()
 }
 
 impl Numbers for Blocks {

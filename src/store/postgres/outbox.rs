@@ -8,16 +8,18 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
 use super::feed::{self, BEGIN_AT_THE_END, TELL_REWIND};
-use super::read::{Readers, all, first, get, id16, read_json};
+use super::read::{Readers, all, first, get, id16};
 use super::writer::Writer;
-use super::written::text;
 use crate::base::id::{EventId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
-use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail, code};
+use crate::store::seal::stored::{StoredDue, StoredSend};
+use crate::store::seal::{Codec, Column};
+use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail};
 
 pub(super) struct PgOutbox {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 const DUE: &str = "d.event, e.id, d.conversation, d.attempts, d.next_at, e.body, d.previous";
@@ -27,8 +29,8 @@ fn count(row: &Row, column: usize) -> Result<u32> {
     Ok(u32::try_from(get::<i64>(row, column)?).unwrap_or_default())
 }
 
-fn due_event(row: &Row) -> Result<DueEvent> {
-    Ok(DueEvent {
+fn due_event(row: &Row) -> Result<StoredDue> {
+    Ok(StoredDue(DueEvent {
         no: get(row, 0)?,
         id: EventId::from_bytes(id16(row, 1)?),
         conversation: get(row, 2)?,
@@ -37,19 +39,19 @@ fn due_event(row: &Row) -> Result<DueEvent> {
         body: Bytes::from(get::<Vec<u8>>(row, 5)?),
         previous: get(row, 6)?,
         aside: true,
-    })
+    }))
 }
 
 pub(super) const SEND: &str = "id, planned, attempts, created_at, conversation, state";
 
-pub(super) fn send_row(row: &Row) -> Result<DueSend> {
-    Ok(DueSend {
+pub(super) fn send_row(row: &Row) -> Result<StoredSend> {
+    Ok(StoredSend {
         id: SendId::from_bytes(id16(row, 0)?),
-        planned: read_json(row, 1)?,
+        planned: get(row, 1)?,
         attempts: count(row, 2)?,
         created_at: Timestamp::from_millis(get(row, 3)?),
         conversation: get(row, 4)?,
-        state: code::send_state(get::<i16>(row, 5)?.into()),
+        state: get::<i16>(row, 5)?.into(),
     })
 }
 
@@ -98,8 +100,14 @@ impl Outbox for PgOutbox {
         let Some(subscription) = self.writer.feed.subscribers.subscription(&helpdesk) else {
             return std::future::ready(Ok((Vec::new(), after))).boxed();
         };
-        self.readers
-            .with(move |session| async move { feed::wanted(session, &subscription, after, limit).await }.boxed())
+        let wanted = self
+            .readers
+            .with(move |session| async move { feed::wanted(session, &subscription, after, limit).await }.boxed());
+        async move {
+            let (events, read) = wanted.await?;
+            Ok((self.codec.open_all(events).await?, read))
+        }
+        .boxed()
     }
 
     fn set_aside_conversations(&self, helpdesk: String) -> BoxFuture<'_, Result<Vec<(i64, Timestamp)>>> {
@@ -118,17 +126,24 @@ impl Outbox for PgOutbox {
                 "SELECT {DUE} FROM due d JOIN event e ON e.no = d.event
                  WHERE d.helpdesk = $1 AND d.conversation = $2 ORDER BY d.event LIMIT $3"
             );
-            all(self.readers.rows(&sql, &[&helpdesk, &conversation, &(limit as i64)]).await?, due_event)
+            let rows = self.readers.rows(&sql, &[&helpdesk, &conversation, &(limit as i64)]).await?;
+            self.codec.open_all(all(rows, due_event)?).await
         }
         .boxed()
     }
 
     fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>) -> BoxFuture<'static, Result<()>> {
+        let nodes = self.writer.nodes.clone();
         self.writer.job(move |session| {
             let helpdesk = helpdesk.clone();
             let column = |pick: fn(&DueEvent) -> i64| events.iter().map(pick).collect::<Vec<i64>>();
             let (nos, conversations, previous) = (column(|e| e.no), column(|e| e.conversation), column(|e| e.previous));
+            let nodes = nodes.clone();
             async move {
+                // Another node may have this by now.
+                if !nodes.may_write(session).await? {
+                    return Ok(());
+                }
                 let sql = "INSERT INTO due (helpdesk, event, conversation, previous)
                      SELECT $1::text, u.* FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS u ON CONFLICT DO NOTHING";
                 session.run(sql, &[&helpdesk, &nos, &conversations, &previous]).await?;
@@ -150,11 +165,21 @@ impl Outbox for PgOutbox {
         error: String,
     ) -> BoxFuture<'static, Result<()>> {
         let attempts = i64::from(event.attempts) + 1;
+        let error = match self.codec.seal_house(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes()) {
+            Ok(error) => error,
+            Err(error) => return std::future::ready(Err(error)).boxed(),
+        };
+        let nodes = self.writer.nodes.clone();
         self.writer.job(move |session| {
-            let (helpdesk, error) = (helpdesk.clone(), text(&error).into_owned());
+            let (helpdesk, error) = (helpdesk.clone(), error.clone());
             let (no, conversation, previous, next_at) =
                 (event.no, event.conversation, event.previous, next_at.millis());
+            let nodes = nodes.clone();
             async move {
+                // Another node may have this by now.
+                if !nodes.may_write(session).await? {
+                    return Ok(());
+                }
                 let sql = "INSERT INTO due (helpdesk, event, conversation, previous, attempts, next_at, error)
                      VALUES ($1, $2, $3, $4, $5, $6, $7)
                      ON CONFLICT (helpdesk, event) DO UPDATE
@@ -168,10 +193,20 @@ impl Outbox for PgOutbox {
 
     fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String) -> BoxFuture<'static, Result<()>> {
         let attempts = i64::from(event.attempts) + 1;
+        let error = match self.codec.seal_house(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes()) {
+            Ok(error) => error,
+            Err(error) => return std::future::ready(Err(error)).boxed(),
+        };
+        let nodes = self.writer.nodes.clone();
         self.writer.job(move |session| {
-            let (helpdesk, error) = (helpdesk.clone(), text(&error).into_owned());
+            let (helpdesk, error) = (helpdesk.clone(), error.clone());
             let (no, conversation, previous) = (event.no, event.conversation, event.previous);
+            let nodes = nodes.clone();
             async move {
+                // Another node may have this by now.
+                if !nodes.may_write(session).await? {
+                    return Ok(());
+                }
                 let sql = "INSERT INTO dead (event, helpdesk, conversation, previous, attempts, error, at)
                      SELECT $2, $1, $3, $4, $5, $6, e.at FROM event e WHERE e.no = $2 ON CONFLICT DO NOTHING";
                 session.run(sql, &[&helpdesk, &no, &conversation, &previous, &attempts, &error]).await?;
@@ -223,15 +258,22 @@ impl Outbox for PgOutbox {
     fn due_sends(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<DueSend>>> {
         async move {
             let sql = format!("SELECT {SEND} FROM send WHERE state = 0 AND next_at <= $1 ORDER BY id LIMIT $2");
-            all(self.readers.rows(&sql, &[&now.millis(), &(limit as i64)]).await?, send_row)
+            let rows = self.readers.rows(&sql, &[&now.millis(), &(limit as i64)]).await?;
+            self.codec.open_all(all(rows, send_row)?).await
         }
         .boxed()
     }
 
     fn intend(&self, send: SendId) -> BoxFuture<'static, Result<bool>> {
         let intent = intent();
+        let nodes = self.writer.nodes.clone();
         self.writer.job(move |session| {
+            let nodes = nodes.clone();
             async move {
+                // Another node may have this by now.
+                if !nodes.may_write(session).await? {
+                    return Ok(false);
+                }
                 let sql = "UPDATE send SET state = 1, intent = $2, attempts = attempts + (1 - state)
                      WHERE id = $1 AND (state = 0 OR state = 1 AND intent = $2)";
                 Ok(session.run(sql, &[&send.as_bytes().as_slice(), &intent.as_slice()]).await? == 1)
@@ -241,8 +283,12 @@ impl Outbox for PgOutbox {
     }
 
     fn withdraw(&self, send: SendId, next_at: Timestamp, error: String) -> BoxFuture<'static, Result<()>> {
+        let error = match self.codec.seal_house(Column::SendError, send.as_bytes(), error.as_bytes()) {
+            Ok(error) => error,
+            Err(error) => return std::future::ready(Err(error)).boxed(),
+        };
         self.writer.job(move |session| {
-            let error = text(&error).into_owned();
+            let error = error.clone();
             async move {
                 let sql = "UPDATE send SET state = 0, next_at = $2, error = $3 WHERE id = $1 AND state = 1";
                 session.run(sql, &[&send.as_bytes().as_slice(), &next_at.millis(), &error]).await?;
@@ -255,7 +301,7 @@ impl Outbox for PgOutbox {
     fn unresolved_sends(&self) -> BoxFuture<'_, Result<Vec<DueSend>>> {
         async move {
             let sql = format!("SELECT {SEND} FROM send WHERE state = 1 ORDER BY id");
-            all(self.readers.rows(&sql, &[]).await?, send_row)
+            self.codec.open_all(all(self.readers.rows(&sql, &[]).await?, send_row)?).await
         }
         .boxed()
     }

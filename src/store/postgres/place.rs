@@ -10,6 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::base::hash::key16;
 use crate::base::{Error, Result, Secret};
 
 /// How a server is found and spoken to.
@@ -68,8 +69,15 @@ impl Place {
         Ok(Place { config, schema, roots })
     }
 
+    /// The advisory lock that whoever uses the store shares, and that whoever moves it has alone. Several stores may lie in
+    /// one database, each in its own schema.
+    pub(super) fn node_lock(&self) -> i64 {
+        let [a, b, c, d, e, f, g, h, ..] = key16(&[b"segue node", self.schema.as_bytes()]);
+        i64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Server and database as a message may name them.
-    pub(super) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         let hosts: Vec<String> = self
             .config
             .get_hosts()

@@ -12,7 +12,7 @@ use tokio_postgres::types::{FromSql, ToSql};
 
 use super::place::Place;
 use super::session::{PgError, Role, Session, failed};
-use crate::base::{Error, Result};
+use crate::base::Result;
 use crate::store::unavailable;
 
 /// Connections to the primary that only read. One that is lost is made anew while the others serve.
@@ -167,12 +167,6 @@ pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T> 
 /// A key or id of 16 bytes.
 pub(super) fn id16(row: &Row, column: usize) -> Result<[u8; 16]> {
     super::judge::bytes16(row, column).map_err(|e| failed(&e))
-}
-
-/// JSON that this program wrote.
-pub(super) fn read_json<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T> {
-    serde_json::from_slice(get(row, column)?)
-        .map_err(|e| Error::internal("a row of the store cannot be read").because(e))
 }
 
 /// Every row, read by `read`.

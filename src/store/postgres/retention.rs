@@ -5,13 +5,56 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::read::{Readers, all, first, get, id16};
 use super::session::{PgError, Session};
 use super::writer::Writer;
 use crate::base::Result;
+use crate::base::id::EntryId;
+use crate::store::lease::UPKEEP;
+use crate::store::seal::Codec;
 use crate::store::{Cutoffs, Retention};
 
 pub(super) struct PgRetention {
     pub(super) writer: Arc<Writer>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
+}
+
+impl PgRetention {
+    /// Wraps the keys of entries that no customer owns by that of the house, then destroys the keys of days past.
+    async fn end_days(&self, batch: usize) -> Result<u64> {
+        let from = self.readers.rows("SELECT position FROM pruned WHERE class = 'days'", &[]).await?;
+        let from: i64 = first(from, |row| get(row, 0))?.unwrap_or(0);
+        // Positions of entries that are just being written may still come before those that are seen: what is that young has
+        // a key that is not to be destroyed for days.
+        let sql = "SELECT e.position, e.id, e.wrap, a.wrap IS NOT NULL FROM entry e
+             LEFT JOIN applied a ON a.position = e.position WHERE e.position > $1 ORDER BY e.position LIMIT $2";
+        let rows = self.readers.rows(sql, &[&from, &(batch as i64)]).await?;
+        let page = all(rows, |row| Ok((get(row, 0)?, EntryId::from_bytes(id16(row, 1)?), get(row, 2)?, get(row, 3)?)))?;
+        let found = self.codec.unmatched(page, from, batch).await?;
+        if found.to > from {
+            let (positions, wraps): (Vec<i64>, Vec<Vec<u8>>) = found.wraps.into_iter().unzip();
+            let to = found.to;
+            let written = self.writer.job(move |session| {
+                let (positions, wraps) = (positions.clone(), wraps.clone());
+                async move {
+                    let sql =
+                        "UPDATE entry e SET wrap = u.wrap FROM unnest($1::int8[], $2::bytea[]) AS u (position, wrap)
+                         WHERE e.position = u.position";
+                    session.run(sql, &[&positions, &wraps]).await?;
+                    let sql = "INSERT INTO pruned AS p (class, position) VALUES ('days', $1)
+                         ON CONFLICT (class) DO UPDATE SET position = GREATEST(p.position, excluded.position)";
+                    session.run(sql, &[&to]).await
+                }
+                .boxed()
+            });
+            written.await?;
+        }
+        if found.last {
+            self.codec.destroy_days(self.codec.day_past()).await?;
+        }
+        Ok(u64::from(!found.last))
+    }
 }
 
 /// Ends the cursors of help desks that no node knows any more, which hold up the pruning of events.
@@ -20,10 +63,14 @@ const UNUSED: &str = "DELETE FROM settled WHERE used_at < now() - interval '30 d
 impl Retention for PgRetention {
     fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>> {
         let own = self.writer.feed.subscribers.names();
-        self.writer.job(move |session| {
-            let own = own.clone();
+        let nodes = self.writer.nodes.clone();
+        let pruned = self.writer.job(move |session| {
+            let (own, nodes) = (own.clone(), nodes.clone());
             async move {
                 session.run("UPDATE settled SET used_at = now() WHERE helpdesk = ANY($1::text[])", &[&own]).await?;
+                if !nodes.named(UPKEEP).may_begin() || !nodes.may_write(session).await? {
+                    return Ok(0);
+                }
                 session.run(UNUSED, &[]).await?;
                 // What waits in quarantine keeps its original until somebody has looked at it.
                 let spared = "NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.position = entry.position)";
@@ -41,7 +88,9 @@ impl Retention for PgRetention {
                 Ok(raw + dedupe + events)
             }
             .boxed()
-        })
+        });
+        let own = PgRetention { writer: self.writer.clone(), readers: self.readers.clone(), codec: self.codec.clone() };
+        async move { Ok(pruned.await? + own.end_days(batch).await?) }.boxed()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
@@ -29,6 +30,8 @@ pub(super) enum Role {
     Reader,
     /// It follows the feed and draws numbers.
     Helper,
+    /// It walks over everything, which takes as long as it takes.
+    Archive,
 }
 
 /// Called for each notification: the sender's process and what it says.
@@ -66,7 +69,10 @@ impl Session {
         });
         let session = Session { client, statements: Mutex::default(), ended };
         session.demand().await.map_err(|e| e.context(place.shown()))?;
-        session.settle(place, role).await.map_err(|e| failed(&e).context(place.shown()))?;
+        session.settle(place, role).await.map_err(|e| match e.code() {
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => taken().context(place.shown()),
+            _ => failed(&e).context(place.shown()),
+        })?;
         Ok(session)
     }
 
@@ -110,11 +116,19 @@ impl Session {
              SET enable_seqscan TO off; SET plan_cache_mode TO force_generic_plan;",
             place.schema
         );
+        if role == Role::Writer {
+            // A node that is stopped in the middle of a transaction must not hold the others up for long. As long as it is
+            // connected, nobody moves the store or restores into it.
+            sql.push_str("SET idle_in_transaction_session_timeout TO '5s'; SET lock_timeout TO '10s';");
+            sql.push_str(&format!("SELECT pg_advisory_lock_shared({});", place.node_lock()));
+        }
         sql.push_str(match role {
-            // A node that is stopped in the middle of a transaction must not hold the others up for long.
-            Role::Writer => "SET idle_in_transaction_session_timeout TO '20s'; SET lock_timeout TO '10s';",
+            Role::Writer => "",
             Role::Reader => "SET default_transaction_read_only TO on; SET statement_timeout TO '30s';",
             Role::Helper => "SET statement_timeout TO '30s';",
+            Role::Archive => {
+                "SET lock_timeout TO '10s'; SET statement_timeout TO 0; SET idle_in_transaction_session_timeout TO 0;"
+            }
         });
         self.client.batch_execute(&sql).await
     }
@@ -140,6 +154,26 @@ impl Session {
     pub(super) async fn rows(&self, sql: &str, parameters: Params<'_>) -> std::result::Result<Vec<Row>, PgError> {
         let statement = self.statement(sql).await?;
         self.client.query(&statement, parameters).await
+    }
+
+    /// The rows of a query until they pass so many bytes, and at least the first one. The others are thrown away.
+    pub(super) async fn some_rows(
+        &self,
+        sql: &str,
+        parameters: &[Box<dyn ToSql + Sync + Send>],
+        bytes: usize,
+    ) -> std::result::Result<Vec<Row>, PgError> {
+        let statement = self.statement(sql).await?;
+        let parameters = parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync));
+        let mut stream = std::pin::pin!(self.client.query_raw(&statement, parameters.collect::<Vec<_>>()).await?);
+        let (mut rows, mut size) = (Vec::new(), 0);
+        while size < bytes
+            && let Some(row) = stream.try_next().await?
+        {
+            size += row.raw_size_bytes();
+            rows.push(row);
+        }
+        Ok(rows)
     }
 
     /// The first row of a query.
@@ -173,6 +207,13 @@ fn refused(setting: &str, value: &str) -> Error {
     Error::config(format!(
         "the server runs with `{setting} = {value}` and may lose what it confirmed; set `{setting} = on` and reload it"
     ))
+}
+
+/// The error of a gateway that comes while somebody has the store alone.
+fn taken() -> Error {
+    Error::new(Kind::Unavailable, "the database is being moved or restored; start again when that is done")
+        .on_side(Side::Operator)
+        .with_retry(Retry::Later)
 }
 
 /// What is to be done about an error.

@@ -8,18 +8,23 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::outbox::{SEND, send_row};
-use super::read::{Readers, Snapshot, all, first, get, id16, read_json};
+use super::read::{Readers, Snapshot, all, first, get, id16};
 use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
 use crate::model::ItemKey;
+use crate::store::seal::Codec;
+use crate::store::seal::stored::{
+    ConversationColumns, StoredConversation, StoredCustomer, StoredInteraction, StoredMessage,
+};
 use crate::store::{
     ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
-    Snapshots, StateRead, ThreadKey, code,
+    Snapshots, StateRead, ThreadKey,
 };
 
 pub(super) struct PgState {
     pub(super) source: Source,
     pub(super) numbers: Arc<dyn Numbers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 /// Where reads go: to any reader, or to one snapshot.
@@ -38,65 +43,67 @@ impl PgState {
 
     async fn one_conversation(&self, condition: &str, key: &(dyn ToSql + Sync)) -> Result<Option<ConversationRow>> {
         let sql = format!("SELECT {CONVERSATION} FROM conversation v WHERE {condition}");
-        first(self.rows(&sql, &[key]).await?, conversation)
+        self.codec.open_one(first(self.rows(&sql, &[key]).await?, conversation)?).await
     }
 
     async fn one_interaction(&self, condition: &str, key: &(dyn ToSql + Sync)) -> Result<Option<InteractionRow>> {
         let sql = format!("SELECT {INTERACTION} FROM interaction i WHERE {condition}");
-        first(self.rows(&sql, &[key]).await?, interaction)
+        self.codec.open_one(first(self.rows(&sql, &[key]).await?, interaction)?).await
     }
 }
 
 pub(super) const CUSTOMER: &str = "c.no, c.id, c.version, c.created_at, c.latest, c.profile, c.recent";
 
-pub(super) fn customer(row: &Row) -> Result<CustomerRow> {
-    Ok(CustomerRow {
+pub(super) fn customer(row: &Row) -> Result<StoredCustomer> {
+    Ok(StoredCustomer {
         no: get(row, 0)?,
         id: CustomerId::from_bytes(id16(row, 1)?),
         version: get(row, 2)?,
         created_at: Timestamp::from_millis(get(row, 3)?),
         latest: get(row, 4)?,
-        profile: read_json(row, 5)?,
-        recent: read_json(row, 6)?,
+        profile: get(row, 5)?,
+        recent: get(row, 6)?,
     })
 }
 
 const CONVERSATION: &str = "v.no, v.id, v.version, v.customer, v.state, v.public, v.seq, v.event_seq, v.opened_at,
                             v.updated_at, v.latest, v.queue, v.owner, v.links";
 
-fn conversation(row: &Row) -> Result<ConversationRow> {
-    Ok(ConversationRow {
+fn conversation(row: &Row) -> Result<StoredConversation> {
+    let columns = ConversationColumns {
         no: get(row, 0)?,
-        id: ConversationId::from_bytes(id16(row, 1)?),
+        id: id16(row, 1)?,
         version: get(row, 2)?,
         customer: get(row, 3)?,
-        state: code::state_of(get::<i16>(row, 4)?.into()),
+        state: get::<i16>(row, 4)?.into(),
         public: get::<i16>(row, 5)? != 0,
         seq: get(row, 6)?,
         event_seq: get(row, 7)?,
-        opened_at: Timestamp::from_millis(get(row, 8)?),
-        updated_at: Timestamp::from_millis(get(row, 9)?),
+        opened_at: get(row, 8)?,
+        updated_at: get(row, 9)?,
         latest: get(row, 10)?,
         queue: get(row, 11)?,
         owner: get(row, 12)?,
-        links: match get::<Option<&[u8]>>(row, 13)? {
-            None => Vec::new(),
-            Some(_) => read_json(row, 13)?,
-        },
-    })
+        links: get(row, 13)?,
+    };
+    Ok(columns.stored())
 }
 
 pub(super) const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
 
-pub(super) fn interaction(row: &Row) -> Result<InteractionRow> {
-    Ok(InteractionRow {
-        no: get(row, 0)?,
-        id: InteractionId::from_bytes(id16(row, 1)?),
-        conversation: get(row, 2)?,
-        seq: get(row, 3)?,
-        customer: get(row, 4)?,
-        body: code::text(get(row, 5)?),
-        decision: get::<Option<&[u8]>>(row, 6)?.map(code::text),
+pub(super) fn interaction(row: &Row) -> Result<StoredInteraction> {
+    Ok(StoredInteraction {
+        row: InteractionRow {
+            no: get(row, 0)?,
+            id: InteractionId::from_bytes(id16(row, 1)?),
+            conversation: get(row, 2)?,
+            seq: get(row, 3)?,
+            customer: get(row, 4)?,
+            body: String::new(),
+            decision: None,
+        },
+        body: get(row, 5)?,
+        decision: get(row, 6)?,
     })
 }
 
@@ -120,7 +127,7 @@ pub(super) async fn customer_timeline(
     latest: i64,
     before: i64,
     limit: usize,
-) -> Result<Vec<InteractionRow>> {
+) -> Result<Vec<StoredInteraction>> {
     let sql = format!(
         "WITH RECURSIVE back (no, before, count) AS (
              SELECT i.no, i.before_of_customer, CASE WHEN i.no < $2 THEN 1::int8 ELSE 0 END FROM interaction i
@@ -137,12 +144,13 @@ pub(super) async fn customer_timeline(
 pub(super) struct PgSnapshots {
     pub(super) readers: Arc<Readers>,
     pub(super) numbers: Arc<dyn Numbers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 impl Snapshots for PgSnapshots {
     fn snapshot(&self) -> Result<Box<dyn StateRead>> {
         let source = Source::Snapshot(self.readers.snapshot()?);
-        Ok(Box::new(PgState { source, numbers: self.numbers.clone() }))
+        Ok(Box::new(PgState { source, numbers: self.numbers.clone(), codec: self.codec.clone() }))
     }
 }
 
@@ -155,7 +163,8 @@ impl StateRead for PgState {
         async move {
             let sql = "SELECT k.place, i.customer FROM unnest($1::bytea[]) WITH ORDINALITY AS k (key, place)
                  JOIN identifier i ON i.key = k.key ORDER BY k.place";
-            let keys: Vec<&[u8]> = keys.iter().map(|key| key.0.as_slice()).collect();
+            let keys: Vec<[u8; 16]> = keys.iter().map(|key| self.codec.blind(&key.0)).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_slice()).collect();
             all(self.rows(sql, &[&keys]).await?, |row| {
                 Ok((usize::try_from(get::<i64>(row, 0)? - 1).unwrap_or_default(), get(row, 1)?))
             })
@@ -166,7 +175,7 @@ impl StateRead for PgState {
     fn customer(&self, no: i64) -> BoxFuture<'_, Result<Option<CustomerRow>>> {
         async move {
             let sql = format!("SELECT {CUSTOMER} FROM customer c WHERE c.no = $1");
-            first(self.rows(&sql, &[&no]).await?, customer)
+            self.codec.open_one(first(self.rows(&sql, &[&no]).await?, customer)?).await
         }
         .boxed()
     }
@@ -174,7 +183,7 @@ impl StateRead for PgState {
     fn conversation_by_thread(&self, key: ThreadKey) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
         async move {
             let condition = "v.no = (SELECT conversation FROM thread WHERE key = $1)";
-            self.one_conversation(condition, &key.0.as_slice()).await
+            self.one_conversation(condition, &self.codec.blind(&key.0).as_slice()).await
         }
         .boxed()
     }
@@ -190,7 +199,8 @@ impl StateRead for PgState {
                 "SELECT {CONVERSATION} FROM conversation v WHERE v.customer = $1 AND v.state = 0
                  ORDER BY v.updated_at DESC, v.no DESC LIMIT $2"
             );
-            all(self.rows(&sql, &[&customer, &(limit as i64)]).await?, conversation)
+            let open = all(self.rows(&sql, &[&customer, &(limit as i64)]).await?, conversation)?;
+            self.codec.open_all(open).await
         }
         .boxed()
     }
@@ -204,7 +214,7 @@ impl StateRead for PgState {
     }
 
     fn interaction_by_item(&self, item: ItemKey) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
-        async move { self.one_interaction("i.item = $1", &item.0.as_slice()).await }.boxed()
+        async move { self.one_interaction("i.item = $1", &self.codec.blind(&item.0).as_slice()).await }.boxed()
     }
 
     fn interaction_by_id(&self, id: InteractionId) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
@@ -212,14 +222,20 @@ impl StateRead for PgState {
     }
 
     fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        async move { all(self.rows(&timeline_sql(), &[&conversation, &before, &(limit as i64)]).await?, interaction) }
-            .boxed()
+        async move {
+            let rows = self.rows(&timeline_sql(), &[&conversation, &before, &(limit as i64)]).await?;
+            self.codec.open_all(all(rows, interaction)?).await
+        }
+        .boxed()
     }
 
     fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>> {
         async move {
             let sql = "SELECT state FROM message WHERE key = $1";
-            first(self.rows(sql, &[&key.0.as_slice()]).await?, |row| read_json(row, 0))
+            let key = self.codec.blind(&key.0);
+            let found =
+                first(self.rows(sql, &[&key.as_slice()]).await?, |row| Ok(StoredMessage { key, state: get(row, 0)? }))?;
+            self.codec.open_one(found).await
         }
         .boxed()
     }
@@ -227,7 +243,7 @@ impl StateRead for PgState {
     fn send(&self, id: SendId) -> BoxFuture<'_, Result<Option<DueSend>>> {
         async move {
             let sql = format!("SELECT {SEND} FROM send WHERE id = $1");
-            first(self.rows(&sql, &[&id.as_bytes().as_slice()]).await?, send_row)
+            self.codec.open_one(first(self.rows(&sql, &[&id.as_bytes().as_slice()]).await?, send_row)?).await
         }
         .boxed()
     }
@@ -244,13 +260,14 @@ impl StateRead for PgState {
                  SELECT {INTERACTION} FROM back JOIN interaction i ON i.no = back.no WHERE back.outbound = 1
                   ORDER BY back.depth LIMIT $2"
             );
-            all(self.rows(&sql, &[&conversation, &(limit as i64)]).await?, interaction)
+            self.codec.open_all(all(self.rows(&sql, &[&conversation, &(limit as i64)]).await?, interaction)?).await
         }
         .boxed()
     }
 
     fn side(&self, key: [u8; 16]) -> BoxFuture<'_, Result<Option<SideRow>>> {
         async move {
+            let key = self.codec.blind(&key);
             let rows = self.rows("SELECT at FROM side WHERE key = $1", &[&key.as_slice()]).await?;
             first(rows, |row| Ok(SideRow { at: Timestamp::from_millis(get(row, 0)?) }))
         }

@@ -16,13 +16,15 @@ use tokio::sync::{Notify, oneshot};
 
 use super::feed::Feed;
 use super::group::{self, Group, Outcome};
+use super::lease::{Nodes, Order};
 use super::place::{Place, Told};
 use super::session::{Fate, PgError, Role, Session, failed, fate};
 use crate::base::Result;
 use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::model::Entry;
+use crate::store::seal::{Codec, SealedEntry, SealedSet};
 use crate::store::subscribers::Marks;
-use crate::store::{Appended, Changeset, Committed, NewEntry, Tail, unavailable};
+use crate::store::{Appended, Committed, NewEntry, Tail, unavailable};
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
@@ -47,13 +49,15 @@ pub(super) type Job =
 
 pub(super) struct Append {
     pub(super) entry: NewEntry,
+    pub(super) sealed: SealedEntry,
+    pub(super) order: Order,
     pub(super) reply: Option<Reply<Appended>>,
 }
 
 #[derive(Default)]
 struct Waiting {
     appends: VecDeque<Append>,
-    commits: VecDeque<(Vec<Changeset>, Reply<Vec<Committed>>)>,
+    commits: VecDeque<(Vec<SealedSet>, Reply<Vec<Committed>>)>,
     jobs: VecDeque<(Job, Reply<()>)>,
     marks: HashMap<String, Marks>,
     closing: bool,
@@ -75,10 +79,13 @@ pub(super) struct Writer {
     /// Those that somebody waits for.
     pub(super) urgent: Arc<Tail<Entry>>,
     pub(super) feed: Arc<Feed>,
+    pub(super) nodes: Arc<Nodes>,
+    /// Keeps the keys of entries until they are applied.
+    codec: Arc<Codec>,
 }
 
 impl Writer {
-    pub(super) fn new(feed: Arc<Feed>, tail: usize) -> Writer {
+    pub(super) fn new(feed: Arc<Feed>, nodes: Arc<Nodes>, tail: usize, codec: Arc<Codec>) -> Writer {
         Writer {
             waiting: Mutex::default(),
             ready: Notify::new(),
@@ -86,6 +93,8 @@ impl Writer {
             tail: Arc::new(Tail::new(tail)),
             urgent: Arc::new(Tail::new(URGENT)),
             feed,
+            nodes,
+            codec,
         }
     }
 
@@ -110,20 +119,30 @@ impl Writer {
         self.waiting.lock().closing
     }
 
-    pub(super) fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>> {
+    pub(super) fn append(&self, entry: NewEntry, sealed: SealedEntry) -> BoxFuture<'static, Result<Appended>> {
         let (reply, answer) = oneshot::channel();
+        // What orders entries tells as much of a sender as what finds them; the byte that is the bucket tells little.
+        let blind = |key: &[u8; 16]| {
+            let ([a, b, c, d, e, f, g, _, rest @ ..], [.., bucket, _, _, _, _, _, _, _, _]) =
+                (self.codec.blind(key), *key);
+            let mut blind = [a, b, c, d, e, f, g, bucket, 0, 0, 0, 0, 0, 0, 0, 0];
+            blind.iter_mut().skip(8).zip(rest).for_each(|(to, from)| *to = from);
+            blind
+        };
+        let keys: Vec<[u8; 16]> = entry.keys.iter().map(blind).collect();
+        let order = Order::of(&keys, self.nodes.any_bucket(), entry.id.as_bytes());
         {
             let mut waiting = self.waiting.lock();
             if waiting.closing || waiting.appends.len() >= MAX_WAITING_APPENDS {
                 return std::future::ready(Err(unavailable())).boxed();
             }
-            waiting.appends.push_back(Append { entry, reply: Some(reply) });
+            waiting.appends.push_back(Append { entry, sealed, order, reply: Some(reply) });
         }
         self.ready.notify_one();
         answered(answer)
     }
 
-    pub(super) fn commit(&self, batch: Vec<Changeset>) -> BoxFuture<'static, Result<Vec<Committed>>> {
+    pub(super) fn commit(&self, batch: Vec<SealedSet>) -> BoxFuture<'static, Result<Vec<Committed>>> {
         let (reply, answer) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock();
@@ -215,7 +234,7 @@ fn take(waiting: &mut Waiting) -> Group {
     let mut bytes = 0;
     while bytes < MAX_GROUP_BYTES && group.appends.len() < MAX_GROUP {
         let Some(append) = waiting.appends.pop_front() else { break };
-        bytes += append.entry.body.raw.len() + append.entry.body.head.len();
+        bytes += append.sealed.raw.len() + append.sealed.head.len();
         group.appends.push(append);
     }
     let mut changesets = 0;
@@ -263,7 +282,8 @@ impl Worker {
                     return self.writer.refuse();
                 };
                 let cpu = thread_cpu();
-                let outcome = group::write(session, &mut group, &self.bundles, careful, self.early).await;
+                let fence = self.writer.nodes.fence();
+                let outcome = group::write(session, &mut group, &self.bundles, fence, careful, self.early).await;
                 match outcome {
                     Ok(outcome) => {
                         self.metrics.stage("commit", thread_cpu().saturating_sub(cpu));
@@ -345,15 +365,25 @@ impl Worker {
     fn tell(&mut self, group: Group, outcome: Outcome) {
         self.bundles.extend(outcome.bundles);
         let (mut urgent, mut others, mut appended) = (Vec::new(), Vec::new(), Vec::new());
-        for (append, place) in group.appends.into_iter().zip(outcome.appended) {
-            let Append { entry, reply } = append;
-            if let Some(place) = place.filter(|place| !place.repeat) {
+        let mut for_others = false;
+        for (append, mut place) in group.appends.into_iter().zip(outcome.appended) {
+            let Append { entry, sealed, order, reply } = append;
+            let bucket = order.bucket();
+            if let Some(place) = place.as_mut().filter(|place| !place.repeat) {
+                place.here = self.writer.nodes.bucket(bucket).may_begin();
+                if !place.here {
+                    for_others = true;
+                    appended.push((reply, Some(*place)));
+                    continue;
+                }
+                self.writer.codec.keep(place.position, &sealed);
                 let to = if entry.interactive { &mut urgent } else { &mut others };
                 to.push(Entry {
                     position: place.position,
                     id: place.id,
                     kind: entry.kind,
                     channel: entry.channel,
+                    bucket,
                     at: entry.at,
                     interactive: entry.interactive,
                     body: entry.body,
@@ -367,6 +397,9 @@ impl Worker {
         if !others.is_empty() {
             others.sort_by_key(|entry: &Entry| entry.position);
             self.writer.tail.push(others);
+        }
+        if for_others {
+            self.writer.feed.entries_for_others();
         }
         self.writer.feed.committed(outcome.feed, outcome.wake);
         for (reply, place) in appended {

@@ -5,20 +5,20 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use tokio_postgres::types::ToSql;
-
 use super::group::{Param, Pipeline, column};
 use super::judge::Seen;
 use crate::store::code::{ENGINE, state_number};
-use crate::store::rows::json;
-use crate::store::{Changeset, ConversationRow, CustomerRow};
+use crate::store::seal::{SealedConversation, SealedCustomer, SealedMessage, SealedSet};
 
 // The apply number is drawn here, after everything that the changesets assert is locked.
-pub(super) const APPLIED: &str = "INSERT INTO applied (position, bundle, engine, facts)
-     SELECT u.position, u.bundle, $4::text, u.facts
-       FROM unnest($1::int8[], $2::int8[], $3::bytea[]) WITH ORDINALITY AS u (position, bundle, facts, place)
+pub(super) const APPLIED: &str = "INSERT INTO applied (position, bundle, engine, facts, wrap)
+     SELECT u.position, u.bundle, $5::text, u.facts, u.wrap
+       FROM unnest($1::int8[], $2::int8[], $3::bytea[], $4::bytea[])
+            WITH ORDINALITY AS u (position, bundle, facts, wrap, place)
       ORDER BY u.place RETURNING apply_no, position";
-pub(super) const DONE: &str = "DELETE FROM pending WHERE position = ANY($1)";
+pub(super) const DONE: &str = "WITH gone AS (DELETE FROM pending WHERE position = ANY($1) RETURNING position, more)
+     DELETE FROM pending_more m USING (SELECT position, unnest(more) AS key FROM gone WHERE more IS NOT NULL) AS k
+      WHERE m.key = k.key AND m.position = k.position";
 pub(super) const NEW_CUSTOMER: &str = "INSERT INTO customer (no, id, version, created_at, latest, profile, recent)
      SELECT * FROM unnest($1::int8[], $2::bytea[], $3::int8[], $4::int8[], $5::int8[], $6::bytea[], $7::bytea[])";
 pub(super) const CUSTOMER: &str = "UPDATE customer c
@@ -38,13 +38,13 @@ pub(super) const NEW_CONVERSATION: &str =
     "INSERT INTO conversation (no, id, version, customer, state, public, seq, event_seq, opened_at, updated_at, latest,
                                latest_event, queue, owner, links)
      SELECT * FROM unnest($1::int8[], $2::bytea[], $3::int8[], $4::int8[], $5::int2[], $6::int2[], $7::int8[], $8::int8[],
-                          $9::int8[], $10::int8[], $11::int8[], $12::int8[], $13::text[], $14::text[], $15::bytea[])";
+                          $9::int8[], $10::int8[], $11::int8[], $12::int8[], $13::text[], $14::bytea[], $15::bytea[])";
 pub(super) const CONVERSATION: &str =
     "UPDATE conversation c SET version = u.version, state = u.state, seq = u.seq, event_seq = u.event_seq,
             updated_at = u.updated_at, latest = u.latest, latest_event = u.latest_event, queue = u.queue,
             owner = u.owner, links = u.links
      FROM unnest($1::int8[], $2::int8[], $3::int2[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[],
-                 $9::text[], $10::text[], $11::bytea[])
+                 $9::text[], $10::bytea[], $11::bytea[])
        AS u (no, version, state, seq, event_seq, updated_at, latest, latest_event, queue, owner, links)
      WHERE c.no = u.no";
 // What was not there when the asserts were checked is only inserted: if another node was faster, the key finds it.
@@ -59,9 +59,10 @@ pub(super) const INTERACTION: &str =
                           $8::int8[], $9::int2[], $10::bytea[], $11::bytea[])";
 pub(super) const INTERACTION_BODY: &str =
     "UPDATE interaction i SET body = u.body FROM unnest($1::int8[], $2::bytea[]) AS u (no, body) WHERE i.no = u.no";
-pub(super) const NEW_MESSAGE: &str = "INSERT INTO message (key, state) SELECT * FROM unnest($1::bytea[], $2::bytea[])";
-pub(super) const MESSAGE: &str = "UPDATE message m SET state = u.state
-     FROM unnest($1::bytea[], $2::bytea[]) AS u (key, state) WHERE m.key = u.key";
+pub(super) const NEW_MESSAGE: &str =
+    "INSERT INTO message (key, mark, state) SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[])";
+pub(super) const MESSAGE: &str = "UPDATE message m SET mark = u.mark, state = u.state
+     FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS u (key, mark, state) WHERE m.key = u.key";
 pub(super) const SEND: &str = "INSERT INTO send (id, state, conversation, created_at, next_at, attempts, planned)
      SELECT u.id, 0, u.conversation, u.at, u.at, 0, u.planned
        FROM unnest($1::bytea[], $2::int8[], $3::int8[], $4::bytea[]) AS u (id, conversation, at, planned)";
@@ -76,7 +77,7 @@ pub(super) const BLOB_USE: &str = "INSERT INTO blob_use (interaction, part, name
      SELECT * FROM unnest($1::int8[], $2::int8[], $3::bytea[]) ON CONFLICT DO NOTHING";
 pub(super) const QUARANTINE: &str = "INSERT INTO quarantine (position, reason, at)
      SELECT u.position, u.reason, e.at
-       FROM unnest($1::int8[], $2::text[]) WITH ORDINALITY AS u (position, reason, place)
+       FROM unnest($1::int8[], $2::bytea[]) WITH ORDINALITY AS u (position, reason, place)
        JOIN entry e ON e.position = u.position ORDER BY u.place";
 pub(super) const RELEASED: &str = "DELETE FROM quarantine WHERE position = ANY($1)";
 pub(super) const SIDE: &str = "INSERT INTO side (key, at) SELECT * FROM unnest($1::bytea[], $2::int8[])
@@ -90,8 +91,8 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
 /// Adds all that `sets` write to the pipeline; the applied records, whose answer gives the apply numbers, come first.
 pub(super) fn write<'p>(
     pipeline: &mut Pipeline<'p>,
-    sets: &[&'p Changeset],
-    bundle: &dyn Fn(&Changeset) -> Option<i64>,
+    sets: &[&'p SealedSet],
+    bundle: &dyn Fn(&SealedSet) -> Option<i64>,
     seen: &mut Seen,
 ) {
     pipeline.ask(
@@ -99,7 +100,8 @@ pub(super) fn write<'p>(
         vec![
             column(sets.iter().map(|set| set.position)),
             column(sets.iter().map(|set| bundle(set).unwrap_or_default())),
-            column(sets.iter().map(|set| set.facts.as_ref().map(|facts| facts.as_bytes()))),
+            column(sets.iter().map(|set| set.facts.as_deref())),
+            column(sets.iter().map(|set| set.wrap.as_deref())),
             Box::new(ENGINE),
         ],
     );
@@ -111,14 +113,15 @@ pub(super) fn write<'p>(
     write_interactions(pipeline, sets);
     write_messages(pipeline, sets, seen);
     write_outgoing(pipeline, sets);
-    let quarantined = || sets.iter().flat_map(|set| set.quarantined.iter().map(|reason| (set.position, text(reason))));
+    let quarantined =
+        || sets.iter().flat_map(|set| set.quarantined.iter().map(|reason| (set.position, reason.as_slice())));
     ask(pipeline, QUARANTINE, quarantined().next().is_some(), || {
         vec![column(quarantined().map(|q| q.0)), column(quarantined().map(|q| q.1))]
     });
     let released = || sets.iter().flat_map(|set| set.released.iter().copied());
     ask(pipeline, RELEASED, released().next().is_some(), || vec![column(released())]);
     let sides: BTreeMap<&[u8], i64> =
-        sets.iter().flat_map(|set| set.sides.iter().map(|(key, at)| (key.as_slice(), at.millis()))).collect();
+        sets.iter().flat_map(|set| set.sides.iter().map(|(key, at)| (key.as_slice(), *at))).collect();
     ask(pipeline, SIDE, !sides.is_empty(), || vec![column(sides.keys().copied()), column(sides.values().copied())]);
 }
 
@@ -129,46 +132,58 @@ fn ask<'p>(pipeline: &mut Pipeline<'p>, sql: &'static str, needed: bool, columns
     }
 }
 
-fn write_customers<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset]) {
+/// What a group writes of one customer.
+struct Merged<'p> {
+    row: &'p SealedCustomer,
+    new: bool,
+    profile: Option<&'p [u8]>,
+}
+
+fn write_customers<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p SealedSet]) {
     // The last write of a row counts; what earlier ones made or changed is in it.
-    let mut rows: BTreeMap<i64, (&CustomerRow, bool, bool)> = BTreeMap::new();
-    for write in sets.iter().flat_map(|set| &set.customers) {
-        let before = rows.get(&write.row.no).map_or((false, false), |row| (row.1, row.2));
-        rows.insert(write.row.no, (&write.row, before.0 || write.new, before.1 || write.profile_changed));
+    let mut rows: BTreeMap<i64, Merged<'p>> = BTreeMap::new();
+    for row in sets.iter().flat_map(|set| &set.customers) {
+        let before = rows.get(&row.no);
+        let new = row.new || before.is_some_and(|before| before.new);
+        let profile = match row.profile.is_empty() {
+            true => before.and_then(|before| before.profile),
+            false => Some(row.profile.as_slice()),
+        };
+        rows.insert(row.no, Merged { row, new, profile });
     }
     let rows: Vec<_> = rows.into_values().collect();
-    let pick = |wanted: fn(bool, bool) -> bool| -> Vec<&'p CustomerRow> {
-        rows.iter().filter(|(_, new, profile)| wanted(*new, *profile)).map(|(row, ..)| *row).collect()
+    let pick = |wanted: fn(bool, bool) -> bool| -> Vec<&Merged<'p>> {
+        rows.iter().filter(|merged| wanted(merged.new, merged.profile.is_some())).collect()
     };
     let new = pick(|new, _| new);
     ask(pipeline, NEW_CUSTOMER, !new.is_empty(), || {
         vec![
-            column(new.iter().map(|row| row.no)),
-            column(new.iter().map(|row| row.id.as_bytes().as_slice())),
-            column(new.iter().map(|row| row.version)),
-            column(new.iter().map(|row| row.created_at.millis())),
-            column(new.iter().map(|row| row.latest)),
-            column(new.iter().map(|row| json(&row.profile))),
-            column(new.iter().map(|row| json(&row.recent))),
+            column(new.iter().map(|m| m.row.no)),
+            column(new.iter().map(|m| m.row.id.as_bytes().as_slice())),
+            column(new.iter().map(|m| m.row.version)),
+            column(new.iter().map(|m| m.row.created_at)),
+            column(new.iter().map(|m| m.row.latest)),
+            column(new.iter().map(|m| m.profile.unwrap_or_default())),
+            column(new.iter().map(|m| m.row.recent.as_slice())),
         ]
     });
     let changed = pick(|new, profile| !new && profile);
     ask(pipeline, CUSTOMER, !changed.is_empty(), || {
         vec![
-            column(changed.iter().map(|row| row.no)),
-            column(changed.iter().map(|row| row.version)),
-            column(changed.iter().map(|row| row.latest)),
-            column(changed.iter().map(|row| json(&row.recent))),
-            column(changed.iter().map(|row| json(&row.profile))),
+            column(changed.iter().map(|m| m.row.no)),
+            column(changed.iter().map(|m| m.row.version)),
+            column(changed.iter().map(|m| m.row.latest)),
+            column(changed.iter().map(|m| m.row.recent.as_slice())),
+            column(changed.iter().map(|m| m.profile.unwrap_or_default())),
         ]
     });
     let moved = pick(|new, profile| !new && !profile);
     ask(pipeline, CUSTOMER_LATEST, !moved.is_empty(), || {
         vec![
-            column(moved.iter().map(|row| row.no)),
-            column(moved.iter().map(|row| row.version)),
-            column(moved.iter().map(|row| row.latest)),
-            column(moved.iter().map(|row| json(&row.recent))),
+            column(moved.iter().map(|m| m.row.no)),
+            column(moved.iter().map(|m| m.row.version)),
+            column(moved.iter().map(|m| m.row.latest)),
+            column(moved.iter().map(|m| m.row.recent.as_slice())),
         ]
     });
     // Not merged: two customers with one identifier are a conflict that the key must find.
@@ -183,7 +198,7 @@ fn write_customers<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset]) {
 }
 
 /// Events: their place in the feed is given here, and their conversation remembers the latest.
-fn write_events<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset], seen: &mut Seen) {
+fn write_events<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p SealedSet], seen: &mut Seen) {
     let mut events = Vec::new();
     for set in sets {
         for conversation in &set.conversations {
@@ -199,27 +214,26 @@ fn write_events<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset], seen: &
         vec![
             column(events.iter().map(|e| e.1)),
             column(events.iter().map(|e| e.0.id.as_bytes().as_slice())),
-            column(events.iter().map(|e| e.0.kind as i16)),
+            column(events.iter().map(|e| i16::from(e.0.kind))),
             column(events.iter().map(|e| e.0.conversation)),
             column(events.iter().map(|e| e.2)),
             column(events.iter().map(|e| e.3)),
             column(events.iter().map(|e| e.0.channel.as_str())),
-            column(events.iter().map(|e| e.0.at.millis())),
-            column(events.iter().map(|e| e.0.body.as_ref())),
+            column(events.iter().map(|e| e.0.at)),
+            column(events.iter().map(|e| e.0.body.as_slice())),
         ]
     });
 }
 
-fn write_conversations<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset], seen: &Seen) {
-    let mut rows: BTreeMap<i64, (&ConversationRow, bool)> = BTreeMap::new();
+fn write_conversations<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p SealedSet], seen: &Seen) {
+    let mut rows: BTreeMap<i64, (&SealedConversation, bool)> = BTreeMap::new();
     for write in sets.iter().flat_map(|set| &set.conversations) {
         let before = rows.get(&write.row.no).is_some_and(|row| row.1);
-        rows.insert(write.row.no, (&write.row, before || write.new));
+        rows.insert(write.row.no, (write, before || write.new));
     }
     let (new, changed): (Vec<_>, Vec<_>) = rows.into_values().partition(|(_, new)| *new);
-    let links = |row: &ConversationRow| (!row.links.is_empty()).then(|| json(&row.links));
     ask(pipeline, NEW_CONVERSATION, !new.is_empty(), || {
-        let rows = || new.iter().map(|(row, _)| *row);
+        let rows = || new.iter().map(|(write, _)| &write.row);
         vec![
             column(rows().map(|row| row.no)),
             column(rows().map(|row| row.id.as_bytes().as_slice())),
@@ -234,12 +248,12 @@ fn write_conversations<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset], 
             column(rows().map(|row| row.latest)),
             column(rows().map(|row| seen.latest_event(row.no))),
             column(rows().map(|row| row.queue.as_deref().map(text))),
-            column(rows().map(|row| row.owner.as_deref().map(text))),
-            column(rows().map(links)),
+            column(new.iter().map(|(write, _)| write.owner.as_deref())),
+            column(new.iter().map(|(write, _)| write.links.as_deref())),
         ]
     });
     ask(pipeline, CONVERSATION, !changed.is_empty(), || {
-        let rows = || changed.iter().map(|(row, _)| *row);
+        let rows = || changed.iter().map(|(write, _)| &write.row);
         vec![
             column(rows().map(|row| row.no)),
             column(rows().map(|row| row.version)),
@@ -250,34 +264,36 @@ fn write_conversations<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset], 
             column(rows().map(|row| row.latest)),
             column(rows().map(|row| seen.latest_event(row.no))),
             column(rows().map(|row| row.queue.as_deref().map(text))),
-            column(rows().map(|row| row.owner.as_deref().map(text))),
-            column(rows().map(links)),
+            column(changed.iter().map(|(write, _)| write.owner.as_deref())),
+            column(changed.iter().map(|(write, _)| write.links.as_deref())),
         ]
     });
 }
 
-fn write_threads<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset], seen: &mut Seen) {
+fn write_threads<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p SealedSet], seen: &mut Seen) {
     let threads: BTreeMap<&[u8; 16], i64> =
         sets.iter().flat_map(|set| set.threads.iter().map(|(key, no)| (&key.0, *no))).collect();
-    keyed(pipeline, NEW_THREAD, THREAD, threads, &mut seen.stored_threads);
+    keyed(pipeline, NEW_THREAD, THREAD, threads, &mut seen.stored_threads, |owners| vec![column(owners)]);
 }
 
-/// Two columns, key and value: rows that are stored are updated, the others inserted; then all are stored.
-fn keyed<'p, T: ToSql + Sync + Send + 'p>(
+/// Rows under keys: those that are stored are updated, the others inserted; then all are stored.
+fn keyed<'p, T>(
     pipeline: &mut Pipeline<'p>,
     insert: &'static str,
     update: &'static str,
     rows: BTreeMap<&'p [u8; 16], T>,
     stored: &mut HashSet<[u8; 16]>,
+    columns: impl Fn(Vec<T>) -> Vec<Param<'p>>,
 ) {
     let (new, there): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(key, _)| stored.insert(**key));
     for (sql, rows) in [(insert, new), (update, there)] {
         let (keys, values): (Vec<&[u8]>, Vec<T>) = rows.into_iter().map(|(key, value)| (key.as_slice(), value)).unzip();
-        ask(pipeline, sql, !keys.is_empty(), || vec![column(keys), column(values)]);
+        let key = column(keys.iter().copied());
+        ask(pipeline, sql, !keys.is_empty(), || std::iter::once(key).chain(columns(values)).collect());
     }
 }
 
-fn write_interactions<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset]) {
+fn write_interactions<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p SealedSet]) {
     let mut rows: Vec<_> = sets.iter().flat_map(|set| &set.interactions).collect();
     rows.sort_by_key(|row| row.item.map(|item| item.0));
     ask(pipeline, INTERACTION, !rows.is_empty(), || {
@@ -291,31 +307,36 @@ fn write_interactions<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset]) {
             column(rows.iter().map(|row| row.customer)),
             column(rows.iter().map(|row| row.before_of_customer)),
             column(rows.iter().map(|row| i16::from(row.outbound))),
-            column(rows.iter().map(|row| row.body.as_bytes())),
-            column(rows.iter().map(|row| row.decision.as_ref().map(|decision| decision.as_bytes()))),
+            column(rows.iter().map(|row| row.body.as_slice())),
+            column(rows.iter().map(|row| row.decision.as_deref())),
         ]
     });
     let updates: BTreeMap<i64, &[u8]> =
-        sets.iter().flat_map(|set| set.updates.iter().map(|update| (update.no, update.body.as_bytes()))).collect();
+        sets.iter().flat_map(|set| set.updates.iter().map(|(no, body)| (*no, body.as_slice()))).collect();
     ask(pipeline, INTERACTION_BODY, !updates.is_empty(), || {
         vec![column(updates.keys().copied()), column(updates.values().copied())]
     });
 }
 
-fn write_messages<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset], seen: &mut Seen) {
-    let messages: BTreeMap<&[u8; 16], Vec<u8>> =
-        sets.iter().flat_map(|set| set.messages.iter().map(|message| (&message.key.0, json(&message.state)))).collect();
-    keyed(pipeline, NEW_MESSAGE, MESSAGE, messages, &mut seen.stored_messages);
+fn write_messages<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p SealedSet], seen: &mut Seen) {
+    let messages: BTreeMap<&[u8; 16], &SealedMessage> =
+        sets.iter().flat_map(|set| set.messages.iter().map(|message| (&message.key.0, message))).collect();
+    keyed(pipeline, NEW_MESSAGE, MESSAGE, messages, &mut seen.stored_messages, |messages| {
+        vec![
+            column(messages.iter().map(|message| message.mark.as_slice())),
+            column(messages.iter().map(|message| message.state.as_slice())),
+        ]
+    });
 }
 
-fn write_outgoing<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p Changeset]) {
+fn write_outgoing<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p SealedSet]) {
     let sends = || sets.iter().flat_map(|set| &set.sends);
     ask(pipeline, SEND, sends().next().is_some(), || {
         vec![
-            column(sends().map(|send| send.planned.message.id.as_bytes().as_slice())),
+            column(sends().map(|send| send.id.as_bytes().as_slice())),
             column(sends().map(|send| send.conversation)),
-            column(sends().map(|send| send.at.millis())),
-            column(sends().map(|send| json(&send.planned))),
+            column(sends().map(|send| send.at)),
+            column(sends().map(|send| send.planned.as_slice())),
         ]
     });
     let done = || sets.iter().flat_map(|set| &set.sends_done);

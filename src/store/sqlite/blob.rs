@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -11,11 +12,13 @@ use super::writer::Writer;
 use crate::base::{Result, Timestamp};
 use crate::model::EntryKind;
 use crate::store::blob::{BlobName, Object};
+use crate::store::seal::Codec;
 use crate::store::{BlobRow, BlobRows, BlobUse, Claim, InteractionRow, code};
 
 pub(super) struct SqliteBlobs {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 const BLOB: &str = "name, object, customer, size, made_at";
@@ -151,9 +154,10 @@ impl BlobRows for SqliteBlobs {
     }
 
     fn interactions(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.readers.apart(move |connection| {
+        let read = self.readers.apart(move |connection| {
             let sql = format!("SELECT {INTERACTION} FROM interaction i WHERE i.no > ?1 ORDER BY i.no LIMIT ?2");
             connection.prepare_cached(&sql)?.query_map((after, limit as i64), interaction)?.collect()
-        })
+        });
+        async move { self.codec.open_all(read.await?).await }.boxed()
     }
 }

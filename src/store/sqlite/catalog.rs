@@ -4,19 +4,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::read::Readers;
 use super::state::{CUSTOMER, Chain, chain, customer};
 use super::writer::Writer;
 use crate::base::id::{CustomerId, EntryId, EventId};
 use crate::base::{Result, Timestamp};
+use crate::store::seal::Codec;
+use crate::store::seal::stored::{Stored, StoredDead, StoredFeedEvent, StoredQuarantine};
 use crate::store::{Catalog, CustomerRow, DeadLetter, FeedEvent, InteractionRow, QuarantineRow, TokenRow, code};
 
 pub(super) struct SqliteCatalog {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
+}
+
+impl SqliteCatalog {
+    /// Rows that are sealed.
+    fn rows<'a, S: Stored + Send + 'static>(
+        &'a self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<Vec<S>> + Send + 'static,
+    ) -> BoxFuture<'a, Result<Vec<S::Row>>> {
+        let rows = self.readers.apart(query);
+        async move { self.codec.open_all(rows.await?).await }.boxed()
+    }
 }
 
 fn token(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
@@ -30,31 +45,35 @@ fn token(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
     })
 }
 
-const QUARANTINE: &str =
-    "SELECT q.no, e.id, e.channel, q.reason, q.at FROM quarantine q JOIN entry e ON e.position = q.position";
+const QUARANTINE: &str = "SELECT q.no, e.id, e.channel, q.reason, q.at, q.position FROM quarantine q JOIN entry e ON e.position = q.position";
 
-fn quarantined(row: &Row<'_>) -> rusqlite::Result<QuarantineRow> {
-    Ok(QuarantineRow {
-        no: row.get(0)?,
-        entry: EntryId::from_bytes(row.get(1)?),
-        channel: row.get(2)?,
+fn quarantined(row: &Row<'_>) -> rusqlite::Result<StoredQuarantine> {
+    Ok(StoredQuarantine {
+        row: QuarantineRow {
+            no: row.get(0)?,
+            entry: EntryId::from_bytes(row.get(1)?),
+            channel: row.get(2)?,
+            reason: String::new(),
+            at: Timestamp::from_millis(row.get(4)?),
+        },
         reason: row.get(3)?,
-        at: Timestamp::from_millis(row.get(4)?),
+        position: row.get(5)?,
     })
 }
 
 impl Catalog for SqliteCatalog {
     fn feed(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>> {
-        self.readers.apart(move |connection| {
+        self.rows(move |connection| {
             connection
-                .prepare_cached("SELECT no, kind, channel, body FROM event WHERE no > ?1 ORDER BY no LIMIT ?2")?
+                .prepare_cached("SELECT no, kind, channel, body, id FROM event WHERE no > ?1 ORDER BY no LIMIT ?2")?
                 .query_map((after, limit as i64), |row| {
-                    Ok(FeedEvent {
+                    let event = FeedEvent {
                         no: row.get(0)?,
                         kind: row.get(1)?,
                         channel: row.get(2)?,
                         body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
-                    })
+                    };
+                    Ok(StoredFeedEvent { id: EventId::from_bytes(row.get(4)?), event })
                 })?
                 .collect()
         })
@@ -74,25 +93,26 @@ impl Catalog for SqliteCatalog {
     }
 
     fn customer_by_id(&self, id: CustomerId) -> BoxFuture<'_, Result<Option<CustomerRow>>> {
-        self.readers.apart(move |connection| {
+        let found = self.readers.apart(move |connection| {
             let sql = format!("SELECT {CUSTOMER} FROM customer c WHERE c.id = ?1");
             connection.prepare_cached(&sql)?.query_row([id.as_bytes().as_slice()], customer).optional()
-        })
+        });
+        async move { self.codec.open_one(found.await?).await }.boxed()
     }
 
     fn customer_timeline(&self, latest: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.readers.apart(move |connection| chain(connection, Chain::Customer, latest, limit, |row| row.no < before))
+        self.rows(move |connection| chain(connection, Chain::Customer, latest, limit, |row| row.no < before))
     }
 
     fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {
-        self.readers.apart(move |connection| {
+        self.rows(move |connection| {
             let sql = format!("{QUARANTINE} WHERE q.no < ?1 ORDER BY q.no DESC LIMIT ?2");
             connection.prepare_cached(&sql)?.query_map((before, limit as i64), quarantined)?.collect()
         })
     }
 
     fn quarantine_of(&self, entry: EntryId) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {
-        self.readers.apart(move |connection| {
+        self.rows(move |connection| {
             // The quarantine is small and has no index by entry.
             let sql = format!("{QUARANTINE} WHERE e.id = ?1 ORDER BY q.no");
             connection.prepare_cached(&sql)?.query_map([entry.as_bytes().as_slice()], quarantined)?.collect()
@@ -105,7 +125,7 @@ impl Catalog for SqliteCatalog {
         before: i64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
-        self.readers.apart(move |connection| {
+        self.rows(move |connection| {
             connection
                 .prepare_cached(
                     "SELECT d.event, d.helpdesk, e.id, d.attempts, d.error, d.at FROM dead d
@@ -113,14 +133,15 @@ impl Catalog for SqliteCatalog {
                      WHERE d.event < ?2 AND (?1 IS NULL OR d.helpdesk = ?1) ORDER BY d.event DESC LIMIT ?3",
                 )?
                 .query_map((&helpdesk, before, limit as i64), |row| {
-                    Ok(DeadLetter {
+                    let dead = DeadLetter {
                         no: row.get(0)?,
                         helpdesk: row.get(1)?,
                         event: EventId::from_bytes(row.get(2)?),
                         attempts: row.get(3)?,
-                        error: row.get(4)?,
+                        error: String::new(),
                         at: Timestamp::from_millis(row.get(5)?),
-                    })
+                    };
+                    Ok(StoredDead { row: dead, error: row.get(4)? })
                 })?
                 .collect()
         })

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::open::checkpointer;
-use crate::base::{Error, Result};
+use super::open::{checkpointer, failed};
+use crate::base::{Error, Kind, Result};
 
 /// Pages in the log at which writing pauses until all of it is in the database: 128 MiB. The file keeps that size until
 /// the store is closed, since cutting it takes a tenth of a second.
@@ -27,11 +27,14 @@ struct Checkpointer {
     /// How many there were since.
     written: Arc<AtomicU64>,
     closed: Box<dyn Fn() -> bool + Send>,
+    /// Told what the disk refused in a way that only a restart mends.
+    broken: Box<dyn Fn(&Error) + Send>,
     log_too_long: Arc<AtomicBool>,
 }
 
 /// Starts moving the log of the database at `path` after every `after` writes, until `closed` says so. Where the log has
-/// grown too long nevertheless, `log_too_long` asks the writer to pause for it.
+/// grown too long nevertheless, `log_too_long` asks the writer to pause for it. `broken` is told when the disk refused in a
+/// way that only a restart mends.
 ///
 /// # Errors
 ///
@@ -42,6 +45,7 @@ pub(super) fn start(
     written: Arc<AtomicU64>,
     log_too_long: Arc<AtomicBool>,
     closed: impl Fn() -> bool + Send + 'static,
+    broken: impl Fn(&Error) + Send + 'static,
 ) -> Result<()> {
     let checkpointer = Checkpointer {
         connection: checkpointer(path)?,
@@ -49,6 +53,7 @@ pub(super) fn start(
         after,
         written,
         closed: Box::new(closed),
+        broken: Box::new(broken),
         log_too_long,
     };
     std::thread::Builder::new()
@@ -63,7 +68,7 @@ impl Checkpointer {
         const LOOK_EVERY: Duration = Duration::from_millis(50);
         /// When a little is moved after all.
         const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
-        let mut last = Instant::now();
+        let (mut last, mut longest) = (Instant::now(), LONGEST_LOG);
         loop {
             std::thread::sleep(LOOK_EVERY);
             if (self.closed)() {
@@ -76,22 +81,33 @@ impl Checkpointer {
             }
             self.written.store(0, Ordering::Relaxed);
             last = Instant::now();
-            let length = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1));
-            // SQLite syncs the database only when the whole log is moved, which under load is when the writer waits for it.
-            // Syncing what was moved now leaves little for then.
-            if let Err(error) = self.database.sync_data() {
-                tracing::warn!(target: "segue::journal", %error, "the database could not be synced");
-            }
-            match length {
-                Ok(length) => {
-                    if length > LONGEST_LOG {
-                        self.log_too_long.store(true, Ordering::Relaxed);
-                    }
+            match self.move_log() {
+                Ok(length) if length > longest => {
+                    self.log_too_long.store(true, Ordering::Relaxed);
+                    // Whoever reads for long, such as a backup, keeps the log from beginning anew: asking again at once
+                    // would hold the writer up and gain nothing.
+                    longest = length + LONGEST_LOG;
                 }
-                Err(error) => {
-                    tracing::warn!(target: "segue::journal", %error, "the log could not be moved into the database");
+                Ok(length) if length <= LONGEST_LOG => longest = LONGEST_LOG,
+                Ok(_) => {}
+                Err(error) if error.kind() == Kind::Unavailable => {
+                    tracing::warn!(target: "segue::journal", error = %error.full(), "the log could not be moved into the database");
                 }
+                Err(error) => return (self.broken)(&error),
             }
         }
+    }
+
+    /// Moves what it may and syncs it. Gives the length of the log in pages.
+    ///
+    /// A sync that failed must not be tried again: the system forgets what it could not write, and the next sync succeeds
+    /// without it. The log still has it, and a restart moves all of the log again.
+    fn move_log(&self) -> Result<i64> {
+        let length = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1));
+        let length = length.map_err(failed)?;
+        // SQLite syncs the database only when the whole log is moved, which under load is when the writer waits for it.
+        // Syncing what was moved now leaves little for then.
+        self.database.sync_data().map_err(|e| Error::io("failed to sync the database", e))?;
+        Ok(length)
     }
 }

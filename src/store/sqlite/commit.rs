@@ -3,29 +3,38 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::journal::wraps;
 use super::keys::{Key, Keys};
 use super::open::failed;
-use super::state::read_json;
+use super::read::Readers;
 use super::writer::Writer;
-use crate::base::Result;
+use crate::base::{Result, Timestamp};
 use crate::store::code::{ENGINE, state_number};
-use crate::store::rows::json;
+use crate::store::seal::{Codec, SealedConversation, SealedCustomer, SealedEvent, SealedSet};
 use crate::store::subscribers::Subscriber;
-use crate::store::{
-    Assert, Changeset, Committed, ConversationWrite, CustomerWrite, DueEvent, EventWrite, MessageState, StateWrite,
-    Subscription,
-};
+use crate::store::{Assert, Changeset, Committed, DueEvent, StateWrite, Subscription};
 
 pub(super) struct SqliteCommits {
     pub(super) writer: Arc<Writer>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
 }
 
 impl StateWrite for SqliteCommits {
     fn commit(&self, batch: Vec<Changeset>) -> BoxFuture<'static, Result<Vec<Committed>>> {
-        self.writer.commit(batch)
+        let (writer, readers, codec) = (self.writer.clone(), self.readers.clone(), self.codec.clone());
+        async move {
+            let unknown = codec.unknown(batch.iter().map(|set| set.position));
+            if !unknown.is_empty() {
+                codec.learn(readers.with(|connection| wraps(connection, &unknown))?).await?;
+            }
+            writer.commit(codec.seal_sets(batch).await?).await
+        }
+        .boxed()
     }
 }
 
@@ -39,7 +48,7 @@ pub(super) struct Sink<'a> {
 /// Applies one changeset inside the writer's transaction.
 pub(super) fn apply(
     connection: &Connection,
-    changeset: Changeset,
+    changeset: SealedSet,
     subscribers: &[Subscriber],
     keys: &Keys,
     bundles: &mut HashMap<String, i64>,
@@ -99,10 +108,10 @@ fn holds(connection: &Connection, keys: &Keys, assert: &Assert) -> rusqlite::Res
         Assert::Message(key, None) => absent("SELECT 1 FROM message WHERE key = ?1", &key.0),
         Assert::Message(key, Some(mark)) => {
             let found = connection
-                .prepare_cached("SELECT state FROM message WHERE key = ?1")?
-                .query_row([key.0.as_slice()], |row| read_json::<MessageState>(row, 0))
+                .prepare_cached("SELECT mark FROM message WHERE key = ?1")?
+                .query_row([key.0.as_slice()], |row| row.get::<_, [u8; 16]>(0))
                 .optional()?;
-            Ok(found.is_some_and(|state| state.mark() == *mark))
+            Ok(found.as_ref() == Some(mark))
         }
         Assert::Thread(key, expected) => {
             let found = connection
@@ -126,7 +135,7 @@ fn bundle_number(connection: &Connection, hash: &str, known: &mut HashMap<String
 
 fn write(
     connection: &Connection,
-    changeset: Changeset,
+    changeset: SealedSet,
     bundle: i64,
     subscribers: &[Subscriber],
     keys: &Keys,
@@ -154,10 +163,10 @@ fn write(
     for message in &changeset.messages {
         connection
             .prepare_cached(
-                "INSERT INTO message (key, state) VALUES (?1, ?2)
-                 ON CONFLICT (key) DO UPDATE SET state = excluded.state",
+                "INSERT INTO message (key, mark, state) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (key) DO UPDATE SET mark = excluded.mark, state = excluded.state",
             )?
-            .execute((message.key.0.as_slice(), json(&message.state)))?;
+            .execute((message.key.0.as_slice(), message.mark.as_slice(), &message.state))?;
     }
     write_outgoing(connection, &changeset, sink)?;
     for reason in &changeset.quarantined {
@@ -176,16 +185,15 @@ fn write(
             .prepare_cached(
                 "INSERT INTO side (key, at) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET at = excluded.at",
             )?
-            .execute((key.as_slice(), at.millis()))?;
+            .execute((key.as_slice(), at))?;
     }
     connection
-        .prepare_cached("INSERT INTO applied (position, bundle, engine, facts) VALUES (?1, ?2, ?3, ?4)")?
-        .insert((changeset.position, bundle, ENGINE, changeset.facts.as_ref().map(|f| f.as_bytes())))
+        .prepare_cached("INSERT INTO applied (position, bundle, engine, facts, wrap) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .insert((changeset.position, bundle, ENGINE, &changeset.facts, &changeset.wrap))
 }
 
-fn write_customer(connection: &Connection, write: &CustomerWrite) -> rusqlite::Result<()> {
-    let row = &write.row;
-    if write.new {
+fn write_customer(connection: &Connection, row: &SealedCustomer) -> rusqlite::Result<()> {
+    if row.new {
         connection
             .prepare_cached(
                 "INSERT INTO customer (no, id, version, created_at, latest, profile, recent)
@@ -195,19 +203,19 @@ fn write_customer(connection: &Connection, write: &CustomerWrite) -> rusqlite::R
                 row.no,
                 row.id.as_bytes().as_slice(),
                 row.version,
-                row.created_at.millis(),
+                row.created_at,
                 row.latest,
-                json(&row.profile),
-                json(&row.recent),
+                &row.profile,
+                &row.recent,
             ))?;
-    } else if write.profile_changed {
+    } else if row.profile_changed {
         connection
             .prepare_cached("UPDATE customer SET version = ?2, latest = ?3, recent = ?4, profile = ?5 WHERE no = ?1")?
-            .execute((row.no, row.version, row.latest, json(&row.recent), json(&row.profile)))?;
+            .execute((row.no, row.version, row.latest, &row.recent, &row.profile))?;
     } else {
         connection
             .prepare_cached("UPDATE customer SET version = ?2, latest = ?3, recent = ?4 WHERE no = ?1")?
-            .execute((row.no, row.version, row.latest, json(&row.recent)))?;
+            .execute((row.no, row.version, row.latest, &row.recent))?;
     }
     Ok(())
 }
@@ -237,7 +245,7 @@ impl Tip {
 /// Conversations and their events: an event's place in the feed is given here, and the conversation remembers its latest.
 fn write_events(
     connection: &Connection,
-    changeset: &Changeset,
+    changeset: &SealedSet,
     subscribers: &[Subscriber],
     sink: &mut Sink<'_>,
 ) -> rusqlite::Result<()> {
@@ -256,7 +264,7 @@ fn write_events(
 
 fn write_event(
     connection: &Connection,
-    event: &EventWrite,
+    event: &SealedEvent,
     sequence: i64,
     before: &Tip,
     subscribers: &[Subscriber],
@@ -269,18 +277,18 @@ fn write_event(
         )?
         .insert((
             event.id.as_bytes().as_slice(),
-            event.kind as u8,
+            event.kind,
             event.conversation,
             sequence,
             before.no,
             &event.channel,
-            event.at.millis(),
-            event.body.as_ref(),
+            event.at,
+            &event.body,
         ))?;
     *sink.feed = Some(no);
     for (subscriber, due) in subscribers.iter().zip(sink.due.iter_mut()) {
         let wants = |kind, channel: &str| subscriber.subscription.wants(kind, channel);
-        if !wants(event.kind as u8, &event.channel) {
+        if !wants(event.kind, &event.channel) {
             continue;
         }
         let previous = if before.no == 0 || wants(before.kind, &before.channel) {
@@ -293,13 +301,13 @@ fn write_event(
             id: event.id,
             conversation: event.conversation,
             attempts: 0,
-            next_at: event.at,
-            body: event.body.clone(),
+            next_at: Timestamp::from_millis(event.at),
+            body: event.plain.clone(),
             previous,
             aside: false,
         });
     }
-    Ok(Tip { no, kind: event.kind as u8, channel: event.channel.clone(), sequence })
+    Ok(Tip { no, kind: event.kind, channel: event.channel.clone(), sequence })
 }
 
 /// The sequence of the event before it in the conversation that this help desk wants, going back by the chain.
@@ -328,9 +336,8 @@ pub(super) fn previous_wanted(
     Ok(0)
 }
 
-fn write_conversation(connection: &Connection, write: &ConversationWrite, tip: &Tip) -> rusqlite::Result<()> {
+fn write_conversation(connection: &Connection, write: &SealedConversation, tip: &Tip) -> rusqlite::Result<()> {
     let row = &write.row;
-    let links = (!row.links.is_empty()).then(|| json(&row.links));
     if write.new {
         connection
             .prepare_cached(
@@ -355,8 +362,8 @@ fn write_conversation(connection: &Connection, write: &ConversationWrite, tip: &
                 tip.kind,
                 tip.channel,
                 row.queue,
-                row.owner,
-                links,
+                write.owner,
+                write.links,
             ])?;
         return Ok(());
     }
@@ -379,13 +386,13 @@ fn write_conversation(connection: &Connection, write: &ConversationWrite, tip: &
             tip.kind,
             tip.channel,
             row.queue,
-            row.owner,
-            links,
+            write.owner,
+            write.links,
         ])?;
     Ok(())
 }
 
-fn write_interactions(connection: &Connection, changeset: &Changeset, keys: &Keys) -> rusqlite::Result<()> {
+fn write_interactions(connection: &Connection, changeset: &SealedSet, keys: &Keys) -> rusqlite::Result<()> {
     for interaction in &changeset.interactions {
         connection
             .prepare_cached(
@@ -403,34 +410,27 @@ fn write_interactions(connection: &Connection, changeset: &Changeset, keys: &Key
                 interaction.customer,
                 interaction.before_of_customer,
                 interaction.outbound,
-                interaction.body.as_bytes(),
-                interaction.decision.as_ref().map(|d| d.as_bytes()),
+                &interaction.body,
+                &interaction.decision,
             ))?;
         if let Some(item) = &interaction.item {
             keys.add(connection, Key::item(item), interaction.no)?;
         }
     }
-    for update in &changeset.updates {
-        connection
-            .prepare_cached("UPDATE interaction SET body = ?2 WHERE no = ?1")?
-            .execute((update.no, update.body.as_bytes()))?;
+    for (no, body) in &changeset.updates {
+        connection.prepare_cached("UPDATE interaction SET body = ?2 WHERE no = ?1")?.execute((no, body))?;
     }
     Ok(())
 }
 
-fn write_outgoing(connection: &Connection, changeset: &Changeset, sink: &mut Sink<'_>) -> rusqlite::Result<()> {
+fn write_outgoing(connection: &Connection, changeset: &SealedSet, sink: &mut Sink<'_>) -> rusqlite::Result<()> {
     for send in &changeset.sends {
         connection
             .prepare_cached(
                 "INSERT INTO send (id, state, conversation, created_at, next_at, attempts, planned)
                  VALUES (?1, 0, ?2, ?3, ?3, 0, ?4)",
             )?
-            .execute((
-                send.planned.message.id.as_bytes().as_slice(),
-                send.conversation,
-                send.at.millis(),
-                json(&send.planned),
-            ))?;
+            .execute((send.id.as_bytes().as_slice(), send.conversation, send.at, &send.planned))?;
         *sink.wake = true;
     }
     for id in &changeset.sends_done {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -12,13 +11,16 @@ use super::read::Readers;
 use super::writer::Writer;
 use crate::base::id::EntryId;
 use crate::base::{Result, Timestamp};
-use crate::model::{Entry, EntryBody, EntryKind};
-use crate::store::{Appended, AppliedRow, FoundEntry, Journal, NewEntry, Tail, code};
+use crate::model::{Entry, EntryKind};
+use crate::store::seal::stored::{StoredEntry, StoredFound};
+use crate::store::seal::{Codec, SealedEntry};
+use crate::store::{Appended, AppliedRow, FoundEntry, Journal, NewEntry, Tail};
 
 pub(super) struct SqliteJournal {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
     pub(super) keys: Arc<Keys>,
+    pub(super) codec: Arc<Codec>,
 }
 
 /// Appends inside the writer's transaction. Gives no entry if it was there already.
@@ -26,18 +28,19 @@ pub(super) fn append(
     connection: &Connection,
     keys: &Keys,
     entry: NewEntry,
+    sealed: &SealedEntry,
 ) -> rusqlite::Result<(Appended, Option<Entry>)> {
-    if let Some(key) = &entry.key
+    if let Some(key) = &sealed.key
         && let Some(position) = keys.find(connection, Key::delivery(key))?
     {
         let id = connection
             .prepare_cached("SELECT id FROM entry WHERE position = ?1")?
             .query_row([position], |row| row.get::<_, [u8; 16]>(0))?;
-        return Ok((Appended { position, id: EntryId::from_bytes(id), repeat: true }, None));
+        return Ok((Appended { position, id: EntryId::from_bytes(id), repeat: true, here: false }, None));
     }
     let mut insert = connection.prepare_cached(
-        "INSERT INTO entry (id, kind, channel, at, interactive, delivery, head, raw)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO entry (id, kind, channel, at, interactive, delivery, head, raw, wrap)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let position = insert.insert((
         entry.id.as_bytes().as_slice(),
@@ -45,22 +48,24 @@ pub(super) fn append(
         &entry.channel,
         entry.at.millis(),
         entry.interactive,
-        entry.key.as_ref().map(|key| key.as_slice()),
-        entry.body.head.as_ref(),
-        entry.body.raw.as_ref(),
+        sealed.key.as_ref().map(|key| key.as_slice()),
+        &sealed.head,
+        &sealed.raw,
+        &sealed.wrap,
     ))?;
-    if let Some(key) = &entry.key {
+    if let Some(key) = &sealed.key {
         keys.add(connection, Key::delivery(key), position)?;
     }
     connection
         .prepare_cached("INSERT INTO pending (position, channel) VALUES (?1, ?2)")?
         .execute((position, &entry.channel))?;
-    let appended = Appended { position, id: entry.id, repeat: false };
+    let appended = Appended { position, id: entry.id, repeat: false, here: true };
     let entry = Entry {
         position,
         id: entry.id,
         kind: entry.kind,
         channel: entry.channel,
+        bucket: 0,
         at: entry.at,
         interactive: entry.interactive,
         body: entry.body,
@@ -68,49 +73,58 @@ pub(super) fn append(
     Ok((appended, Some(entry)))
 }
 
-const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw";
+const ENTRY: &str = "e.position, e.id, e.kind, e.channel, e.at, e.interactive, e.head, e.raw, e.wrap";
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+fn entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
     let kind: u8 = row.get(2)?;
     let kind = EntryKind::from_number(kind).ok_or(rusqlite::Error::IntegralValueOutOfRange(2, kind.into()))?;
-    Ok(Entry {
+    Ok(StoredEntry {
         position: row.get(0)?,
         id: EntryId::from_bytes(row.get(1)?),
         kind,
         channel: row.get(3)?,
+        bucket: 0,
         at: Timestamp::from_millis(row.get(4)?),
         interactive: row.get(5)?,
-        body: EntryBody {
-            head: Bytes::from(row.get::<_, Vec<u8>>(6)?),
-            raw: Bytes::from(row.get::<_, Option<Vec<u8>>>(7)?.unwrap_or_default()),
-        },
+        head: row.get(6)?,
+        raw: row.get::<_, Option<_>>(7)?.unwrap_or_default(),
+        wrap: row.get(8)?,
+        applied_wrap: None,
     })
 }
 
-fn with_applied(row: &Row<'_>) -> rusqlite::Result<FoundEntry> {
-    let applied = match row.get::<_, Option<i64>>(8)? {
-        None => None,
-        Some(apply_no) => Some(AppliedRow {
-            apply_no,
-            bundle: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
-            facts: row.get::<_, Option<Vec<u8>>>(10)?.map(|facts| code::text(&facts)),
-        }),
-    };
-    Ok((entry(row)?, applied))
+fn with_applied(row: &Row<'_>) -> rusqlite::Result<StoredFound> {
+    let apply_no: Option<i64> = row.get(9)?;
+    let bundle: Option<String> = row.get(10)?;
+    let applied = apply_no.map(|apply_no| AppliedRow { apply_no, bundle: bundle.unwrap_or_default(), facts: None });
+    let entry = StoredEntry { applied_wrap: row.get(12)?, ..entry(row)? };
+    Ok(StoredFound { entry, applied, facts: row.get(11)? })
 }
 
-fn find(connection: &Connection, column: &str, key: impl rusqlite::ToSql) -> rusqlite::Result<Option<FoundEntry>> {
+fn find(connection: &Connection, column: &str, key: impl rusqlite::ToSql) -> rusqlite::Result<Option<StoredFound>> {
     let sql = format!(
-        "SELECT {ENTRY}, a.apply_no, b.hash, a.facts FROM entry e
+        "SELECT {ENTRY}, a.apply_no, b.hash, a.facts, a.wrap FROM entry e
          LEFT JOIN applied a ON a.position = e.position LEFT JOIN bundle b ON b.no = a.bundle
          WHERE e.{column} = ?1"
     );
     connection.prepare_cached(&sql)?.query_row([key], with_applied).optional()
 }
 
+/// The wraps of entries that are to be applied.
+pub(super) fn wraps(connection: &Connection, positions: &[i64]) -> rusqlite::Result<Vec<(i64, EntryId, Vec<u8>)>> {
+    let mut select = connection.prepare_cached("SELECT id, wrap FROM entry WHERE position = ?1 AND wrap != x''")?;
+    let wrap = |position: &i64| {
+        select.query_row([position], |row| Ok((*position, EntryId::from_bytes(row.get(0)?), row.get(1)?))).optional()
+    };
+    Ok(positions.iter().map(wrap).collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
 impl Journal for SqliteJournal {
     fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>> {
-        self.writer.append(entry)
+        match self.codec.seal_entry(&entry) {
+            Ok(sealed) => self.writer.append(entry, sealed),
+            Err(error) => std::future::ready(Err(error)).boxed(),
+        }
     }
 
     fn tail(&self) -> Arc<Tail<Entry>> {
@@ -122,7 +136,7 @@ impl Journal for SqliteJournal {
     }
 
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>> {
-        self.readers.apart(move |connection| {
+        let page = self.readers.apart(move |connection| {
             let by_channel = if channel.is_some() { "AND p.channel = ?3" } else { "AND ?3 IS NULL" };
             let sql = format!(
                 "SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position
@@ -130,20 +144,52 @@ impl Journal for SqliteJournal {
             );
             let mut select = connection.prepare_cached(&sql)?;
             select.query_map((after, limit as i64, &channel), entry)?.collect()
+        });
+        async move { self.codec.open_all(page.await?).await }.boxed()
+    }
+
+    fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
+        self.readers.apart(move |connection| {
+            let sql = "SELECT p.position FROM pending p JOIN entry e ON e.position = p.position
+                       WHERE e.interactive OR NOT ?1 ORDER BY p.position LIMIT ?2";
+            connection.prepare_cached(sql)?.query_map((interactive, limit as i64), |row| row.get(0))?.collect()
         })
     }
 
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        let page = self.readers.apart(move |connection| {
+            let sql =
+                format!("SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position WHERE p.position = ?1");
+            let mut select = connection.prepare_cached(&sql)?;
+            let found = positions.into_iter().map(|position| select.query_row([position], entry).optional());
+            found.filter_map(rusqlite::Result::transpose).collect()
+        });
+        async move { self.codec.open_all(page.await?).await }.boxed()
+    }
+
+    fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>> {
+        // Keys are not kept here: the backlog of its channel must do.
+        self.pending(0, Some(entry.channel.clone()), limit)
+    }
+
+    fn others(&self) -> Arc<tokio::sync::Notify> {
+        Arc::default()
+    }
+
     fn entry(&self, id: EntryId) -> BoxFuture<'_, Result<Option<FoundEntry>>> {
-        self.readers.apart(move |connection| find(connection, "id", id.as_bytes().as_slice()))
+        let found = self.readers.apart(move |connection| find(connection, "id", id.as_bytes().as_slice()));
+        async move { self.codec.open_one(found.await?).await }.boxed()
     }
 
     fn entry_by_key(&self, key: [u8; 16]) -> BoxFuture<'_, Result<Option<FoundEntry>>> {
         // A few microseconds on an indexed row: cheaper here than handed to another thread.
         async move {
-            self.readers.with(|connection| match self.keys.find(connection, Key::delivery(&key))? {
+            let key = Key::delivery(&self.codec.blind(&key));
+            let found = self.readers.with(|connection| match self.keys.find(connection, key)? {
                 Some(position) => find(connection, "position", position),
                 None => Ok(None),
-            })
+            })?;
+            self.codec.open_one(found).await
         }
         .boxed()
     }

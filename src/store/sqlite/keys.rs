@@ -30,6 +30,11 @@ impl Key {
         Key::new(b'i', &key.0)
     }
 
+    /// The key as it lies in `seen`.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn new(of: u8, key: &[u8; 16]) -> Self {
         let mut bytes = [of; 17];
         bytes.iter_mut().skip(1).zip(key).for_each(|(to, from)| *to = *from);
@@ -153,7 +158,7 @@ mod tests {
 
     fn open() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        connection.execute_batch(include_str!("schema/1.sql")).unwrap();
         connection
     }
 

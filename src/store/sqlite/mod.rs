@@ -3,26 +3,32 @@
 //! One writer thread owns the only connection that writes and groups whatever waits into one transaction; readers have
 //! connections of their own. One process per data directory, held by a lock on a file in it.
 
+pub mod archive;
 mod blob;
 mod catalog;
 mod checkpoint;
 mod commit;
 mod journal;
 mod keys;
+mod keystore;
+mod numbers;
 mod open;
 mod outbox;
 mod read;
 mod retention;
+mod sealing;
 mod state;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::{Numbers, Opened, Store, hot};
-use crate::base::Result;
+use tokio::sync::watch;
+
+use super::seal::{Codec, KeyChest, Sealing};
+use super::{Numbers, Opened, Progress, Store, hot};
 use crate::base::telemetry::Metrics;
+use crate::base::{Error, Result};
 
 pub use open::{Locked, Options};
 
@@ -32,66 +38,80 @@ pub use open::{Locked, Options};
 ///
 /// `Config` if another process holds the directory, if the schema is newer than this program, or if SQLite did not take
 /// the settings that durability needs; `Io` if the disk refused.
-pub fn open(directory: &Path, options: Options, metrics: Metrics) -> Result<Opened> {
-    let files = open::Files::open(directory, &options)?;
-    let (numbers, hot_bytes): (Arc<dyn Numbers>, u64) = (Arc::new(Counters::read(&files)?), options.hot_kib * 1024);
+pub fn open(
+    directory: &Path,
+    options: Options,
+    sealing: &Sealing,
+    progress: &Arc<dyn Progress>,
+    metrics: Metrics,
+) -> Result<Opened> {
+    let lock = open::Locked::take(directory)?;
+    let broken = watch::Sender::new(false);
+    let keystore = keystore::KeyFile::open(directory, broken.clone())?;
+    let codec = Arc::new(numbers::at_once(Codec::open(keystore, sealing))?);
+    let files = open::Files::open(directory, &options, lock, &codec, &**progress)?;
+    let numbers: Arc<dyn Numbers> = Arc::new(numbers::Counters::start(&files.connection, codec.clone())?);
+    let hot_bytes = options.hot_kib * 1024;
     let readers = Arc::new(read::Readers::new(files.path.clone(), options.readers, options.reader_cache_kib));
     let keys = Arc::new(keys::Keys::load(&files.connection).map_err(open::failed)?);
-    let writer = writer::Writer::start(files, &options, keys.clone(), metrics)?;
-    let broken = writer.broken();
+    let writer = writer::Writer::start(files, &options, keys.clone(), codec.clone(), broken.clone(), metrics)?;
+    let broken = broken.subscribe();
     let store = Store {
         journal: Arc::new(journal::SqliteJournal {
             writer: writer.clone(),
             readers: readers.clone(),
             keys: keys.clone(),
+            codec: codec.clone(),
         }),
         state: Arc::new(state::SqliteState {
             source: state::Source::Now(readers.clone()),
             numbers: numbers.clone(),
             keys: keys.clone(),
+            codec: codec.clone(),
         }),
-        snapshots: Arc::new(state::SqliteSnapshots { readers: readers.clone(), numbers, keys: keys.clone() }),
-        commits: Arc::new(commit::SqliteCommits { writer: writer.clone() }),
-        outbox: Arc::new(outbox::SqliteOutbox { writer: writer.clone(), readers: readers.clone() }),
-        catalog: Arc::new(catalog::SqliteCatalog { writer: writer.clone(), readers: readers.clone() }),
-        retention: Arc::new(retention::SqliteRetention { writer: writer.clone(), keys }),
-        blobs: Arc::new(blob::SqliteBlobs { writer: writer.clone(), readers }),
+        snapshots: Arc::new(state::SqliteSnapshots {
+            readers: readers.clone(),
+            numbers,
+            keys: keys.clone(),
+            codec: codec.clone(),
+        }),
+        commits: Arc::new(commit::SqliteCommits {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
+        outbox: Arc::new(outbox::SqliteOutbox {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
+        catalog: Arc::new(catalog::SqliteCatalog {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
+        retention: Arc::new(retention::SqliteRetention {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            keys,
+            codec: codec.clone(),
+        }),
+        blobs: Arc::new(blob::SqliteBlobs { writer: writer.clone(), readers, codec: codec.clone() }),
+        leases: Arc::new(super::lease::Alone::new(crate::base::Clock::system().now())),
     };
-    Ok(Opened { store: hot::over(store, hot_bytes), guard: writer, broken })
+    Ok(Opened { store: hot::over(store, hot_bytes), blob_keys: codec, guard: writer, broken })
 }
 
-/// Numbers for new rows: counted up in memory from what the tables hold.
-struct Counters {
-    customer: AtomicI64,
-    conversation: AtomicI64,
-    interaction: AtomicI64,
-}
-
-impl Counters {
-    fn read(files: &open::Files) -> Result<Self> {
-        let highest = |table: &str| -> Result<AtomicI64> {
-            let sql = format!("SELECT coalesce(max(no), 0) FROM {table}");
-            let highest = files.connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map_err(open::failed)?;
-            Ok(AtomicI64::new(highest))
-        };
-        Ok(Counters {
-            customer: highest("customer")?,
-            conversation: highest("conversation")?,
-            interaction: highest("interaction")?,
-        })
+/// The key store in the data directory, for those who keep the keys; with `create`, made if there is none. A gateway may use it
+/// at the same time.
+///
+/// # Errors
+///
+/// `NotFound` if there is none; `Io` if it cannot be read.
+pub fn key_chest(directory: &Path, create: bool) -> Result<KeyChest> {
+    if !create && !directory.join(keystore::FILE).is_file() {
+        let missing = Error::not_found("there is no key store: no gateway has run here yet");
+        return Err(missing.context(directory.display().to_string()));
     }
-}
-
-impl Numbers for Counters {
-    fn customer(&self) -> Result<i64> {
-        Ok(self.customer.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    fn conversation(&self) -> Result<i64> {
-        Ok(self.conversation.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    fn interaction(&self) -> Result<i64> {
-        Ok(self.interaction.fetch_add(1, Ordering::Relaxed) + 1)
-    }
+    Ok(KeyChest::new(keystore::KeyFile::open(directory, watch::Sender::new(false))?))
 }

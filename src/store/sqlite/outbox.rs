@@ -9,15 +9,28 @@ use rusqlite::{Connection, Row};
 
 use super::commit::previous_wanted;
 use super::read::Readers;
-use super::state::read_json;
 use super::writer::Writer;
 use crate::base::id::{EventId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
-use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail, code};
+use crate::store::seal::stored::{Stored, StoredDue, StoredSend};
+use crate::store::seal::{Codec, Column};
+use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail};
 
 pub(super) struct SqliteOutbox {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
+    pub(super) codec: Arc<Codec>,
+}
+
+impl SqliteOutbox {
+    /// Rows that are sealed.
+    fn rows<'a, S: Stored + Send + 'static>(
+        &'a self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<Vec<S>> + Send + 'static,
+    ) -> BoxFuture<'a, Result<Vec<S::Row>>> {
+        let rows = self.readers.apart(query);
+        async move { self.codec.open_all(rows.await?).await }.boxed()
+    }
 }
 
 /// A help desk that is not known yet is settled up to the present end of the feed.
@@ -26,8 +39,8 @@ const BEGIN_AT_THE_END: &str = "INSERT INTO settled (helpdesk, event)
 
 const DUE: &str = "d.event, e.id, d.conversation, d.attempts, d.next_at, e.body, d.previous";
 
-fn due_event(row: &Row<'_>) -> rusqlite::Result<DueEvent> {
-    Ok(DueEvent {
+fn due_event(row: &Row<'_>) -> rusqlite::Result<StoredDue> {
+    Ok(StoredDue(DueEvent {
         no: row.get(0)?,
         id: EventId::from_bytes(row.get(1)?),
         conversation: row.get(2)?,
@@ -36,19 +49,19 @@ fn due_event(row: &Row<'_>) -> rusqlite::Result<DueEvent> {
         body: Bytes::from(row.get::<_, Vec<u8>>(5)?),
         previous: row.get(6)?,
         aside: true,
-    })
+    }))
 }
 
 pub(super) const SEND: &str = "id, planned, attempts, created_at, conversation, state";
 
-pub(super) fn send_row(row: &Row<'_>) -> rusqlite::Result<DueSend> {
-    Ok(DueSend {
+pub(super) fn send_row(row: &Row<'_>) -> rusqlite::Result<StoredSend> {
+    Ok(StoredSend {
         id: SendId::from_bytes(row.get(0)?),
-        planned: read_json(row, 1)?,
+        planned: row.get(1)?,
         attempts: row.get(2)?,
         created_at: Timestamp::from_millis(row.get(3)?),
         conversation: row.get(4)?,
-        state: code::send_state(row.get(5)?),
+        state: row.get(5)?,
     })
 }
 
@@ -67,7 +80,7 @@ fn wanted(
     subscription: &Subscription,
     after: i64,
     limit: usize,
-) -> rusqlite::Result<(Vec<DueEvent>, i64)> {
+) -> rusqlite::Result<(Vec<StoredDue>, i64)> {
     let mut select = connection.prepare_cached(
         "SELECT e.no, e.id, e.conversation, e.kind, e.channel, e.before, e.at, e.body FROM event e
          WHERE e.no > ?1 ORDER BY e.no",
@@ -79,7 +92,7 @@ fn wanted(
         if !subscription.wants(row.get(3)?, row.get_ref(4)?.as_str()?) {
             continue;
         }
-        events.push(DueEvent {
+        events.push(StoredDue(DueEvent {
             no: read,
             id: EventId::from_bytes(row.get(1)?),
             conversation: row.get(2)?,
@@ -88,7 +101,7 @@ fn wanted(
             body: Bytes::from(row.get::<_, Vec<u8>>(7)?),
             previous: previous_wanted(connection, subscription, row.get(5)?)?,
             aside: false,
-        });
+        }));
         if events.len() >= limit {
             break;
         }
@@ -131,10 +144,15 @@ impl Outbox for SqliteOutbox {
 
     fn wanted_events(&self, helpdesk: String, after: i64, limit: usize) -> BoxFuture<'_, Result<(Vec<DueEvent>, i64)>> {
         let subscription = self.writer.subscribers.subscription(&helpdesk);
-        self.readers.apart(move |connection| match subscription {
+        let wanted = self.readers.apart(move |connection| match subscription {
             Some(subscription) => wanted(connection, &subscription, after, limit),
             None => Ok((Vec::new(), after)),
-        })
+        });
+        async move {
+            let (events, read) = wanted.await?;
+            Ok((self.codec.open_all(events).await?, read))
+        }
+        .boxed()
     }
 
     fn set_aside_conversations(&self, helpdesk: String) -> BoxFuture<'_, Result<Vec<(i64, Timestamp)>>> {
@@ -145,7 +163,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn set_aside_of(&self, helpdesk: String, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>>> {
-        self.readers.apart(move |connection| {
+        self.rows(move |connection| {
             let sql = format!(
                 "SELECT {DUE} FROM due d JOIN event e ON e.no = d.event
                  WHERE d.helpdesk = ?1 AND d.conversation = ?2 ORDER BY d.event LIMIT ?3"
@@ -178,6 +196,10 @@ impl Outbox for SqliteOutbox {
         next_at: Timestamp,
         error: String,
     ) -> BoxFuture<'static, Result<()>> {
+        let error = match self.codec.seal_house(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes()) {
+            Ok(error) => error,
+            Err(error) => return std::future::ready(Err(error)).boxed(),
+        };
         self.writer.job(move |connection| {
             connection
                 .prepare_cached(
@@ -200,6 +222,10 @@ impl Outbox for SqliteOutbox {
     }
 
     fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String) -> BoxFuture<'static, Result<()>> {
+        let error = match self.codec.seal_house(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes()) {
+            Ok(error) => error,
+            Err(error) => return std::future::ready(Err(error)).boxed(),
+        };
         self.writer.job(move |connection| {
             connection
                 .prepare_cached(
@@ -247,7 +273,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn due_sends(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<DueSend>>> {
-        self.readers.apart(move |connection| {
+        self.rows(move |connection| {
             let sql = format!("SELECT {SEND} FROM send WHERE state = 0 AND next_at <= ?1 ORDER BY id LIMIT ?2");
             collect(connection, &sql, (now.millis(), limit as i64), send_row)
         })
@@ -263,6 +289,10 @@ impl Outbox for SqliteOutbox {
     }
 
     fn withdraw(&self, send: SendId, next_at: Timestamp, error: String) -> BoxFuture<'static, Result<()>> {
+        let error = match self.codec.seal_house(Column::SendError, send.as_bytes(), error.as_bytes()) {
+            Ok(error) => error,
+            Err(error) => return std::future::ready(Err(error)).boxed(),
+        };
         self.writer.job(move |connection| {
             connection
                 .prepare_cached("UPDATE send SET state = 0, next_at = ?2, error = ?3 WHERE id = ?1 AND state = 1")?
@@ -272,7 +302,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn unresolved_sends(&self) -> BoxFuture<'_, Result<Vec<DueSend>>> {
-        self.readers.apart(|connection| {
+        self.rows(|connection| {
             collect(connection, &format!("SELECT {SEND} FROM send WHERE state = 1 ORDER BY id"), [], send_row)
         })
     }

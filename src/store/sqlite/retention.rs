@@ -2,23 +2,85 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 
 use super::keys::{Key, Keys};
+use super::read::Readers;
 use super::writer::Writer;
 use crate::base::Result;
+use crate::base::id::EntryId;
+use crate::store::seal::{Codec, DayEntry, Unmatched};
 use crate::store::{Cutoffs, Retention};
 
 pub(super) struct SqliteRetention {
     pub(super) writer: Arc<Writer>,
+    pub(super) readers: Arc<Readers>,
     pub(super) keys: Arc<Keys>,
+    pub(super) codec: Arc<Codec>,
+}
+
+impl SqliteRetention {
+    /// Wraps the keys of entries that no customer owns by that of the house, then destroys the keys of days past.
+    fn end_days(&self, batch: usize) -> BoxFuture<'static, Result<u64>> {
+        let (writer, readers, codec) = (self.writer.clone(), self.readers.clone(), self.codec.clone());
+        async move {
+            let from = readers.with(|connection| came_to(connection, "days"))?;
+            let page = readers.with(|connection| days(connection, from, batch))?;
+            let found = codec.unmatched(page, from, batch).await?;
+            let last = found.last;
+            if found.to > from {
+                writer.job(move |connection| write_days(connection, &found)).await?;
+            }
+            if last {
+                codec.destroy_days(codec.day_past()).await?;
+            }
+            Ok(u64::from(!last))
+        }
+        .boxed()
+    }
+}
+
+fn came_to(connection: &Connection, class: &str) -> rusqlite::Result<i64> {
+    let sql = "SELECT coalesce((SELECT position FROM pruned WHERE class = ?1), 0)";
+    connection.prepare_cached(sql)?.query_row([class], |row| row.get(0))
+}
+
+fn come_to(connection: &Connection, class: &str, position: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO pruned (class, position) VALUES (?1, ?2)
+             ON CONFLICT (class) DO UPDATE SET position = excluded.position",
+        )?
+        .execute((class, position))?;
+    Ok(())
+}
+
+fn days(connection: &Connection, from: i64, batch: usize) -> rusqlite::Result<Vec<DayEntry>> {
+    connection
+        .prepare_cached(
+            "SELECT e.position, e.id, e.wrap, a.wrap IS NOT NULL FROM entry e
+             LEFT JOIN applied a ON a.position = e.position WHERE e.position > ?1 ORDER BY e.position LIMIT ?2",
+        )?
+        .query_map((from, batch as i64), |row| {
+            Ok((row.get(0)?, EntryId::from_bytes(row.get(1)?), row.get(2)?, row.get(3)?))
+        })?
+        .collect()
+}
+
+fn write_days(connection: &Connection, found: &Unmatched) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached("UPDATE entry SET wrap = ?2 WHERE position = ?1")?;
+    for (position, wrap) in &found.wraps {
+        update.execute((position, wrap))?;
+    }
+    come_to(connection, "days", found.to)
 }
 
 impl Retention for SqliteRetention {
     fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>> {
-        let keys = self.keys.clone();
-        self.writer.job(move |connection| {
+        let (keys, days) = (self.keys.clone(), self.end_days(batch));
+        let pruned = self.writer.job(move |connection| {
             // What waits in quarantine keeps its original until somebody has looked at it.
             let spared = "position NOT IN (SELECT position FROM quarantine)";
             let raw = walk(connection, "raw", before.raw.millis(), batch, |from, to| {
@@ -51,7 +113,8 @@ impl Retention for SqliteRetention {
                 )?
                 .execute((before.events.millis(), batch as i64))?;
             Ok((raw + dedupe + events) as u64)
-        })
+        });
+        async move { Ok(pruned.await? + days.await?) }.boxed()
     }
 }
 
@@ -63,10 +126,7 @@ fn walk(
     batch: usize,
     empty: impl FnOnce(i64, i64) -> rusqlite::Result<usize>,
 ) -> rusqlite::Result<usize> {
-    let from: i64 =
-        connection.query_row("SELECT coalesce((SELECT position FROM pruned WHERE class = ?1), 0)", [class], |row| {
-            row.get(0)
-        })?;
+    let from = came_to(connection, class)?;
     // The walk stops at the first entry that is still pending or too young, so that nothing is passed over.
     let to: i64 = connection.query_row(
         "SELECT coalesce(max(position), ?1) FROM (
@@ -81,12 +141,7 @@ fn walk(
         return Ok(0);
     }
     let changed = empty(from, to)?;
-    connection
-        .prepare_cached(
-            "INSERT INTO pruned (class, position) VALUES (?1, ?2)
-             ON CONFLICT (class) DO UPDATE SET position = excluded.position",
-        )?
-        .execute((class, to))?;
+    come_to(connection, class, to)?;
     // Counted as at least one row, so that a batch of spared rows does not end the round.
     Ok(changed.max(1))
 }

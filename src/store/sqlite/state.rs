@@ -12,15 +12,20 @@ use super::read::{Readers, Snapshot};
 use crate::base::id::{ConversationId, CustomerId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
 use crate::model::ItemKey;
+use crate::store::seal::Codec;
+use crate::store::seal::stored::{
+    ConversationColumns, Stored, StoredConversation, StoredCustomer, StoredInteraction, StoredMessage,
+};
 use crate::store::{
     ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
-    Snapshots, StateRead, ThreadKey, code,
+    Snapshots, StateRead, ThreadKey,
 };
 
 pub(super) struct SqliteState {
     pub(super) source: Source,
     pub(super) numbers: Arc<dyn Numbers>,
     pub(super) keys: Arc<Keys>,
+    pub(super) codec: Arc<Codec>,
 }
 
 /// Where reads go: to any reader, or to one snapshot.
@@ -30,83 +35,90 @@ pub(super) enum Source {
 }
 
 impl SqliteState {
-    /// Runs `query` when polled, on the thread that polls: for the threads that apply entries, which may block.
+    /// Runs `query` here and now: for the threads that apply entries, which may block.
+    fn now<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        match &self.source {
+            Source::Now(readers) => readers.with(query),
+            Source::Snapshot(snapshot) => snapshot.with(query),
+        }
+    }
+
+    /// Runs `query` when polled, on the thread that polls.
     fn read<'a, T: Send + 'a>(
         &'a self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'a,
     ) -> BoxFuture<'a, Result<T>> {
-        async move {
-            match &self.source {
-                Source::Now(readers) => readers.with(query),
-                Source::Snapshot(snapshot) => snapshot.with(query),
-            }
-        }
-        .boxed()
+        async move { self.now(query) }.boxed()
     }
-}
 
-pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
-    Ok(code::text(row.get_ref(column)?.as_blob().unwrap_or_default()))
-}
+    /// The same for rows that are sealed.
+    fn one<'a, S: Stored + Send + 'a>(
+        &'a self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<Option<S>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<Option<S::Row>>> {
+        async move { self.codec.open_one(self.now(query)?).await }.boxed()
+    }
 
-/// Reads JSON that this program wrote.
-pub(super) fn read_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    serde_json::from_slice(row.get_ref(column)?.as_blob().unwrap_or_default())
-        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(e)))
+    fn all<'a, S: Stored + Send + 'a>(
+        &'a self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<Vec<S>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<Vec<S::Row>>> {
+        async move { self.codec.open_all(self.now(query)?).await }.boxed()
+    }
 }
 
 pub(super) const CUSTOMER: &str = "c.no, c.id, c.version, c.created_at, c.latest, c.profile, c.recent";
 
-pub(super) fn customer(row: &Row<'_>) -> rusqlite::Result<CustomerRow> {
-    Ok(CustomerRow {
+pub(super) fn customer(row: &Row<'_>) -> rusqlite::Result<StoredCustomer> {
+    Ok(StoredCustomer {
         no: row.get(0)?,
         id: CustomerId::from_bytes(row.get(1)?),
         version: row.get(2)?,
         created_at: Timestamp::from_millis(row.get(3)?),
         latest: row.get(4)?,
-        profile: read_json(row, 5)?,
-        recent: read_json(row, 6)?,
+        profile: row.get(5)?,
+        recent: row.get(6)?,
     })
 }
 
 const CONVERSATION: &str = "v.no, v.id, v.version, v.customer, v.state, v.public, v.seq, v.event_seq, v.opened_at,
                             v.updated_at, v.latest, v.queue, v.owner, v.links";
 
-fn conversation(row: &Row<'_>) -> rusqlite::Result<ConversationRow> {
-    Ok(ConversationRow {
+fn conversation(row: &Row<'_>) -> rusqlite::Result<StoredConversation> {
+    let columns = ConversationColumns {
         no: row.get(0)?,
-        id: ConversationId::from_bytes(row.get(1)?),
+        id: row.get(1)?,
         version: row.get(2)?,
         customer: row.get(3)?,
-        state: code::state_of(row.get(4)?),
+        state: row.get(4)?,
         public: row.get(5)?,
         seq: row.get(6)?,
         event_seq: row.get(7)?,
-        opened_at: Timestamp::from_millis(row.get(8)?),
-        updated_at: Timestamp::from_millis(row.get(9)?),
+        opened_at: row.get(8)?,
+        updated_at: row.get(9)?,
         latest: row.get(10)?,
         queue: row.get(11)?,
         owner: row.get(12)?,
-        links: if row.get_ref(13)?.as_blob_or_null().unwrap_or_default().is_none() {
-            Vec::new()
-        } else {
-            read_json(row, 13)?
-        },
-    })
+        links: row.get(13)?,
+    };
+    Ok(columns.stored())
 }
 
 pub(super) const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
 
-pub(super) fn interaction(row: &Row<'_>) -> rusqlite::Result<InteractionRow> {
-    let decision = row.get_ref(6)?.as_blob_or_null().unwrap_or_default();
-    Ok(InteractionRow {
-        no: row.get(0)?,
-        id: InteractionId::from_bytes(row.get(1)?),
-        conversation: row.get(2)?,
-        seq: row.get(3)?,
-        customer: row.get(4)?,
-        body: text(row, 5)?,
-        decision: decision.map(code::text),
+pub(super) fn interaction(row: &Row<'_>) -> rusqlite::Result<StoredInteraction> {
+    Ok(StoredInteraction {
+        row: InteractionRow {
+            no: row.get(0)?,
+            id: InteractionId::from_bytes(row.get(1)?),
+            conversation: row.get(2)?,
+            seq: row.get(3)?,
+            customer: row.get(4)?,
+            body: String::new(),
+            decision: None,
+        },
+        body: row.get(5)?,
+        decision: row.get(6)?,
     })
 }
 
@@ -114,7 +126,7 @@ fn one_conversation(
     connection: &Connection,
     condition: &str,
     key: impl rusqlite::ToSql,
-) -> rusqlite::Result<Option<ConversationRow>> {
+) -> rusqlite::Result<Option<StoredConversation>> {
     let sql = format!("SELECT {CONVERSATION} FROM conversation v WHERE {condition}");
     connection.prepare_cached(&sql)?.query_row([key], conversation).optional()
 }
@@ -123,7 +135,7 @@ fn one_interaction(
     connection: &Connection,
     condition: &str,
     key: impl rusqlite::ToSql,
-) -> rusqlite::Result<Option<InteractionRow>> {
+) -> rusqlite::Result<Option<StoredInteraction>> {
     let sql = format!("SELECT {INTERACTION} FROM interaction i WHERE {condition}");
     connection.prepare_cached(&sql)?.query_row([key], interaction).optional()
 }
@@ -142,7 +154,7 @@ pub(super) fn chain(
     latest: i64,
     limit: usize,
     wanted: impl Fn(&InteractionRow) -> bool,
-) -> rusqlite::Result<Vec<InteractionRow>> {
+) -> rusqlite::Result<Vec<StoredInteraction>> {
     let before = match chain {
         Chain::Conversation => "before_in_conversation",
         Chain::Customer => "before_of_customer",
@@ -151,12 +163,12 @@ pub(super) fn chain(
     let mut select = connection.prepare_cached(&sql)?;
     let (mut rows, mut no) = (Vec::new(), latest);
     while no != 0 && rows.len() < limit {
-        let Some((row, further)) = select.query_row([no], |row| Ok((interaction(row)?, row.get(7)?))).optional()?
+        let Some((stored, further)) = select.query_row([no], |row| Ok((interaction(row)?, row.get(7)?))).optional()?
         else {
             break;
         };
-        if wanted(&row) {
-            rows.push(row);
+        if wanted(&stored.row) {
+            rows.push(stored);
         }
         no = further;
     }
@@ -167,12 +179,18 @@ pub(super) struct SqliteSnapshots {
     pub(super) readers: Arc<Readers>,
     pub(super) numbers: Arc<dyn Numbers>,
     pub(super) keys: Arc<Keys>,
+    pub(super) codec: Arc<Codec>,
 }
 
 impl Snapshots for SqliteSnapshots {
     fn snapshot(&self) -> Result<Box<dyn StateRead>> {
         let source = Source::Snapshot(self.readers.snapshot()?);
-        Ok(Box::new(SqliteState { source, numbers: self.numbers.clone(), keys: self.keys.clone() }))
+        Ok(Box::new(SqliteState {
+            source,
+            numbers: self.numbers.clone(),
+            keys: self.keys.clone(),
+            codec: self.codec.clone(),
+        }))
     }
 }
 
@@ -186,7 +204,7 @@ impl StateRead for SqliteState {
             let mut select = connection.prepare_cached("SELECT customer FROM identifier WHERE key = ?1")?;
             let mut found = Vec::new();
             for (place, key) in keys.iter().enumerate() {
-                if let Some(no) = select.query_row([key.0.as_slice()], |row| row.get(0)).optional()? {
+                if let Some(no) = select.query_row([self.codec.blind(&key.0)], |row| row.get(0)).optional()? {
                     found.push((place, no));
                 }
             }
@@ -195,15 +213,16 @@ impl StateRead for SqliteState {
     }
 
     fn customer(&self, no: i64) -> BoxFuture<'_, Result<Option<CustomerRow>>> {
-        self.read(move |connection| {
+        self.one(move |connection| {
             let sql = format!("SELECT {CUSTOMER} FROM customer c WHERE c.no = ?1");
             connection.prepare_cached(&sql)?.query_row([no], customer).optional()
         })
     }
 
     fn conversation_by_thread(&self, key: ThreadKey) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
-        self.read(move |connection| {
-            one_conversation(connection, "v.no = (SELECT conversation FROM thread WHERE key = ?1)", key.0.as_slice())
+        self.one(move |connection| {
+            let key = self.codec.blind(&key.0);
+            one_conversation(connection, "v.no = (SELECT conversation FROM thread WHERE key = ?1)", key.as_slice())
         })
     }
 
@@ -213,7 +232,7 @@ impl StateRead for SqliteState {
         _version: i64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<ConversationRow>>> {
-        self.read(move |connection| {
+        self.all(move |connection| {
             let sql = format!(
                 "SELECT {CONVERSATION} FROM conversation v WHERE v.customer = ?1 AND v.state = 0
                  ORDER BY v.updated_at DESC, v.no DESC LIMIT ?2"
@@ -224,26 +243,28 @@ impl StateRead for SqliteState {
     }
 
     fn conversation(&self, no: i64) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
-        self.read(move |connection| one_conversation(connection, "v.no = ?1", no))
+        self.one(move |connection| one_conversation(connection, "v.no = ?1", no))
     }
 
     fn conversation_by_id(&self, id: ConversationId) -> BoxFuture<'_, Result<Option<ConversationRow>>> {
-        self.read(move |connection| one_conversation(connection, "v.id = ?1", id.as_bytes().as_slice()))
+        self.one(move |connection| one_conversation(connection, "v.id = ?1", id.as_bytes().as_slice()))
     }
 
     fn interaction_by_item(&self, item: ItemKey) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
-        self.read(move |connection| match self.keys.find(connection, Key::item(&item))? {
-            Some(no) => one_interaction(connection, "i.no = ?1", no),
-            None => Ok(None),
+        self.one(move |connection| {
+            match self.keys.find(connection, Key::item(&ItemKey(self.codec.blind(&item.0))))? {
+                Some(no) => one_interaction(connection, "i.no = ?1", no),
+                None => Ok(None),
+            }
         })
     }
 
     fn interaction_by_id(&self, id: InteractionId) -> BoxFuture<'_, Result<Option<InteractionRow>>> {
-        self.read(move |connection| one_interaction(connection, "i.id = ?1", id.as_bytes().as_slice()))
+        self.one(move |connection| one_interaction(connection, "i.id = ?1", id.as_bytes().as_slice()))
     }
 
     fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.read(move |connection| {
+        self.all(move |connection| {
             let latest = connection
                 .prepare_cached("SELECT latest FROM conversation WHERE no = ?1")?
                 .query_row([conversation], |row| row.get(0))
@@ -254,16 +275,17 @@ impl StateRead for SqliteState {
     }
 
     fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>> {
-        self.read(move |connection| {
+        self.one(move |connection| {
+            let key = self.codec.blind(&key.0);
             connection
                 .prepare_cached("SELECT state FROM message WHERE key = ?1")?
-                .query_row([key.0.as_slice()], |row| read_json(row, 0))
+                .query_row([key.as_slice()], |row| Ok(StoredMessage { key, state: row.get(0)? }))
                 .optional()
         })
     }
 
     fn send(&self, id: SendId) -> BoxFuture<'_, Result<Option<DueSend>>> {
-        self.read(move |connection| {
+        self.one(move |connection| {
             connection
                 .prepare_cached(&format!("SELECT {} FROM send WHERE id = ?1", super::outbox::SEND))?
                 .query_row([id.as_bytes().as_slice()], send_row)
@@ -272,7 +294,7 @@ impl StateRead for SqliteState {
     }
 
     fn sent_in_thread(&self, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.read(move |connection| {
+        self.all(move |connection| {
             let sql = format!(
                 "WITH RECURSIVE back (no, before, outbound, depth) AS (
                      SELECT i.no, i.before_in_conversation, i.outbound, 0 FROM interaction i
@@ -291,7 +313,7 @@ impl StateRead for SqliteState {
         self.read(move |connection| {
             connection
                 .prepare_cached("SELECT at FROM side WHERE key = ?1")?
-                .query_row([key.as_slice()], |row| Ok(SideRow { at: Timestamp::from_millis(row.get(0)?) }))
+                .query_row([self.codec.blind(&key)], |row| Ok(SideRow { at: Timestamp::from_millis(row.get(0)?) }))
                 .optional()
         })
     }

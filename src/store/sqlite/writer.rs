@@ -18,12 +18,13 @@ use super::checkpoint;
 use super::commit;
 use super::journal;
 use super::keys::Keys;
-use super::open::{Files, Options, failed};
+use super::open::{Files, Options, failed, keep_log};
 use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::base::{Error, Kind, Result};
 use crate::model::Entry;
+use crate::store::seal::{Codec, SealedEntry, SealedSet};
 use crate::store::subscribers::{Marks, Subscriber, Subscribers};
-use crate::store::{Appended, Changeset, Committed, DueEvent, NewEntry, Tail, unavailable};
+use crate::store::{Appended, Committed, DueEvent, NewEntry, Tail, unavailable};
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
@@ -62,10 +63,32 @@ struct Queues {
     ready: Condvar,
 }
 
+impl Queues {
+    /// Whether nothing more is written.
+    fn is_over(&self) -> bool {
+        let waiting = self.inner.lock();
+        waiting.closing || waiting.dead
+    }
+
+    /// Takes nothing any more, and has nobody wait for what is not written: the disk refused, only a restart mends that.
+    fn give_up(&self, broken: &watch::Sender<bool>, error: &Error) {
+        tracing::error!(target: "segue::journal", error = %error.full(), "the store is broken; a restart is needed");
+        // First, so that whoever is told that nothing is written can learn why.
+        broken.send_replace(true);
+        let mut waiting = self.inner.lock();
+        waiting.dead = true;
+        waiting.appends.clear();
+        waiting.commits.clear();
+        waiting.jobs.clear();
+        drop(waiting);
+        self.ready.notify_one();
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
     appends: VecDeque<Append>,
-    commits: VecDeque<(Vec<Changeset>, Reply<Vec<Committed>>)>,
+    commits: VecDeque<(Vec<SealedSet>, Reply<Vec<Committed>>)>,
     jobs: VecDeque<(Job, Reply<()>)>,
     marks: HashMap<String, Marks>,
     closing: bool,
@@ -74,18 +97,26 @@ struct Waiting {
 
 pub(super) struct Append {
     pub(super) entry: NewEntry,
+    pub(super) sealed: SealedEntry,
     pub(super) reply: Reply<Appended>,
 }
 
 impl Writer {
-    pub(super) fn start(files: Files, options: &Options, keys: Arc<Keys>, metrics: Metrics) -> Result<Arc<Writer>> {
+    pub(super) fn start(
+        files: Files,
+        options: &Options,
+        keys: Arc<Keys>,
+        codec: Arc<Codec>,
+        broken: watch::Sender<bool>,
+        metrics: Metrics,
+    ) -> Result<Arc<Writer>> {
         let end: i64 = files
             .connection
             .query_row("SELECT coalesce(max(no), 0) FROM event", [], |row| row.get(0))
             .map_err(failed)?;
         let writer = Arc::new(Writer {
             queues: Arc::new(Queues { inner: Mutex::new(Waiting::default()), ready: Condvar::new() }),
-            broken: watch::Sender::new(false),
+            broken,
             tail: Arc::new(Tail::new(options.tail)),
             urgent: Arc::new(Tail::new(URGENT)),
             subscribers: Arc::default(),
@@ -109,8 +140,10 @@ impl Writer {
             early: options.acknowledge_before_commit,
             bundles: HashMap::new(),
             keys,
+            codec,
             careful: 0,
             log_too_long: log_too_long.clone(),
+            cut_log: false,
             written: written.clone(),
             metrics,
         };
@@ -119,35 +152,41 @@ impl Writer {
             .spawn(move || worker.run())
             .map_err(|e| Error::io("failed to start the writing thread", e))?;
         *writer.thread.lock() = Some(thread);
-        let closed = Arc::downgrade(&writer.queues);
-        checkpoint::start(&path, options.checkpoint_after, written, log_too_long, move || {
-            closed.upgrade().is_none_or(|queues| queues.inner.lock().closing)
-        })?;
+        let (closed, ended) = (Arc::downgrade(&writer.queues), Arc::downgrade(&writer.queues));
+        let broken = writer.broken.clone();
+        checkpoint::start(
+            &path,
+            options.checkpoint_after,
+            written,
+            log_too_long,
+            move || closed.upgrade().is_none_or(|queues| queues.is_over()),
+            move |error| {
+                if let Some(queues) = ended.upgrade() {
+                    queues.give_up(&broken, error);
+                }
+            },
+        )?;
         Ok(writer)
-    }
-
-    pub(super) fn broken(&self) -> watch::Receiver<bool> {
-        self.broken.subscribe()
     }
 
     pub(super) fn healthy(&self) -> bool {
         !*self.broken.borrow() && self.queues.inner.lock().appends.len() < MAX_WAITING_APPENDS
     }
 
-    pub(super) fn append(&self, entry: NewEntry) -> BoxFuture<'static, Result<Appended>> {
+    pub(super) fn append(&self, entry: NewEntry, sealed: SealedEntry) -> BoxFuture<'static, Result<Appended>> {
         let (reply, answer) = oneshot::channel();
         {
             let mut waiting = self.queues.inner.lock();
             if waiting.dead || waiting.closing || waiting.appends.len() >= MAX_WAITING_APPENDS {
                 return std::future::ready(Err(unavailable())).boxed();
             }
-            waiting.appends.push_back(Append { entry, reply });
+            waiting.appends.push_back(Append { entry, sealed, reply });
         }
         self.queues.ready.notify_one();
         async move { answer.await.unwrap_or_else(|_| Err(unavailable())) }.boxed()
     }
 
-    pub(super) fn commit(&self, batch: Vec<Changeset>) -> BoxFuture<'static, Result<Vec<Committed>>> {
+    pub(super) fn commit(&self, batch: Vec<SealedSet>) -> BoxFuture<'static, Result<Vec<Committed>>> {
         let (reply, answer) = oneshot::channel();
         {
             let mut waiting = self.queues.inner.lock();
@@ -227,10 +266,14 @@ struct Worker {
     bundles: HashMap<String, i64>,
     /// Keys of what was seen before.
     keys: Arc<Keys>,
+    /// Keeps the keys of entries until they are applied.
+    codec: Arc<Codec>,
     /// For how many groups more each changeset gets a savepoint of its own.
     careful: u32,
     /// Set by the checkpointer when the log has grown so long that writing must pause for it.
     log_too_long: Arc<AtomicBool>,
+    /// Whether the disk was full since the log was last cut.
+    cut_log: bool,
     /// Entries and changesets written since the log was last moved into the database.
     written: Arc<AtomicU64>,
     metrics: Metrics,
@@ -248,6 +291,8 @@ struct Told {
     due: Vec<Vec<DueEvent>>,
     feed: Option<i64>,
     wake: bool,
+    /// The marks that the group holds. Nobody says them again, so they go with another group should this one fail.
+    marks: Vec<(String, Marks)>,
 }
 
 impl Worker {
@@ -262,21 +307,41 @@ impl Worker {
                 }
                 Err(error) => {
                     if !self.fail(told, error) {
-                        return;
+                        break;
                     }
                 }
             }
         }
-        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.end();
     }
 
-    /// Waits for work. False when there is none and the store is being closed.
+    /// Moves the whole log into the database, unless the disk cannot be trusted any more: then the log is all there is.
+    fn end(&self) {
+        if !*self.broken.borrow() {
+            match self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed) {
+                Ok(()) => return,
+                Err(error) if error.kind() == Kind::Unavailable => {
+                    tracing::warn!(target: "segue::journal", error = %error.full(), "the log stays beside the database");
+                }
+                Err(error) => self.queues.give_up(&self.broken, &error),
+            }
+        }
+        // Else closing the last connection moves and removes it.
+        if let Err(error) = keep_log(&self.connection) {
+            tracing::error!(target: "segue::journal", error = %error.full(), "the log may not have been kept");
+        }
+    }
+
+    /// Waits for work. False when there is none and the store is being closed, or when the disk refused.
     fn wait(&self) -> bool {
         /// How long marks may wait for other work to go with.
         const MARKS_WAIT: Duration = Duration::from_millis(20);
         let mut waiting = self.queues.inner.lock();
         let mut marks_since: Option<Instant> = None;
         loop {
+            if waiting.dead {
+                return false;
+            }
             if !waiting.appends.is_empty() || !waiting.commits.is_empty() || !waiting.jobs.is_empty() {
                 return true;
             }
@@ -324,12 +389,16 @@ impl Worker {
                 }
                 appending += thread_cpu().saturating_sub(before);
             }
-            for (helpdesk, marks) in marks {
-                write_marks(&self.connection, &helpdesk, &marks).map_err(failed)?;
+            let written = told.marks.len();
+            told.marks.extend(marks);
+            for (helpdesk, marks) in told.marks.iter().skip(written) {
+                write_marks(&self.connection, helpdesk, marks).map_err(failed)?;
             }
             for (job, reply) in jobs {
                 match job(&self.connection) {
                     Ok(done) => told.jobs.push((reply, done)),
+                    // The disk may refuse so that SQLite takes the whole group back.
+                    Err(error) if self.connection.is_autocommit() => return Err(failed(error)),
                     Err(error) => {
                         let _ = reply.send(Err(failed(error)));
                     }
@@ -365,8 +434,11 @@ impl Worker {
     }
 
     fn append(&self, append: Append, told: &mut Told) -> Result<()> {
-        match journal::append(&self.connection, &self.keys, append.entry).map_err(failed) {
+        match journal::append(&self.connection, &self.keys, append.entry, &append.sealed).map_err(failed) {
             Ok((appended, entry)) => {
+                if entry.is_some() {
+                    self.codec.keep(appended.position, &append.sealed);
+                }
                 told.entries.extend(entry);
                 if self.early {
                     let _ = append.reply.send(Ok(appended));
@@ -423,21 +495,39 @@ impl Worker {
         }
     }
 
-    /// Moves the whole log into the database, if the checkpointer could not keep up. It has little left to move.
-    fn shorten_log(&self) {
-        if self.log_too_long.swap(false, Ordering::Relaxed) {
-            let moved = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
-            if let Err(error) = moved {
-                tracing::warn!(target: "segue::journal", %error, "the log could not be moved into the database");
+    /// Moves the whole log into the database, if the checkpointer could not keep up: it has little left to move. Readers that
+    /// use the log's beginning are waited for, but not for long: a backup may take minutes. After the disk was full the log
+    /// is cut as well, since it may be what fills it.
+    fn shorten_log(&mut self) {
+        const PATIENCE: Duration = Duration::from_millis(250);
+        const USUAL: Duration = Duration::from_secs(5);
+        if !self.log_too_long.swap(false, Ordering::Relaxed) && !self.cut_log {
+            return;
+        }
+        let how = if self.cut_log { "PRAGMA wal_checkpoint(TRUNCATE)" } else { "PRAGMA wal_checkpoint(RESTART)" };
+        let _ = self.connection.busy_timeout(PATIENCE);
+        let moved = self.connection.query_row(how, [], |row| row.get::<_, i64>(0)).map_err(failed);
+        let _ = self.connection.busy_timeout(USUAL);
+        match moved {
+            // Readers may be in the way; then it is tried after the next group.
+            Ok(busy) => self.cut_log &= busy != 0,
+            Err(error) if error.kind() == Kind::Unavailable => {
+                tracing::warn!(target: "segue::journal", error = %error.full(), "the log could not be moved into the database");
             }
+            Err(error) => self.queues.give_up(&self.broken, &error),
         }
     }
 
     /// Nothing of the group is on disk. Gives whether writing can go on.
-    fn fail(&mut self, told: Told, error: Error) -> bool {
+    fn fail(&mut self, mut told: Told, error: Error) -> bool {
         let _ = self.connection.execute_batch("ROLLBACK");
         let reloaded = self.keys.reload(&self.connection);
-        drop(told);
+        {
+            let mut waiting = self.queues.inner.lock();
+            for (helpdesk, marks) in std::mem::take(&mut told.marks) {
+                waiting.marks.entry(helpdesk).or_default().add(marks);
+            }
+        }
         self.bundles.clear();
         // A full disk passes. Any other refusal by the disk may have left pages in an unknown state: the only safe way
         // on is a restart, which recovers from the log.
@@ -447,17 +537,15 @@ impl Worker {
         }
         if reloaded.is_ok() && (error.kind() == Kind::Unavailable || error.kind() == Kind::Conflict) {
             tracing::error!(target: "segue::journal", error = %error.full(), "a group was not written");
+            drop(told);
+            if error.kind() == Kind::Unavailable {
+                self.cut_log = true;
+                self.shorten_log();
+            }
             std::thread::sleep(Duration::from_millis(50));
             return true;
         }
-        tracing::error!(target: "segue::journal", error = %error.full(), "the store is broken; a restart is needed");
-        let mut waiting = self.queues.inner.lock();
-        waiting.dead = true;
-        waiting.appends.clear();
-        waiting.commits.clear();
-        waiting.jobs.clear();
-        drop(waiting);
-        self.broken.send_replace(true);
+        self.queues.give_up(&self.broken, &error);
         false
     }
 }

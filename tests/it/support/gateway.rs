@@ -30,6 +30,8 @@ rule("everything", { on = "interaction.received", fallback = true }, function(e,
 pub(crate) struct Project {
     folder: TempDir,
     database: Database,
+    /// Another way to the database for the gateway, if it has one of its own.
+    way: Option<String>,
     /// Tables of `segue.toml`, in order.
     tables: Vec<String>,
     limits: String,
@@ -42,8 +44,24 @@ impl Project {
     /// A project with a plain policy, no channel and no help desk.
     pub(crate) fn new() -> Project {
         let folder = tempfile::tempdir().unwrap();
+        let database = Database::new(folder.path());
+        Self::of(folder, database)
+    }
+
+    /// The same for several gateways at once.
+    pub(crate) fn shared() -> Project {
+        Self::on(Database::shared())
+    }
+
+    /// The same with its data in `database`.
+    pub(crate) fn on(database: Database) -> Project {
+        Self::of(tempfile::tempdir().unwrap(), database)
+    }
+
+    fn of(folder: TempDir, database: Database) -> Project {
         let project = Project {
-            database: Database::new(folder.path()),
+            database,
+            way: None,
             folder,
             tables: Vec::new(),
             limits: String::new(),
@@ -97,6 +115,12 @@ impl Project {
         self
     }
 
+    /// Has the gateway reach its database at `url`, where the test does not.
+    pub(crate) fn reached_at(mut self, url: String) -> Self {
+        self.way = Some(url);
+        self
+    }
+
     /// Adds lines to `[limits]`.
     pub(crate) fn limits(mut self, lines: &str) -> Self {
         let _ = writeln!(self.limits, "{lines}");
@@ -145,7 +169,12 @@ impl Project {
     /// Writes `segue.toml`.
     pub(crate) fn write_config(&self) {
         let mut text = format!("public_url = \"{}\"\ndefault_country = \"US\"\n", provider::PUBLIC_URL);
-        text.push_str(&self.database.setting());
+        match &self.way {
+            Some(url) => {
+                let _ = writeln!(text, "store = \"{url}\"");
+            }
+            None => text.push_str(&self.database.setting()),
+        }
         text.push_str("[[listen]]\naddress = \"127.0.0.1:0\"\n");
         let _ = write!(text, "[limits]\n{}", self.limits);
         text.push_str("[outbound]\nallow = [\"127.0.0.0/8\"]\n");
@@ -167,6 +196,13 @@ impl Project {
         let errors = String::from_utf8_lossy(&run.stderr);
         assert!(run.status.success(), "segue {arguments:?}: {}: {errors}", run.status);
         String::from_utf8(run.stdout).unwrap()
+    }
+
+    /// What is stored in a table, unsealed: its records of the canonical dump.
+    pub(crate) fn records(&self, table: &str) -> Vec<serde_json::Value> {
+        let dumped = self.run(&["dump", "--canonical", "--no-entries"]);
+        let records = dumped.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        records.filter(|record| record["record"] == table).collect()
     }
 
     /// Makes a token that may do everything. The gateway must not be running.
@@ -233,6 +269,15 @@ impl Gateway {
     /// What it logged, if it ended before it was ready.
     pub(crate) async fn start_as(project: &Project, start: &Start) -> Result<Gateway, String> {
         project.write_config();
+        Self::join(project, start).await
+    }
+
+    /// Starts one more on a project whose configuration is written, beside those that run.
+    ///
+    /// # Errors
+    ///
+    /// What it logged, if it ended before it was ready.
+    pub(crate) async fn join(project: &Project, start: &Start) -> Result<Gateway, String> {
         let mut words = start.wrapper.iter().map(String::as_str).chain([SEGUE]);
         let mut command = Command::new(words.next().unwrap_or(SEGUE));
         command.args(words).arg("serve").arg("--config").arg(project.folder()).current_dir(project.folder());
@@ -295,6 +340,13 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// Whether it says soon that it is ready.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let call = Call::new(Method::GET, "/readyz");
+        let answer = tokio::time::timeout(Duration::from_secs(2), self.client.send(&self.base, &call)).await;
+        answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status == 200))
+    }
+
     /// Sends a request.
     ///
     /// # Panics
@@ -327,6 +379,16 @@ impl Gateway {
             project.number("SELECT count(*) FROM pending") == 0
         })
         .await;
+    }
+
+    /// Stops it in the middle of whatever it does, as `kill -STOP` does.
+    pub(crate) fn pause(&self) {
+        signal("STOP", &format!("-{}", self.child.id()));
+    }
+
+    /// Has it go on.
+    pub(crate) fn resume(&self) {
+        signal("CONT", &format!("-{}", self.child.id()));
     }
 
     /// Ends it at once and as a whole, as `kill -9` does.

@@ -1,14 +1,20 @@
 //! What the tests share.
 
 pub(crate) mod database;
+pub(crate) mod disk;
 pub(crate) mod environment;
 pub(crate) mod gateway;
 pub(crate) mod helpdesk;
+pub(crate) mod history;
 pub(crate) mod http;
+pub(crate) mod oracle;
 pub(crate) mod provider;
+pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod source;
 pub(crate) mod stub;
+pub(crate) mod synced;
+pub(crate) mod traffic;
 pub(crate) mod wait;
 
 /// Whether the long forms are to run.

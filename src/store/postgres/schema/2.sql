@@ -1,34 +1,13 @@
--- Schema 2: large content, which lies apart.
+-- Schema 2: personal data is sealed, looked-up keys are enciphered. The key store has a schema of its own; see `keystore.rs`.
 
--- Where the content of a name is.
-CREATE TABLE blob (
-    name     bytea PRIMARY KEY,
-    object   bytea NOT NULL,
-    customer bigint,
-    size     bigint NOT NULL,
-    made_at  bigint NOT NULL
-);
-CREATE INDEX blob_made ON blob (made_at);
+-- The key of the entry, under that of its day; in the applied record under those of the customers it concerned.
+ALTER TABLE entry ADD COLUMN wrap bytea NOT NULL DEFAULT '';
+ALTER TABLE applied ADD COLUMN wrap bytea;
+-- Tells a state from any other, so that a commit need not open it.
+ALTER TABLE message ADD COLUMN mark bytea NOT NULL DEFAULT '';
 
--- What parts of interactions name.
-CREATE TABLE blob_use (
-    interaction bigint NOT NULL,
-    part        bigint NOT NULL,
-    name        bytea NOT NULL,
-    PRIMARY KEY (interaction, part, name)
-);
-CREATE INDEX blob_use_name ON blob_use (name);
-
--- Objects that exist, or may, and hold the content of no name. Time 0 dooms one: it cannot be given a name any more.
-CREATE TABLE loose (
-    object bytea PRIMARY KEY,
-    at     bigint NOT NULL
-);
-CREATE INDEX loose_at ON loose (at);
-
-CREATE FUNCTION interaction_gone() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    DELETE FROM blob_use WHERE interaction = OLD.no;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER interaction_gone AFTER DELETE ON interaction FOR EACH ROW EXECUTE FUNCTION interaction_gone();
+ALTER TABLE conversation ALTER COLUMN owner TYPE bytea USING convert_to(owner, 'UTF8');
+ALTER TABLE quarantine ALTER COLUMN reason TYPE bytea USING convert_to(reason, 'UTF8');
+ALTER TABLE due ALTER COLUMN error TYPE bytea USING convert_to(error, 'UTF8');
+ALTER TABLE dead ALTER COLUMN error TYPE bytea USING convert_to(error, 'UTF8');
+ALTER TABLE send ALTER COLUMN error TYPE bytea USING convert_to(error, 'UTF8');
