@@ -18,6 +18,7 @@
 
 pub mod place;
 mod reading;
+mod rows;
 mod sealed;
 #[cfg(test)]
 pub(super) mod tests;
@@ -35,11 +36,12 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use ring::hmac;
 use zeroize::Zeroizing;
 
-use super::{BlobRow, BlobRows};
+use super::BlobRow;
 use crate::base::{Error, Kind, Result, Timestamp};
 use place::{Objects, Place};
 
 pub use reading::Reading;
+pub use rows::BlobRows;
 pub use sealed::CHUNK;
 pub use writing::{Stored, Writing};
 
