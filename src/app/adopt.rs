@@ -183,7 +183,7 @@ mod tests {
     async fn files_in_the_clear_become_blobs_of_their_customers() {
         let project = tempfile::tempdir().unwrap();
         let old = project.path().join("files");
-        let sealing = Sealing::at(&project.path().join("root.key"));
+        let sealing = Sealing::at(project.path().join("root.key"));
         let (data, options) = (project.path().join("data"), sqlite::Options::default());
         let opened = sqlite::open(&data, options, &sealing, &Unwatched::shared(), Metrics::new()).unwrap();
         let store = &opened.store;

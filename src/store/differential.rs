@@ -147,9 +147,9 @@ impl Backend {
         let entry = NewEntry {
             id: EntryId::from_bytes(own("entry", n)),
             kind: EntryKind::Webhook,
-            channel: if n % 3 == 0 { "wa".to_owned() } else { "tel".to_owned() },
+            channel: if n.is_multiple_of(3) { "wa".to_owned() } else { "tel".to_owned() },
             at: at(n),
-            interactive: n % 5 == 0,
+            interactive: n.is_multiple_of(5),
             keys: Vec::new(),
             key: key.map(|key| [key; 16]),
             body: EntryBody { head: head.to_vec().into(), raw: raw.to_vec().into() },
@@ -167,7 +167,7 @@ impl Backend {
             self.append(n, None, b"{}", b"").await;
         }
         let position = self.pending[n % self.pending.len()];
-        let facts = (n % 4 == 0).then(|| format!("{{\"n\":{n}}}"));
+        let facts = n.is_multiple_of(4).then(|| format!("{{\"n\":{n}}}"));
         Changeset { position, bundle: format!("b{}", n % 3), facts, ..Changeset::default() }
     }
 
@@ -200,15 +200,15 @@ impl Backend {
         set.interactions.push(InteractionWrite {
             no,
             id: InteractionId::from_bytes(own("interaction", n)),
-            item: (n % 4 != 0).then_some(item),
+            item: (!n.is_multiple_of(4)).then_some(item),
             conversation: story.1,
             seq,
             before_in_conversation: before.0,
             customer: story.0,
             before_of_customer: before.1,
-            outbound: n % 2 == 0,
+            outbound: n.is_multiple_of(2),
             body: text.to_owned(),
-            decision: (n % 3 == 0).then(|| text.to_owned()),
+            decision: n.is_multiple_of(3).then(|| text.to_owned()),
         });
     }
 
@@ -243,7 +243,7 @@ impl Backend {
             version: 1,
             customer: story.0,
             state: ConversationState::Open,
-            public: n % 7 == 0,
+            public: n.is_multiple_of(7),
             seq: 1,
             event_seq: 2,
             opened_at: at(n),
@@ -284,7 +284,7 @@ impl Backend {
             profile: CustomerProfile { names, ..customer.profile.clone() },
             ..customer
         };
-        set.customers.push(CustomerWrite { row, new: false, profile_changed: n % 2 == 0 });
+        set.customers.push(CustomerWrite { row, new: false, profile_changed: n.is_multiple_of(2) });
         let row = ConversationRow {
             version: conversation.version + 1,
             state: if *resolve { ConversationState::Resolved } else { ConversationState::Open },
