@@ -16,6 +16,7 @@ use crate::app::setup;
 use crate::base::{Clock, Error, Result};
 use crate::config::Config;
 use crate::store::archive::{Area, Finding, Level, Place, check, clocks, local};
+use crate::store::seal::RootKeys;
 
 /// Arguments of `segue doctor`.
 #[derive(Debug, Args)]
@@ -42,6 +43,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Outcome {
     let mut bar = Bar::new("checking");
     let looked = place_of(&config).and_then(|place| {
         findings.extend(host(&config, &place));
+        findings.push(keys(&config, &place));
         block_on(store(&place, !args.quick, &mut bar))
     });
     bar.end();
@@ -76,11 +78,13 @@ fn worst(findings: &[Finding]) -> Exit {
     let code = |area| match area {
         Area::Integrity => Exit::Data,
         Area::Disk => Exit::Io,
-        Area::Settings | Area::Files => Exit::Config,
+        Area::Settings | Area::Files | Area::Keys => Exit::Config,
         Area::Lag | Area::Clock => Exit::Unavailable,
     };
     // Damage first, for whoever looks at the code alone.
-    let rank = |area: &Area| [Area::Integrity, Area::Disk, Area::Settings, Area::Files].iter().position(|a| a == area);
+    let rank = |area: &Area| {
+        [Area::Integrity, Area::Disk, Area::Keys, Area::Settings, Area::Files].iter().position(|a| a == area)
+    };
     match bad.min_by_key(|area| rank(area).unwrap_or(usize::MAX)) {
         Some(area) => code(area),
         None if findings.iter().any(|finding| finding.level == Level::Doubtful) => Exit::TempFail,
@@ -137,6 +141,26 @@ fn modes(config: &Config, place: &Place) -> Finding {
         false => {
             let advice = format!("chmod o= {}", open.join(" "));
             Finding::doubtful(Area::Files, format!("anybody on this machine can read {}", open.join(", ")), advice)
+        }
+    }
+}
+
+/// Whether every key of the key store opens.
+fn keys(config: &Config, place: &Place) -> Finding {
+    let opened = block_on(async {
+        let roots = RootKeys::read(&config.root_key)?;
+        let chest = place.chest(false).await?;
+        Ok((chest.verify(&roots).await?, chest.counts().await?.by_root.len(), roots.count()))
+    });
+    match opened {
+        Ok((count, 0 | 1, 1)) => Finding::good(Area::Keys, format!("{count} keys open with the root key")),
+        Ok(_) => {
+            let found = "a rotation of the root key was begun and did not end";
+            Finding::doubtful(Area::Keys, found, "run `segue keys rotate` again")
+        }
+        Err(error) => {
+            let advice = "put the root key that was in use in its place; without it nothing can be read";
+            Finding::bad(Area::Keys, error.full(), advice)
         }
     }
 }

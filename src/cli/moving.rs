@@ -11,7 +11,7 @@ use crate::base::Result;
 use crate::config::{Config, Store};
 use crate::store::archive::{Place, Progress};
 use crate::store::postgres;
-use crate::store::seal::Sealing;
+use crate::store::seal::{RootKeys, Sealing};
 
 /// How often a line is written where there is no terminal.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -28,11 +28,25 @@ pub(super) fn place(global: &Global, named: Option<&str>) -> Result<Place> {
     }
 }
 
-/// What opens the store: the root key of the configuration, or the one that SEGUE_ROOT_KEY_FILE names.
-pub(super) fn sealing(global: &Global) -> Sealing {
+/// The file of the root key: the one that SEGUE_ROOT_KEY_FILE names, or that of the configuration.
+fn root_key(global: &Global) -> PathBuf {
     let named = std::env::var_os("SEGUE_ROOT_KEY_FILE").map(PathBuf::from);
     let configured = || crate::config::load(&global.config).ok().map(|config| config.root_key);
-    Sealing::at(named.or_else(configured).unwrap_or_else(|| PathBuf::from("secrets/root.key")))
+    named.or_else(configured).unwrap_or_else(|| PathBuf::from("secrets/root.key"))
+}
+
+/// What opens the store.
+pub(super) fn sealing(global: &Global) -> Sealing {
+    Sealing::at(root_key(global))
+}
+
+/// The root keys themselves.
+///
+/// # Errors
+///
+/// If there is no such file, or others may read it.
+pub(super) fn root_keys(global: &Global) -> Result<RootKeys> {
+    RootKeys::read(&root_key(global))
 }
 
 /// The store of a configuration.

@@ -11,10 +11,11 @@ use serde_json::json;
 use super::backup::keys_beside;
 use super::exit::{Exit, Outcome};
 use super::gateway::block_on;
-use super::moving::{Bar, place};
+use super::moving::{Bar, place, root_keys};
 use super::{Global, report};
 use crate::base::{Error, Result};
 use crate::store::archive::{Place, Reader, Saved, load, restore_keys, verify_keys};
+use crate::store::seal::RootKeys;
 
 /// Arguments of `segue restore`.
 #[derive(Debug, Args)]
@@ -52,8 +53,9 @@ pub fn run(global: &Global, args: &RestoreArgs) -> Outcome {
         return tell(&saved, None, args.json);
     }
     let into = place(global, args.into.as_deref())?;
+    let roots = root_keys(global)?;
     let mut bar = Bar::new("restoring");
-    let restored = block_on(restored(&args.from, &keys, &saved, &into, &mut bar));
+    let restored = block_on(restored(&args.from, &keys, &saved, (&into, &roots), &mut bar));
     bar.end();
     restored?;
     tell(&saved, Some(&into), args.json)
@@ -78,7 +80,13 @@ fn verified(from: &Path, keys: &Path) -> Result<Saved> {
     Ok(saved)
 }
 
-async fn restored(from: &Path, keys: &Path, verified: &Saved, into: &Place, bar: &mut Bar) -> Result<()> {
+async fn restored(
+    from: &Path,
+    keys: &Path,
+    verified: &Saved,
+    (into, roots): (&Place, &RootKeys),
+    bar: &mut Bar,
+) -> Result<()> {
     let target = into.target().await?;
     let mark = format!("restore {}", HEXLOWER.encode(&verified.sha256));
     let saved = load(Reader::open(open(from)?)?, &mark, &*target, bar).await?;
@@ -86,6 +94,8 @@ async fn restored(from: &Path, keys: &Path, verified: &Saved, into: &Place, bar:
         return Err(Error::invalid("the file changed while it was read").context(from.display().to_string()));
     }
     restore_keys(into, open(keys)?, &saved.sha256).await?;
+    // A store whose keys nobody can open must not serve.
+    into.chest(true).await?.verify(roots).await?;
     target.finish().await
 }
 

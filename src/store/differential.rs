@@ -167,7 +167,7 @@ impl Backend {
             self.append(n, None, b"{}", b"").await;
         }
         let position = self.pending[n % self.pending.len()];
-        let facts = n.is_multiple_of(4).then(|| format!("{{\"n\":{n}}}"));
+        let facts = (n.is_multiple_of(4)).then(|| format!("{{\"n\":{n}}}"));
         Changeset { position, bundle: format!("b{}", n % 3), facts, ..Changeset::default() }
     }
 
@@ -208,7 +208,7 @@ impl Backend {
             before_of_customer: before.1,
             outbound: n.is_multiple_of(2),
             body: text.to_owned(),
-            decision: n.is_multiple_of(3).then(|| text.to_owned()),
+            decision: (n.is_multiple_of(3)).then(|| text.to_owned()),
         });
     }
 

@@ -29,6 +29,12 @@ fn project(desk: &HelpDesk) -> Project {
     project.whatsapp("whatsapp", "http://127.0.0.1:9")
 }
 
+/// Gives a project the root key of another: what was sealed with it opens there.
+fn same_root_key(from: &Project, to: &Project) {
+    std::fs::create_dir_all(to.folder().join("secrets")).unwrap();
+    std::fs::copy(from.folder().join("secrets/root.key"), to.folder().join("secrets/root.key")).unwrap();
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -69,6 +75,9 @@ async fn what_was_backed_up_while_it_ran_goes_on_elsewhere() {
     new.run(&["restore", "--from", text(&busy), "--verify"]);
     refused(&old, &["restore", "--from", text(&file)], 78);
     gateway.stop().await;
+    // Without the root key it stays closed.
+    assert!(!segue(&new, &["restore", "--from", text(&file)]).status.success());
+    same_root_key(&old, &new);
     new.run(&["restore", "--from", text(&file)]);
     assert_eq!(new.run(&["dump", "--canonical"]), state);
     // A store that holds something is not filled.
@@ -95,6 +104,7 @@ async fn a_damaged_backup_fills_nothing() {
     let file = folder.path().join("backup");
     old.run(&["backup", "--to", text(&file)]);
     new.write_config();
+    same_root_key(&old, &new);
     let whole = std::fs::read(&file).unwrap();
     let mut damaged = whole.clone();
     let middle = damaged.len() / 2;

@@ -73,9 +73,10 @@ async fn three(project: &Project) -> Vec<Gateway> {
 
 /// Waits until so many nodes have divided all buckets among them.
 async fn divided(project: &Project, nodes: i64) {
+    // A node that has the deliveries to help desks may have no bucket.
     let holders =
         "SELECT count(DISTINCT n.no) FROM lease l JOIN node n ON n.no = l.node AND n.until > clock_timestamp()
-                   WHERE l.name LIKE 'bucket/%' HAVING count(*) = 256";
+                   HAVING count(*) FILTER (WHERE l.name LIKE 'bucket/%') = 256";
     let found = format!("SELECT coalesce(({holders}), 0)");
     wait::until_true(&format!("{nodes} nodes share the work"), wait::SOON, async || project.number(&found) == nodes)
         .await;
@@ -223,7 +224,7 @@ async fn what_one_person_writes_to_several_nodes_stays_in_order_and_is_done_once
     assert_eq!(copies(&peers.desk), 0, "in quiet times each event is delivered once");
     assert_eq!(peers.api.texts().len() as i64, project.number("SELECT count(*) FROM send"));
     // Each took its part.
-    let parts = "SELECT count(DISTINCT l.node) FROM lease l WHERE l.name LIKE 'bucket/%'";
+    let parts = "SELECT count(DISTINCT l.node) FROM lease l";
     assert_eq!(project.number(parts), 3);
 }
 
@@ -268,12 +269,12 @@ async fn a_node_that_was_stopped_past_its_lease_changes_nothing() {
         divided(&project, 2).await;
         ended(running).await;
         done(&project).await;
-        let before =
-            (peers.desk.attempts().len(), peers.api.texts().len(), project.number("SELECT max(apply_no) FROM applied"));
+        // What it had begun to send when it was stopped may still go out, once more and under its own id.
+        let seen = || (peers.desk.taken().len(), peers.api.texts().len());
+        let before = (seen(), project.number("SELECT max(apply_no) FROM applied"));
         stopped.resume();
         divided(&project, 3).await;
-        let after =
-            (peers.desk.attempts().len(), peers.api.texts().len(), project.number("SELECT max(apply_no) FROM applied"));
+        let after = (seen(), project.number("SELECT max(apply_no) FROM applied"));
         assert_eq!(before, after, "the node that was stopped did something on its own");
     }
     done(&project).await;

@@ -18,6 +18,8 @@ pub enum Area {
     Settings,
     /// Who can read the files.
     Files,
+    /// Whether what is sealed can be opened.
+    Keys,
     /// Whether the data is whole and agrees with itself.
     Integrity,
     /// What waits.
