@@ -1,32 +1,26 @@
-//! Files that were fetched with an interaction, streamed from disk.
+//! Files that were fetched with an interaction, opened and checked as they are streamed.
 //!
 //! A file is what a stranger sent: it goes out as an attachment that no browser guesses about or runs.
 
-use std::path::PathBuf;
-
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::TryStreamExt;
 use http::header::{
     CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
 };
 use http::{HeaderName, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::fs::File;
-use tokio::io::AsyncReadExt;
 
 use super::apart;
 use super::call::{Answer, Call, bad, missing};
 use super::problem::Problem;
 use super::story::parse;
-use crate::base::Error;
 use crate::base::id::InteractionId;
+use crate::base::{Error, Kind};
 use crate::model::part::FetchState;
 use crate::model::{Blob, Part};
+use crate::store::blob::Reading;
 
-/// How much of a file is read at once.
-const CHUNK: usize = 64 * 1024;
 /// What may stand in `filename*` as it is (RFC 8187, `attr-char`).
 const ATTR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
@@ -49,15 +43,20 @@ pub(super) async fn fetch(call: Call) -> Answer {
     let context = call.api.context().clone();
     let row = apart(async move { context.store.state.interaction_by_id(id).await }).await?;
     let row = row.ok_or_else(|| missing("interaction", id))?;
+    let no = row.no;
     let part = parse(&row)?.parts.into_iter().nth(number);
     let part = part.ok_or_else(|| missing("part", format_args!("{number} in {id}")))?;
     let blob = part.blob.as_ref().ok_or_else(|| missing("file", format_args!("in part {number} of {id}")))?;
     let name = here(blob)?;
-    let path = call.api.context().files.join(&name);
-    stream_file(path, &part, &name, number).await
+    let file = call.api.context().blobs.of_part(no, number, &name).await?.ok_or_else(gone)?;
+    stream_file(file, &part, number).await
 }
 
-/// The name of the file in the folder of files, if it is here.
+fn gone() -> Problem {
+    Problem::new(StatusCode::GONE, "the file is not kept any more")
+}
+
+/// The id of the file, if it is here.
 fn here(blob: &Blob) -> Result<String, Problem> {
     match blob.fetch {
         Some(FetchState::Fetched) => {}
@@ -70,28 +69,23 @@ fn here(blob: &Blob) -> Result<String, Problem> {
         }
         None => return Err(Problem::new(StatusCode::NOT_FOUND, "the file stays with whoever gave its address")),
     }
-    // The name is made of the content's digest; anything else would be a path of somebody's choice.
+    // It is made of digests; anything else would be of somebody's choice.
     let name =
         blob.id.clone().filter(|id| id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
     name.ok_or_else(|| Problem::from(Error::internal("a fetched file has no name")))
 }
 
-async fn stream_file(path: PathBuf, part: &Part, name: &str, number: usize) -> Answer {
-    let file = match File::open(&path).await {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Problem::new(StatusCode::GONE, "the file is not kept any more"));
-        }
-        Err(error) => return Err(Error::io("failed to open a fetched file", error).into()),
+async fn stream_file(file: Reading, part: &Part, number: usize) -> Answer {
+    let (name, size) = (file.name().to_string(), file.size());
+    let content = match file.open().await {
+        Ok(content) => content,
+        Err(error) if error.kind() == Kind::NotFound => return Err(gone()),
+        Err(error) => return Err(error.into()),
     };
-    let size = file.metadata().await.map_err(|e| Error::io("failed to read the size of a fetched file", e))?.len();
-    let chunks = stream::try_unfold(file, |mut file| async move {
-        let mut chunk = BytesMut::with_capacity(CHUNK);
-        let read = file.read_buf(&mut chunk).await?;
-        Ok::<Option<(Bytes, File)>, std::io::Error>((read > 0).then(|| (chunk.freeze(), file)))
-    });
-    let mut response = Response::new(Body::from_stream(chunks));
-    headers(response.headers_mut(), part, name, number, size);
+    // An error ends the connection before all that was announced is sent, so that nobody takes the file for whole.
+    let told = |error: &Error| tracing::error!(target: "segue::api", error = %error.full(), "a file broke off");
+    let mut response = Response::new(Body::from_stream(content.inspect_err(told)));
+    headers(response.headers_mut(), part, &name, number, size);
     Ok(response)
 }
 

@@ -138,3 +138,29 @@ pub(super) async fn prune(
         }
     }
 }
+
+/// Takes out files that no interaction names and that are older than `unused`, and what crashes left of files in the making,
+/// a batch at a time.
+pub(super) async fn collect(context: Arc<Context>, unused: Duration, mut stop: watch::Receiver<bool>) {
+    const BATCH: usize = 100;
+    const REST: Duration = Duration::from_secs(600);
+    let unused = i64::try_from(unused.as_millis()).unwrap_or(i64::MAX).saturating_neg();
+    loop {
+        let pause = match context.blobs.collect(context.clock.now().plus_millis(unused), BATCH).await {
+            Ok(0) => REST,
+            Ok(_) => Duration::from_millis(100),
+            Err(error) => {
+                tracing::error!(target: "segue::store", error = %error.full(), "files that nobody names were not deleted");
+                REST
+            }
+        };
+        tokio::select! {
+            changed = stop.changed() => {
+                if changed.is_err() || *stop.borrow() {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

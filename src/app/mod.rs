@@ -3,9 +3,11 @@
 //! Start: store, setup, workers, deliveries, then the doors. Stop: the doors first, with what is in flight drained, then
 //! deliveries, workers and at last the store, so that nothing is taken that could not be kept.
 
+mod adopt;
 pub mod bundle;
 mod front;
 mod keeper;
+mod objects;
 mod reload;
 pub mod setup;
 
@@ -27,6 +29,7 @@ use crate::flow::{Ahead, Context, intake::Intake, media, send, wait::Waiting, wo
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
+use crate::store::blob::Blobs;
 use crate::store::seal::Sealing;
 use crate::store::{self, Progress, Unwatched, postgres, sqlite};
 
@@ -104,6 +107,14 @@ impl App {
         let warnings = loaded.warnings.clone();
         let (ruling, setup, runs) =
             bundle::Ruling::begin(store.store.bundles.as_ref(), &config, loaded, &start.clock).await?;
+        let blobs = {
+            let (place, connector) = (objects::place(&config.blobs), objects::Guarded(client.clone()));
+            let (keys, rows) = (store.blob_keys.clone(), store.store.blobs.clone());
+            let opening = move || Blobs::open(&place, connector, keys, rows);
+            let opening = tokio::task::spawn_blocking(opening).await;
+            opening.map_err(|e| Error::internal("the blobs could not be opened").because(e))??
+        };
+        adopt::files(&config.data.join("files"), &blobs, &start.clock).await?;
         let context = Arc::new(Context {
             store: store.store.clone(),
             setup: ArcSwap::from_pointee(setup),
@@ -111,8 +122,8 @@ impl App {
             metrics,
             waiting: Waiting::default(),
             ahead: Ahead::default(),
-            files: config.data.join("files"),
             held: AtomicBool::new(!runs),
+            blobs,
         });
         let (stop, stopping) = watch::channel(false);
         let report = reload::report(&config, &ruling, context.clock.now(), &warnings, true);
@@ -129,6 +140,7 @@ impl App {
         let mut tasks = vec![
             tokio::spawn(send::run(context.clone(), client.clone(), stopping.clone())),
             tokio::spawn(media::run(context.clone(), client, most, stopping.clone())),
+            tokio::spawn(keeper::collect(context.clone(), config.blobs.unused, stopping.clone())),
             tokio::spawn(keeper::prune(context.clone(), config.retention, rates.clone(), stopping.clone())),
         ];
         let intake = Arc::new(Intake {

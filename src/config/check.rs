@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::blobs::Blobs;
 use super::channel::Channel;
 use super::helpdesk::{HelpDesk, Retry};
 use super::limits::Limits;
@@ -67,11 +68,13 @@ fn read(main: &Source, report: &Report, table: &DeTable<'_>, on: secret::Place<'
     let outbound = Outbound::read(top.table("outbound"), &on);
     let helpdesks = HelpDesk::read_all(&top, &on, &outbound, &channels);
     let store = top.get("store").and_then(|field| read_store(&field, &on));
+    let data = path("data", "data");
     let config = Config {
         file: main.path.clone(),
         root: on.root.to_owned(),
         public_url: top.get("public_url").and_then(|field| read_public_url(&field)),
-        data: path("data", "data"),
+        blobs: Blobs::read(top.table("blobs"), &on, &outbound, &data),
+        data,
         store: store.unwrap_or(Store::Sqlite),
         root_key: match on.host.variable("SEGUE_ROOT_KEY_FILE") {
             Some(named) => PathBuf::from(named.expose()),

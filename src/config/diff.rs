@@ -45,6 +45,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     tell("limits", old.limits == new.limits, Effect::Restart);
     tell("policy", old.policy == new.policy, Effect::Live);
     tell("retention", old.retention == new.retention, Effect::Restart);
+    tell("blobs", old.blobs == new.blobs, Effect::Restart);
     tell("outbound", old.outbound == new.outbound, Effect::Restart);
     tell("retry", old.retry == new.retry, Effect::Live);
     named(

@@ -250,7 +250,7 @@ fn every<T>(values: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
 }
 
 /// A URL that the guarded client can reach. Names are resolved only when they are dialled; what is certain is said here.
-fn read_destination(field: &Field<'_>, outbound: &Outbound) -> Option<Url> {
+pub(super) fn read_destination(field: &Field<'_>, outbound: &Outbound) -> Option<Url> {
     let url = read_url(field)?;
     let address: Option<IpAddr> = match url.host() {
         Some(Host::Ipv4(address)) => Some(address.into()),

@@ -11,6 +11,7 @@
 //! `"file:path"`, or literally; a literal one in a file that everybody on the machine can read is reported as a warning.
 //! API tokens are no settings: they live hashed in the store.
 
+mod blobs;
 mod channel;
 mod check;
 mod diff;
@@ -28,6 +29,7 @@ pub mod units;
 
 use std::path::{Path, PathBuf};
 
+pub use blobs::{BlobPlace, Blobs, Bucket};
 pub use channel::{Channel, ChannelOption, OptionValue};
 pub use diff::{Change, Effect, diff};
 pub use helpdesk::{Breaker, HelpDesk, Retry, WebhookSecret};
@@ -54,7 +56,7 @@ pub struct Config {
     /// `public_url`: where the world reaches this gateway, such as `https://segue.example.org`, without a slash at its
     /// end. It is the `source` of events and the base of links. Default: none.
     pub public_url: Option<String>,
-    /// `data`: the folder of the database and of fetched files. Default: `data`.
+    /// `data`: the folder of the database and, unless `[blobs]` says otherwise, of large content. Default: `data`.
     pub data: PathBuf,
     /// `store`: what keeps journal and state: `sqlite`, or the URL of a PostgreSQL database, written as a secret may be.
     /// Default: `sqlite`.
@@ -87,6 +89,8 @@ pub struct Config {
     pub policy: Policy,
     /// `[retention]`: how long things are kept.
     pub retention: Retention,
+    /// `[blobs]`: where large content is kept.
+    pub blobs: Blobs,
     /// `[outbound]`: where the guarded client may go.
     pub outbound: Outbound,
     /// `[retry]`: how deliveries are tried again.

@@ -55,6 +55,8 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.policy, Policy::default());
     assert_eq!(config.retention, Retention::default());
+    assert_eq!(config.blobs.place, BlobPlace::Folder("/p/data/blobs".into()));
+    assert_eq!(units::show_duration(config.blobs.unused), "1d");
     assert_eq!(config.outbound, Outbound::default());
     assert_eq!(config.retry, Retry::default());
     assert_eq!(units::show_duration(config.retry.schedule[9]), "1d");
@@ -71,8 +73,10 @@ fn every_setting_documents_its_default() {
         ("helpdesk.rs", include_str!("helpdesk.rs")),
         ("channel.rs", include_str!("channel.rs")),
         ("policy.rs", include_str!("policy.rs")),
+        ("blobs.rs", include_str!("blobs.rs")),
     ];
-    let needed = ["name", "connector", "options", "url", "secrets", "cert", "key", "limits", "policy", "retention"];
+    let needed =
+        ["name", "connector", "options", "url", "secrets", "cert", "key", "limits", "policy", "retention", "blobs"];
     let tables = ["channel", "helpdesk", "outbound", "retry", "breaker", "budget"];
     let mut seen = 0;
     for (file, source) in files {
@@ -375,6 +379,8 @@ fn a_diff_tells_what_needs_a_restart_and_no_value() {
         [
             change("data", "changed", Effect::Restart),
             change("retention", "changed", Effect::Restart),
+            // They are in the data folder unless told otherwise.
+            change("blobs", "changed", Effect::Restart),
             change("channel.b", "added", Effect::Live),
             change("channel.a", "removed", Effect::Live),
         ]
@@ -461,4 +467,54 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn blobs_are_in_a_folder_or_in_a_bucket() {
+    let folder = |text: &str| good(text).blobs.place;
+    assert_eq!(folder("data = \"d\""), BlobPlace::Folder("/p/d/blobs".into()));
+    assert_eq!(folder("[blobs]\nurl = \"file:f/g\""), BlobPlace::Folder("/p/f/g".into()));
+    assert_eq!(folder("[blobs]\nurl = \"file:///f\""), BlobPlace::Folder("/f".into()));
+    let stage = Stage(BTreeMap::from([("ID", "the id"), ("/p/s3", "the secret\n")]));
+    let keys = "access_key_id = \"env:ID\"\nsecret_access_key = \"file:s3\"\n";
+    let config = on(&format!("[blobs]\nurl = \"s3://files/a/b/\"\n{keys}"), &stage).unwrap();
+    let bucket = Bucket {
+        name: "files".to_owned(),
+        prefix: "a/b".to_owned(),
+        endpoint: None,
+        region: "us-east-1".to_owned(),
+        access_key_id: Secret::new("the id"),
+        secret_access_key: Secret::new("the secret"),
+    };
+    assert_eq!(config.blobs.place, BlobPlace::Bucket(bucket.clone()));
+    assert!(!format!("{config:?}").contains("the secret"));
+    let local =
+        format!("[outbound]\nallow = [\"127.0.0.0/8\"]\n[blobs]\nurl = \"s3://files\"\nunused = \"2h\"\n{keys}");
+    let config = on(&format!("{local}endpoint = \"http://127.0.0.1:9000/\"\nregion = \"r\""), &stage).unwrap();
+    let local = Bucket {
+        prefix: String::new(),
+        endpoint: Some("http://127.0.0.1:9000".to_owned()),
+        region: "r".to_owned(),
+        ..bucket
+    };
+    assert_eq!((config.blobs.place, config.blobs.unused), (BlobPlace::Bucket(local), Duration::from_secs(7200)));
+}
+
+#[test]
+fn blobs_that_cannot_be_kept_are_refused() {
+    let keys = "access_key_id = \"a\"\nsecret_access_key = \"b\"\n";
+    for (text, reason) in [
+        ("url = \"ftp://x\"", "s3://BUCKET/PREFIX"),
+        ("url = \"s3://X\"", "s3://BUCKET/PREFIX"),
+        ("url = \"file:\"", "file:PATH"),
+        ("url = \"s3://files\"\naccess_key_id = \"a\"", "secret_access_key"),
+        ("url = \"file:x\"\nregion = \"r\"", "only a bucket has this"),
+        ("unused = \"1s\"", "out of range"),
+        ("url = \"s3://files\"\nregion = \"a/b\"", "eu-central-1"),
+    ] {
+        let problems = bad(&format!("[blobs]\n{text}")).join("\n");
+        assert!(problems.contains(reason), "{text}: {problems}");
+    }
+    let plain = format!("[blobs]\nurl = \"s3://files\"\nendpoint = \"http://10.0.0.1:9000\"\n{keys}");
+    assert!(bad(&plain).join("\n").contains("plain http is sent only to networks listed in `outbound.allow`"));
 }

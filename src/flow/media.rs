@@ -1,12 +1,14 @@
 //! Stage 9, for files: fetching what a message refers to, at once after the commit, before the provider lets it go.
 //!
-//! The request is the connector's, the way out is the guarded client, the file is named by its content. The outcome is an
-//! entry that updates the interaction.
+//! The request is the connector's, the way out is the guarded client; on its way the file is sealed, and named by its
+//! content. The outcome is an entry that updates the interaction.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use super::commit::{FETCH_WITHIN, fetch_again};
@@ -17,13 +19,14 @@ use super::{ChannelSetup, Context};
 use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::By;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, Timestamp};
 use crate::model::entry::MediaOutcome;
 use crate::model::part::FetchState;
-use crate::model::{Blob, EntryBody, EntryKind, Interaction};
-use crate::net::client::Downloaded;
+use crate::model::{Blob, EntryBody, EntryKind};
+use crate::net::client::{Pour, Poured, Request};
 use crate::net::{Client, Fault};
-use crate::store::{DueMedia, Hold, NewEntry, lease};
+use crate::store::blob::Writing;
+use crate::store::{DueMedia, Hold, InteractionRow, NewEntry, lease};
 
 /// How many files are fetched side by side.
 const CONCURRENCY: usize = 8;
@@ -41,8 +44,10 @@ enum Fetched {
 pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut stop: tokio::sync::watch::Receiver<bool>) {
     let (wake, leases) = (context.store.outbox.wake(), context.store.leases.clone());
     let mut changed = leases.changed();
-    let mut running: JoinSet<(i64, usize)> = JoinSet::new();
-    let mut busy: std::collections::HashSet<(i64, usize)> = std::collections::HashSet::new();
+    let mut running: JoinSet<((i64, usize), bool)> = JoinSet::new();
+    let mut busy: HashSet<(i64, usize)> = HashSet::new();
+    // Files whose outcome is journaled and not applied yet: they are due still, and need not be fetched twice.
+    let mut told: HashSet<(i64, usize)> = HashSet::new();
     loop {
         let notified = wake.notified();
         let hold = leases.named(lease::MEDIA);
@@ -53,14 +58,12 @@ pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut sto
             Hold::Yes => context.store.outbox.due_media(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default(),
             Hold::Leaving | Hold::No => Vec::new(),
         };
+        told.retain(|which| due.iter().any(|media| (media.interaction, media.part) == *which));
         for media in due {
-            if running.len() < CONCURRENCY && busy.insert((media.interaction, media.part)) {
+            let which = (media.interaction, media.part);
+            if running.len() < CONCURRENCY && !told.contains(&which) && busy.insert(which) {
                 let (context, client) = (context.clone(), client.clone());
-                running.spawn(async move {
-                    let which = (media.interaction, media.part);
-                    one(&context, &client, media, most_bytes).await;
-                    which
-                });
+                running.spawn(async move { (which, one(&context, &client, media, most_bytes).await) });
             }
         }
         tokio::select! {
@@ -70,8 +73,11 @@ pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut sto
                 }
             }
             Some(ended) = running.join_next() => {
-                if let Ok(which) = ended {
+                if let Ok((which, journaled)) = ended {
                     busy.remove(&which);
+                    if journaled {
+                        told.insert(which);
+                    }
                 }
             }
             () = notified => {}
@@ -82,7 +88,8 @@ pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut sto
     running.shutdown().await;
 }
 
-async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_bytes: u64) {
+/// Fetches a file; gives whether what came of it is journaled.
+async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_bytes: u64) -> bool {
     let outcome = fetch(context, client, &media, most_bytes).await;
     let outcome = outcome.unwrap_or_else(|error| Fetched::NotNow(error.to_string()));
     let now = context.clock.now();
@@ -104,11 +111,11 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
             if let Err(error) = context.store.outbox.media_failed(media, again).await {
                 tracing::error!(target: "segue::deliver", error = %error.full(), "a fetch was not put off");
             }
-            return;
+            return false;
         }
     };
     let outcome = MediaOutcome { interaction: media.interaction_id, part: media.part, mediatype, blob };
-    let Ok(head) = head(&outcome) else { return };
+    let Ok(head) = head(&outcome) else { return false };
     let entry = NewEntry {
         id: EntryId::random(now),
         kind: EntryKind::Media,
@@ -119,24 +126,29 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
         key: Some(key16(&[b"media", media.interaction_id.as_bytes(), &media.part.to_be_bytes()])),
         body: EntryBody { head, raw: bytes::Bytes::new() },
     };
-    if let Err(error) = context.store.journal.append(entry).await {
+    let appended = context.store.journal.append(entry).await;
+    if let Err(error) = &appended {
         tracing::error!(target: "segue::journal", error = %error.full(), "a fetched file was not journaled; will be fetched again");
     }
+    appended.is_ok()
 }
 
 async fn failed(context: &Arc<Context>, media: &DueMedia, reason: String) -> Blob {
-    let mut blob = part(context, media).await.ok().and_then(|(_, blob)| blob).unwrap_or_default();
+    let found = row(context, media).await.and_then(|row| blob(&row, media.part));
+    let mut blob = found.ok().flatten().unwrap_or_default();
     blob.fetch = Some(FetchState::Failed);
     blob.fetch_error = Some(reason);
     blob
 }
 
-async fn part(context: &Context, media: &DueMedia) -> Result<(Interaction, Option<Blob>)> {
+async fn row(context: &Context, media: &DueMedia) -> Result<InteractionRow> {
     let row = context.store.state.interaction_by_id(media.interaction_id).await?;
-    let row = row.ok_or_else(|| Error::not_found("the interaction of a file is gone"))?;
-    let interaction = read(&row)?;
-    let blob = interaction.parts.get(media.part).and_then(|part| part.blob.clone());
-    Ok((interaction, blob))
+    row.ok_or_else(|| Error::not_found("the interaction of a file is gone"))
+}
+
+/// The file of a part, as it stands.
+fn blob(row: &InteractionRow, part: usize) -> Result<Option<Blob>> {
+    Ok(read(row)?.parts.into_iter().nth(part).and_then(|part| part.blob))
 }
 
 async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes: u64) -> Result<Fetched> {
@@ -144,24 +156,23 @@ async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes:
     let Some(channel) = setup.channels.get(&media.channel) else {
         return Ok(Fetched::NotNow(format!("channel `{}` is not configured", media.channel)));
     };
-    let (_, Some(blob)) = part(context, media).await? else {
+    let row = row(context, media).await?;
+    let Some(blob) = blob(&row, media.part)? else {
         return Ok(Fetched::Never("the part has no file".to_owned()));
     };
-    let folder = context.files.clone();
-    tokio::fs::create_dir_all(&folder).await.map_err(|e| Error::io("failed to create the folder of files", e))?;
-    let partial = folder.join(format!("{}-{}.fetching", media.interaction_id, media.part));
-    walk(client, channel, blob, &folder, &partial, most_bytes).await
+    let into = Into { context, customer: row.customer, most_bytes };
+    walk(client, channel, blob, into).await
+}
+
+/// Where a file goes.
+struct Into<'a> {
+    context: &'a Context,
+    customer: i64,
+    most_bytes: u64,
 }
 
 /// Follows the connector's steps to the file.
-async fn walk(
-    client: &Client,
-    channel: &ChannelSetup,
-    mut blob: Blob,
-    folder: &Path,
-    partial: &PathBuf,
-    most_bytes: u64,
-) -> Result<Fetched> {
+async fn walk(client: &Client, channel: &ChannelSetup, blob: Blob, into: Into<'_>) -> Result<Fetched> {
     let mut previous: Option<bytes::Bytes> = None;
     for step in 0..STEPS {
         let call = match channel.connector.media_call(&blob, &channel.account, step, previous.as_deref()) {
@@ -178,24 +189,44 @@ async fn walk(
             }
             continue;
         }
-        return match client.download(request, partial, most_bytes).await {
-            Ok(Downloaded::Saved(saved)) => {
-                let name: String = saved.sha512.chars().take(64).collect();
-                tokio::fs::rename(partial, folder.join(&name))
-                    .await
-                    .map_err(|e| Error::io("failed to keep a file", e))?;
-                blob.id = Some(name);
-                blob.size = Some(saved.size);
-                blob.sha512 = Some(saved.sha512);
-                blob.fetch = Some(FetchState::Fetched);
-                blob.fetch_error = None;
-                Ok(Fetched::Here { blob: Box::new(blob), mediatype: saved.content_type })
-            }
-            Ok(Downloaded::Answered(response)) => Ok(refused(response.status.as_u16())),
-            Err(error) => Ok(unreachable(error.fault(), error.to_string())),
-        };
+        return keep(client, request, blob, into).await;
     }
     Ok(Fetched::Never("the connector's way to this file has no end".to_owned()))
+}
+
+/// A file in the making as the client fills it.
+struct Filling {
+    writing: Writing,
+    now: Timestamp,
+}
+
+impl Pour for Filling {
+    fn pour(&mut self, piece: bytes::Bytes) -> BoxFuture<'_, Result<()>> {
+        async move { self.writing.push(&piece, self.now).await }.boxed()
+    }
+}
+
+/// Makes the last request and keeps what it answers.
+async fn keep(client: &Client, request: Request, mut blob: Blob, into: Into<'_>) -> Result<Fetched> {
+    let now = into.context.clock.now();
+    let writing = into.context.blobs.begin(Some(into.customer), into.most_bytes).await?;
+    let mut filling = Filling { writing, now };
+    let poured = client.pour(request, into.most_bytes, &mut filling).await;
+    let mediatype = match poured {
+        Ok(Poured::Whole(mediatype)) => mediatype,
+        Ok(Poured::Answered(response)) => return Ok(refused(response.status.as_u16())),
+        Err(error) => {
+            filling.writing.abandon().await;
+            return Ok(unreachable(error.fault(), Error::from(error).full()));
+        }
+    };
+    let stored = filling.writing.finish(now).await?;
+    blob.id = Some(stored.name.to_string());
+    blob.size = Some(stored.size);
+    blob.sha512 = Some(stored.sha512);
+    blob.fetch = Some(FetchState::Fetched);
+    blob.fetch_error = None;
+    Ok(Fetched::Here { blob: Box::new(blob), mediatype })
 }
 
 fn refused(status: u16) -> Fetched {

@@ -39,7 +39,6 @@ pub mod wait;
 pub mod work;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -57,6 +56,7 @@ use crate::model::decision::CallAnswer;
 use crate::model::entry::{Answered, Command, MediaOutcome, SendOutcome};
 use crate::model::{EntryKind, InteractionKind};
 use crate::script::Bundle;
+use crate::store::blob::Blobs;
 use crate::store::{Appended, Changeset, StateRead, Store};
 use draft::Draft;
 use journal::Journaled;
@@ -104,10 +104,10 @@ pub struct Context {
     pub waiting: wait::Waiting,
     /// What was read of entries before they were appended.
     pub ahead: Ahead,
-    /// Where fetched files lie.
-    pub files: PathBuf,
     /// Whether entries stay pending for now: the bundle that rules cannot be run here.
     pub held: AtomicBool,
+    /// Fetched files.
+    pub blobs: Blobs,
 }
 
 impl Context {

@@ -9,7 +9,7 @@ use crate::model::part::FetchState;
 use crate::model::{Delivery, DeliveryError};
 use crate::model::{DeliveryState, EventType, Interaction};
 use crate::rules::receipt;
-use crate::store::{InteractionRow, MessageKey};
+use crate::store::{BlobUse, InteractionRow, MessageKey};
 
 /// What became of a send: the story shows it, and the provider's id of it is known from now on.
 pub(crate) async fn sent(draft: &mut Draft<'_>, outcome: &SendOutcome) -> Result<()> {
@@ -76,6 +76,8 @@ async fn accepted(draft: &mut Draft<'_>, row: &InteractionRow, account: &str, id
 pub(crate) async fn fetched(draft: &mut Draft<'_>, outcome: &MediaOutcome) -> Result<()> {
     let Some(row) = draft.state.interaction_by_id(outcome.interaction).await? else { return Ok(()) };
     draft.set.media_done.push((row.no, outcome.part));
+    let name = outcome.blob.id.as_deref().filter(|_| outcome.blob.fetch == Some(FetchState::Fetched));
+    let name = name.and_then(|id| id.parse().ok());
     let change = |interaction: &mut Interaction| match interaction.parts.get_mut(outcome.part) {
         Some(part) if part.blob.as_ref().is_none_or(|blob| blob.fetch != Some(FetchState::Fetched)) => {
             if part.mediatype.is_none() {
@@ -86,7 +88,10 @@ pub(crate) async fn fetched(draft: &mut Draft<'_>, outcome: &MediaOutcome) -> Re
         }
         _ => false,
     };
-    update(draft, &row, change, EventType::InteractionUpdated).await?;
+    let changed = update(draft, &row, change, EventType::InteractionUpdated).await?;
+    if let (Some(_), Some(name)) = (changed, name) {
+        draft.set.blobs.push(BlobUse { interaction: row.no, part: outcome.part, name });
+    }
     Ok(())
 }
 

@@ -4,11 +4,12 @@
 //! to, and says of every failure whether the request may have reached its peer. It never sends a request twice: the
 //! only thing it repeats is the choice of a connection, when hyper hands the request back as never begun.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 use http_body_util::Full;
@@ -17,7 +18,7 @@ use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Answer, Part};
+use super::answer::Answer;
 use super::failure::{ClientError, Fault, Phase};
 use super::guard::Refusal;
 use super::pool::{Dialer, Pool, Sender, Target};
@@ -142,23 +143,18 @@ pub struct Response {
     pub body: Bytes,
 }
 
-/// What came of [`Client::download`].
-pub enum Downloaded {
-    /// A 2xx: the file is complete and on disk.
-    Saved(Saved),
-    /// Any other status, with a body of at most the request's `response_bytes`; no file was made.
-    Answered(Response),
+/// Where the body of an answer goes, piece by piece.
+pub trait Pour: Send {
+    /// Takes the next piece; the next one is read when it has.
+    fn pour(&mut self, piece: Bytes) -> BoxFuture<'_, Result<()>>;
 }
 
-/// A file that was fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
-    /// Its size in bytes.
-    pub size: u64,
-    /// SHA-512 of its content, lower-case hexadecimal.
-    pub sha512: String,
-    /// What the peer says it is.
-    pub content_type: Option<String>,
+/// What came of [`Client::pour`].
+pub enum Poured {
+    /// A 2xx: all of its body was taken. With what the peer says that it is.
+    Whole(Option<String>),
+    /// Any other status, with a body of at most the request's `response_bytes`; nothing was poured.
+    Answered(Response),
 }
 
 /// The client. Cloning shares its connections.
@@ -198,23 +194,19 @@ impl Client {
         self.run(request, async |answer: &mut Answer<'_>| answer.read(cap).await).await
     }
 
-    /// Makes `request` and writes the body of a 2xx answer, of at most `cap` bytes, to `path`, replacing what is there.
-    /// The bytes go to `path` with `.part` appended, are hashed on their way, synced, and moved into place at the end,
-    /// so that `path` is never half a file.
+    /// Makes `request` and gives the body of a 2xx answer, of at most `cap` bytes, to `into` as it comes.
     ///
     /// # Errors
     ///
-    /// [`ClientError`]; [`Fault::TooLarge`] beyond the cap, [`Fault::File`] if the disk refuses. No file is left then.
-    pub async fn download(&self, request: Request, path: &Path, cap: u64) -> Result<Downloaded, ClientError> {
+    /// [`ClientError`]; [`Fault::TooLarge`] beyond the cap, [`Fault::Taken`] with its reason if `into` refuses. What was
+    /// poured until then is not the whole.
+    pub async fn pour(&self, request: Request, cap: u64, into: &mut dyn Pour) -> Result<Poured, ClientError> {
         let small = request.response_bytes.unwrap_or(self.0.settings.response_bytes);
         self.run(request, async |answer: &mut Answer<'_>| {
             if !answer.status().is_success() {
-                return answer.read(small).await.map(Downloaded::Answered);
+                return answer.read(small).await.map(Poured::Answered);
             }
-            let part = Part::new(path);
-            let saved = answer.save(&part, path, cap).await?;
-            part.keep();
-            Ok(Downloaded::Saved(saved))
+            answer.pour(cap, into).await.map(Poured::Whole)
         })
         .await
     }

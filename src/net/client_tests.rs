@@ -324,43 +324,52 @@ async fn https_checks_the_certificate() {
     assert_eq!(found, (Phase::BeforeSend, Fault::Tls));
 }
 
-#[tokio::test]
-async fn a_download_is_whole_or_absent() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("file.bin");
-    let client = client_with(|_| {});
-    let names = || std::fs::read_dir(folder.path()).unwrap().count();
+/// Takes so many pieces, then refuses.
+struct Taker {
+    taken: Vec<u8>,
+    refuses: bool,
+}
 
+impl Pour for Taker {
+    fn pour(&mut self, piece: bytes::Bytes) -> futures_util::future::BoxFuture<'_, crate::base::Result<()>> {
+        self.taken.extend_from_slice(&piece);
+        let refusal = crate::base::Error::internal("full");
+        Box::pin(std::future::ready(if self.refuses { Err(refusal) } else { Ok(()) }))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_poured_up_to_its_cap() {
+    let client = client_with(|_| {});
+    let taker = || Taker { taken: Vec::new(), refuses: false };
     for (script, fault) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", Fault::Protocol),
         ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", Fault::TooLarge),
         ("HTTP/1.1 200 OK\r\n\r\n12345678901", Fault::TooLarge),
     ] {
         let (url, _seen) = peer(vec![script]).await;
-        let error = client.download(Request::get(url), &path, 10).await.err().unwrap();
-        assert_eq!((error.fault(), names()), (fault, 0), "{script}");
+        let error = client.pour(Request::get(url), 10, &mut taker()).await.err().unwrap();
+        assert_eq!(error.fault(), fault, "{script}");
     }
 
     let (url, _seen) = peer(vec!["HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone"]).await;
-    let Downloaded::Answered(answer) = client.download(Request::get(url), &path, 10).await.ok().unwrap() else {
-        panic!("saved a 404")
+    let mut into = taker();
+    let Poured::Answered(answer) = client.pour(Request::get(url), 10, &mut into).await.ok().unwrap() else {
+        panic!("poured a 404")
     };
-    assert_eq!((answer.status.as_u16(), &answer.body[..], names()), (404, &b"gone"[..], 0));
+    assert_eq!((answer.status.as_u16(), &answer.body[..], into.taken.len()), (404, &b"gone"[..], 0));
 
-    let (url, _seen) = peer(vec!["HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc"]).await;
-    let Downloaded::Saved(saved) = client.download(Request::get(url), &path, 3).await.ok().unwrap() else {
-        panic!("not saved")
+    let whole = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc";
+    let (url, _seen) = peer(vec![whole]).await;
+    let Poured::Whole(media) = client.pour(Request::get(url), 3, &mut into).await.ok().unwrap() else {
+        panic!("not poured")
     };
-    // SHA-512 of "abc" as FIPS 180-4's example gives it.
-    let hash = "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
-                2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
-    assert_eq!((saved.size, saved.sha512.as_str(), saved.content_type.as_deref()), (3, hash, Some("text/plain")));
-    assert_eq!((std::fs::read(&path).unwrap(), names()), (b"abc".to_vec(), 1));
+    assert_eq!((media.as_deref(), into.taken.as_slice()), (Some("text/plain"), &b"abc"[..]));
 
-    let nowhere = folder.path().join("no/such/folder");
-    let (url, _seen) = peer(vec!["HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"]).await;
-    let error = client.download(Request::get(url), &nowhere, 3).await.err().unwrap();
-    assert_eq!(error.fault(), Fault::File);
+    let (url, _seen) = peer(vec![whole]).await;
+    let error = client.pour(Request::get(url), 3, &mut Taker { refuses: true, ..taker() }).await.err().unwrap();
+    assert_eq!(error.fault(), Fault::Taken);
+    assert!(std::error::Error::source(&error).is_some_and(|reason| reason.to_string().contains("full")));
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub enum Fault {
     TooLarge,
     /// The connection broke off or the answer is not HTTP.
     Protocol,
-    /// The file that the answer goes to could not be written.
-    File,
+    /// What the answer was given to refused a piece of it.
+    Taken,
 }
 
 impl fmt::Display for Fault {
@@ -50,7 +50,7 @@ impl fmt::Display for Fault {
             Fault::Timeout => "no complete answer in time",
             Fault::TooLarge => "the answer is larger than allowed",
             Fault::Protocol => "the connection broke off or the answer is not HTTP",
-            Fault::File => "the answer could not be written to its file",
+            Fault::Taken => "the answer could not be kept",
         })
     }
 }
@@ -114,7 +114,7 @@ impl From<ClientError> for Error {
             Fault::Timeout => (Kind::Timeout, Side::Peer, Retry::Later),
             Fault::TooLarge => (Kind::Limit, Side::Peer, Retry::Never),
             Fault::Protocol => (Kind::Unavailable, Side::Peer, Retry::Later),
-            Fault::File => (Kind::Io, Side::Us, Retry::Later),
+            Fault::Taken => (Kind::Io, Side::Us, Retry::Later),
         };
         Error::new(kind, error.to_string()).on_side(side).with_retry(retry).because(error)
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::blob::BlobName;
 use super::rows::{ConversationRow, CustomerRow, IdentifierKey, MessageKey, MessageState, ThreadKey};
 use crate::base::Timestamp;
 use crate::base::id::{EventId, InteractionId};
@@ -43,6 +44,8 @@ pub struct Changeset {
     pub media: Vec<MediaWrite>,
     /// Files that were fetched or given up: interaction number and part.
     pub media_done: Vec<(i64, usize)>,
+    /// What parts of interactions name from now on.
+    pub blobs: Vec<BlobUse>,
     /// Items set aside, each with its reason.
     pub quarantined: Vec<String>,
     /// Quarantined entries that were taken up again.
@@ -175,6 +178,17 @@ pub struct MediaWrite {
     pub channel: String,
     /// Not before this time.
     pub at: Timestamp,
+}
+
+/// A part of an interaction that names large content. The content stays as long as this does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BlobUse {
+    /// The interaction's number.
+    pub interaction: i64,
+    /// Which part.
+    pub part: usize,
+    /// What it names.
+    pub name: BlobName,
 }
 
 /// What became of one changeset.

@@ -6,7 +6,7 @@ use crate::model::ConversationState;
 pub(super) const ENGINE: &str = concat!("segue ", env!("CARGO_PKG_VERSION"));
 
 /// The tables that are counted for people and for tests.
-pub(super) const TABLES: [&str; 17] = [
+pub(super) const TABLES: [&str; 20] = [
     "entry",
     "pending",
     "applied",
@@ -24,6 +24,9 @@ pub(super) const TABLES: [&str; 17] = [
     "quarantine",
     "side",
     "token",
+    "blob",
+    "blob_use",
+    "loose",
 ];
 
 /// The number of a conversation's state.
@@ -53,3 +56,6 @@ pub(super) fn send_state(number: i64) -> String {
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+/// How long after content was stored the entry that tells of it is appended at the latest, in milliseconds.
+pub(super) const TELLS_WITHIN: i64 = 3_600_000;

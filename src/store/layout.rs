@@ -264,7 +264,7 @@ fn send_state(number: i64) -> &'static str {
 }
 
 /// All tables, in the order in which they are moved and dumped.
-pub static TABLES: [Table; 27] = [
+pub static TABLES: [Table; 30] = [
     domain(
         "customer",
         &["no"],
@@ -478,6 +478,24 @@ pub static TABLES: [Table; 27] = [
             time("next_at"),
         ],
     ),
+    // Where files are, and what names them. The dump shows in an interaction's body which files it names.
+    operational(
+        "blob",
+        &["name"],
+        &[
+            column("name", Type::Bytes, Show::Operational),
+            column("object", Type::Bytes, Show::Operational),
+            of("customer", "customer"),
+            number("size"),
+            time("made_at"),
+        ],
+    ),
+    operational(
+        "blob_use",
+        &["interaction", "part", "name"],
+        &[of("interaction", "interaction"), number("part"), column("name", Type::Bytes, Show::Operational)],
+    ),
+    operational("loose", &["object"], &[column("object", Type::Bytes, Show::Operational), time("at")]),
     operational(
         "token",
         &["id"],

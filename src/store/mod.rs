@@ -7,6 +7,7 @@
 //! assertions no longer hold changes nothing.
 
 pub mod archive;
+pub mod blob;
 mod bundles;
 mod changeset;
 mod code;
@@ -25,17 +26,18 @@ mod subscribers;
 mod suite;
 mod tail;
 
+pub use blob::BlobRows;
 pub use bundles::{BundleRow, Bundles, NewPublication, Publication};
 pub use changeset::{
-    Assert, Changeset, Committed, ConversationWrite, CustomerWrite, EventWrite, InteractionUpdate, InteractionWrite,
-    MediaWrite, MessageStateWrite, SendWrite,
+    Assert, BlobUse, Changeset, Committed, ConversationWrite, CustomerWrite, EventWrite, InteractionUpdate,
+    InteractionWrite, MediaWrite, MessageStateWrite, SendWrite,
 };
 pub use history::{History, PastApplied, PastEntry, engine};
 pub use lease::{Hold, Leases};
 pub use rows::{
-    Appended, AppliedRow, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent, DueMedia, DueSend,
-    FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry, Numbers, QuarantineRow,
-    SideRow, ThreadKey, TokenRow,
+    Appended, AppliedRow, BlobRow, Claim, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent,
+    DueMedia, DueSend, FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry,
+    Numbers, QuarantineRow, SideRow, ThreadKey, TokenRow,
 };
 pub use tail::Tail;
 
@@ -91,6 +93,8 @@ pub struct Store {
     pub bundles: Arc<dyn Bundles>,
     /// The journal in the order in which it was applied.
     pub history: Arc<dyn History>,
+    /// Where large content is; see [`blob::Blobs`], which uses it.
+    pub blobs: Arc<dyn BlobRows>,
     /// Which part of the work is this node's.
     pub leases: Arc<dyn Leases>,
 }
@@ -99,6 +103,8 @@ pub struct Store {
 pub struct Opened {
     /// The capabilities.
     pub store: Store,
+    /// Keys of large content, from the key store beside the store.
+    pub blob_keys: Arc<dyn blob::BlobKeys>,
     /// Ends the writer when dropped last, after everything that waits is written.
     pub guard: Arc<dyn std::any::Any + Send + Sync>,
     /// Set once the disk refused in a way that must not be retried (a failed sync): stop and restart.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::blob::{BlobName, Object};
 use crate::base::hash::key16;
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
 use crate::base::{Pii, Result, Timestamp};
@@ -333,6 +334,32 @@ pub struct DeadLetter {
     pub error: String,
     /// When it was given up.
     pub at: Timestamp,
+}
+
+/// Content under its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobRow {
+    /// Its name.
+    pub name: BlobName,
+    /// The object that holds it.
+    pub object: Object,
+    /// Whose it is, by number; nobody's yet, if none.
+    pub customer: Option<i64>,
+    /// Its size in bytes.
+    pub size: i64,
+    /// When it was stored, or last found to be there already.
+    pub made_at: Timestamp,
+}
+
+/// What became of an object that asked for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It has it.
+    Ours,
+    /// Another object has it.
+    Known,
+    /// It was not loose any more: it was taken for garbage.
+    Gone,
 }
 
 /// A note of the gateway under a hashed name.

@@ -78,10 +78,13 @@ pub(super) struct Open {
     pub(super) _guard: Box<dyn std::any::Any>,
 }
 
-pub(super) fn sqlite(directory: &Path) -> Open {
+pub(super) fn opened(directory: &Path) -> Opened {
     let metrics = crate::base::telemetry::Metrics::new();
-    let opened =
-        sqlite::open(directory, sqlite::Options::default(), &sealing(), &Unwatched::shared(), metrics).unwrap();
+    sqlite::open(directory, sqlite::Options::default(), &sealing(), &Unwatched::shared(), metrics).unwrap()
+}
+
+pub(super) fn sqlite(directory: &Path) -> Open {
+    let opened = opened(directory);
     Open { store: opened.store, _guard: Box::new(opened.guard) }
 }
 
@@ -439,6 +442,29 @@ async fn files_are_fetched_and_items_set_aside(store: &Store) {
     assert!(matches!(commit(store, done).await, Committed::Done(_)));
 }
 
+async fn content_that_may_still_be_named_is_spared(store: &Store) {
+    use super::blob::{BlobName, Object};
+    let (name, object) = (BlobName([9; 32]), Object([9; 16]));
+    store.blobs.announce(object, at(0)).await.unwrap();
+    let row = BlobRow { name, object, customer: Some(1), size: 1, made_at: at(0) };
+    assert_eq!(store.blobs.claim(row).await.unwrap(), Claim::Ours);
+    let told = NewEntry { kind: EntryKind::Media, at: at(5), ..webhook(None, b"") };
+    let position = store.journal.append(told).await.unwrap().position;
+    assert!(store.blobs.condemn(at(90_000_000), 9).await.unwrap().is_empty());
+    let used = BlobUse { interaction: 1, part: 0, name };
+    let blobs = vec![used, BlobUse { part: 1, ..used }, used];
+    let set = Changeset { position, bundle: "b1".to_owned(), blobs, ..Changeset::default() };
+    assert!(matches!(commit(store, set).await, Committed::Done(_)));
+    assert!(store.blobs.condemn(at(90_000_000), 9).await.unwrap().is_empty());
+    let all = store.blobs.interactions(0, 100).await.unwrap();
+    assert!(!all.is_empty() && all.windows(2).all(|pair| pair[0].no < pair[1].no));
+    let after = store.blobs.interactions(all[0].no, 1).await.unwrap();
+    assert!(after.first() == all.get(1) && after.len() == all.len().saturating_sub(1).min(1));
+    assert_eq!(store.catalog.counts().await.unwrap()["blob_use"], 2);
+    assert_eq!(store.blobs.drop_blob(name).await.unwrap(), Some(object));
+    store.blobs.forget(vec![object]).await.unwrap();
+}
+
 async fn tokens_come_and_go(store: &Store) {
     let token = TokenRow {
         id: "t1".to_owned(),
@@ -509,7 +535,7 @@ async fn what_is_old_goes_in_batches(store: &Store) {
 
 async fn nothing_is_left_behind(store: &Store) {
     let counts = store.catalog.counts().await.unwrap();
-    for table in ["pending", "due", "dead", "media", "quarantine"] {
+    for table in ["pending", "due", "dead", "media", "quarantine", "blob", "blob_use", "loose"] {
         assert_eq!(counts[table], 0, "{table}");
     }
     assert_eq!(counts["entry"], counts["applied"]);
@@ -533,6 +559,8 @@ async fn suite(open: fn(&Path) -> Open) {
     events_are_due_in_order_until_they_are_settled(&store).await;
     a_send_is_intended_once(&store).await;
     files_are_fetched_and_items_set_aside(&store).await;
+    super::blob::tests::rows_lead_to_objects(&store.blobs).await;
+    content_that_may_still_be_named_is_spared(&store).await;
     tokens_come_and_go(&store).await;
     bundles_are_kept_as_long_as_they_are_named(&store).await;
     what_is_old_goes_in_batches(&store).await;

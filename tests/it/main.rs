@@ -16,6 +16,7 @@ mod names; // no code names a connector
 
 // What the running gateway does.
 mod backup; // made while the gateway runs, whole or refused
+mod blobs; // files of messages are sealed, given out and collected
 mod bundles; // what one node publishes, all of them run
 mod call; // a call is answered in time, whatever waits
 mod crash; // killed anywhere, nothing acknowledged is lost, nothing is told twice

@@ -35,6 +35,7 @@ use crate::flow::{ChannelSetup, Context, Setup};
 use crate::model::entry::RequestHead;
 use crate::model::{EntryBody, EntryKind};
 use crate::script::{Budget, Bundle, PolicyFacts, PolicyFiles};
+use crate::store::blob::Blobs;
 use crate::store::{NewEntry, sqlite};
 
 /// A connector for trials: messages with text, a file if they have one, and poison that it does not understand.
@@ -185,8 +186,9 @@ impl Gateway {
             metrics: Metrics::new(),
             waiting: Waiting::default(),
             ahead: crate::flow::Ahead::default(),
-            files: folder.path().join("files"),
             held: AtomicBool::new(false),
+            blobs: Blobs::in_folder(&folder.path().join("blobs"), store.blob_keys.clone(), store.store.blobs.clone())
+                .unwrap(),
         });
         let mut tokens = HashMap::new();
         for scope in Scope::ALL {

@@ -7,7 +7,6 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::base::Pii;
-use crate::base::hash::sha256;
 use crate::base::id::InteractionId;
 use crate::model::Blob;
 use crate::model::entry::MediaOutcome;
@@ -182,11 +181,12 @@ async fn a_fetched_file_goes_out_as_an_attachment() {
     gateway.get(&format!("{path}9")).await.problem(404);
     gateway.get(&format!("{path}x")).await.problem(400);
     let content = b"<script>alert(1)</script>".repeat(10_000);
-    let name = data_encoding::HEXLOWER.encode(&sha256(&content));
-    std::fs::create_dir_all(&gateway.context.files).unwrap();
-    std::fs::write(gateway.context.files.join(&name), &content).unwrap();
+    let pieces = content.chunks(7000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect::<Vec<_>>();
+    let now = gateway.context.clock.now();
+    let pieces = futures_util::stream::iter(pieces);
+    let stored = gateway.context.blobs.put(Some(1), 1 << 20, now, pieces).await.unwrap();
     let blob = Blob {
-        id: Some(name.clone()),
+        id: Some(stored.name.to_string()),
         filename: Some(Pii::from("ä/b\".html")),
         fetch: Some(FetchState::Fetched),
         ..Blob::default()
@@ -202,6 +202,7 @@ async fn a_fetched_file_goes_out_as_an_attachment() {
     let disposition = format!("attachment; filename=\"part-{number}\"; filename*=UTF-8''%C3%A4_b%22.html");
     assert_eq!(file.header("content-disposition"), disposition);
     assert_eq!(file.body, content);
-    std::fs::remove_file(gateway.context.files.join(&name)).unwrap();
+    assert_eq!(gateway.rows("blob_use").await, 1);
+    assert!(gateway.context.blobs.delete(stored.name).await.unwrap());
     gateway.get(&format!("{path}{number}")).await.problem(410);
 }

@@ -7,11 +7,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::{Kind, Timestamp};
+use crate::model::ItemKey;
+use crate::store::blob::{BlobName, Object};
 use crate::store::differential::{copied, dumped, same};
 use crate::store::suite::{
     commit, everything, first_contact, on_postgres, run_on, sealing, second, server, soon, sqlite, webhook,
 };
-use crate::store::{Changeset, Committed, Store, Unwatched, postgres};
+use crate::store::{BlobRow, BlobUse, Changeset, Claim, Committed, Store, Unwatched, postgres};
 
 fn on_server(name: &str) -> Place {
     Place::Server(Box::new(postgres::Place::parse(&server(name)).unwrap()))
@@ -46,10 +48,23 @@ async fn fill(store: &Store) {
     })
     .await;
     store.outbox.dead_letter("desk".to_owned(), due[0].clone(), "answered 500".to_owned()).await.unwrap();
+    let said = store.state.interaction_by_item(ItemKey([1; 16])).await.unwrap().unwrap();
+    let made_at = Timestamp::from_millis(1_700_000_000_000);
+    store.blobs.announce(Object([7; 16]), made_at).await.unwrap();
+    store.blobs.announce(FILE.1, made_at).await.unwrap();
+    let file = BlobRow { name: FILE.0, object: FILE.1, customer: Some(said.customer), size: 5, made_at };
+    assert_eq!(store.blobs.claim(file).await.unwrap(), Claim::Ours);
+    store.blobs.adopt(BlobUse { interaction: said.no, part: 1, name: FILE.0 }).await.unwrap();
 }
+
+/// A file that an interaction names, and the object that holds it.
+const FILE: (BlobName, Object) = (BlobName([9; 32]), Object([8; 16]));
 
 /// What was filled before and moved since goes on as if nothing had been.
 async fn goes_on(store: &Store) {
+    let said = store.state.interaction_by_item(ItemKey([1; 16])).await.unwrap().unwrap();
+    assert_eq!(store.blobs.used_by(said.no, 1).await.unwrap(), Some(FILE.0));
+    assert_eq!(store.blobs.blob(FILE.0).await.unwrap().unwrap().object, FILE.1);
     let again = store.journal.append(webhook(Some(1), b"the first words")).await.unwrap();
     assert!(again.repeat, "a delivery that was seen is seen as new");
     assert_eq!(commit(store, first_contact(store, again.position, 1)).await, Committed::AlreadyApplied);

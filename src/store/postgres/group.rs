@@ -136,7 +136,7 @@ const SETTLED: &str = "INSERT INTO settled AS s (helpdesk, event) SELECT * FROM 
      ON CONFLICT (helpdesk) DO UPDATE SET event = GREATEST(s.event, excluded.event), used_at = now()";
 
 /// Everything that a pipeline may hold. Prepared when connecting: preparing one late would put it out of order.
-pub(super) const STATEMENTS: [&str; 38] = [
+pub(super) const STATEMENTS: [&str; 39] = [
     FENCE,
     BEFORE,
     XID,
@@ -171,6 +171,7 @@ pub(super) const STATEMENTS: [&str; 38] = [
     written::SEND_DONE,
     written::MEDIA,
     written::MEDIA_DONE,
+    written::BLOB_USE,
     written::QUARANTINE,
     written::RELEASED,
     written::SIDE,

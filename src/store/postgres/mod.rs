@@ -10,6 +10,7 @@
 //! writer up.
 
 pub mod archive;
+mod blob;
 mod bundles;
 mod catalog;
 mod commits;
@@ -110,9 +111,9 @@ pub fn open(
     let ended = || Error::internal("the store could not be opened");
     let opened = opened.recv().map_err(|_| ended()).and_then(|opened| opened);
     match opened {
-        Ok((store, writer, ended)) => {
+        Ok((store, blob_keys, writer, ended)) => {
             let guard = Guard { writer, ended: parking_lot::Mutex::new(ended), runtime: Some(runtime) };
-            Ok(Opened { store, guard: Arc::new(guard), broken: watch::Sender::new(false).subscribe() })
+            Ok(Opened { store, blob_keys, guard: Arc::new(guard), broken: watch::Sender::new(false).subscribe() })
         }
         Err(error) => {
             // Dropping it would wait for its threads, which is not allowed where another runtime runs.
@@ -128,7 +129,7 @@ async fn begin(
     sealing: Sealing,
     progress: Arc<dyn Progress>,
     metrics: Metrics,
-) -> Result<(Store, Arc<writer::Writer>, mpsc::Receiver<()>)> {
+) -> Result<(Store, Arc<Codec>, Arc<writer::Writer>, mpsc::Receiver<()>)> {
     let first = session::Session::connect(&place, session::Role::Helper, None).await?;
     keystore::prepare(&first, &place).await.map_err(|e| e.context(place.shown()))?;
     let readers = Arc::new(read::Readers::new(options.readers.max(1), options.snapshots.max(1)));
@@ -194,15 +195,16 @@ async fn begin(
             readers: readers.clone(),
             codec: codec.clone(),
         }),
+        blobs: Arc::new(blob::PgBlobs { writer: writer.clone(), readers: readers.clone(), codec: codec.clone() }),
         leases: Arc::new(lease::PgLeases { nodes, readers: readers.clone() }),
         bundles: Arc::new(bundles::PgBundles {
             writer: writer.clone(),
             readers: readers.clone(),
             codec: codec.clone(),
         }),
-        history: Arc::new(bundles::PgHistory { readers, codec }),
+        history: Arc::new(bundles::PgHistory { readers, codec: codec.clone() }),
     };
-    Ok((hot::over(store, options.hot_kib.saturating_mul(1024)), writer, ended))
+    Ok((hot::over(store, options.hot_kib.saturating_mul(1024)), codec, writer, ended))
 }
 
 /// The key store in the database at `place`, for those who keep the keys. Its connections belong to the runtime that this is

@@ -89,9 +89,9 @@ fn conversation(row: &Row) -> Result<StoredConversation> {
     Ok(columns.stored())
 }
 
-const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
+pub(super) const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
 
-fn interaction(row: &Row) -> Result<StoredInteraction> {
+pub(super) fn interaction(row: &Row) -> Result<StoredInteraction> {
     Ok(StoredInteraction {
         row: InteractionRow {
             no: get(row, 0)?,

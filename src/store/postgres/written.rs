@@ -73,6 +73,8 @@ pub(super) const MEDIA: &str = "INSERT INTO media (interaction, part, interactio
      ON CONFLICT DO NOTHING";
 pub(super) const MEDIA_DONE: &str = "DELETE FROM media m USING unnest($1::int8[], $2::int8[]) AS u (interaction, part)
      WHERE m.interaction = u.interaction AND m.part = u.part";
+pub(super) const BLOB_USE: &str = "INSERT INTO blob_use (interaction, part, name)
+     SELECT * FROM unnest($1::int8[], $2::int8[], $3::bytea[]) ON CONFLICT DO NOTHING";
 pub(super) const QUARANTINE: &str = "INSERT INTO quarantine (position, reason, at)
      SELECT u.position, u.reason, e.at
        FROM unnest($1::int8[], $2::bytea[]) WITH ORDINALITY AS u (position, reason, place)
@@ -352,5 +354,13 @@ fn write_outgoing<'p>(pipeline: &mut Pipeline<'p>, sets: &[&'p SealedSet]) {
     let fetched = || sets.iter().flat_map(|set| &set.media_done);
     ask(pipeline, MEDIA_DONE, fetched().next().is_some(), || {
         vec![column(fetched().map(|file| file.0)), column(fetched().map(|file| file.1 as i64))]
+    });
+    let used: std::collections::BTreeSet<_> = sets.iter().flat_map(|set| &set.blobs).collect();
+    ask(pipeline, BLOB_USE, !used.is_empty(), || {
+        vec![
+            column(used.iter().map(|used| used.interaction)),
+            column(used.iter().map(|used| used.part as i64)),
+            column(used.iter().map(|used| used.name.0.as_slice())),
+        ]
     });
 }

@@ -7,13 +7,14 @@ use aes::Aes256;
 use aes::cipher::{BlockDecrypt, BlockEncrypt, KeyInit};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use quick_cache::sync::Cache;
+use ring::hmac;
 use zeroize::Zeroizing;
 
 use super::entry::EntryKeys;
 use super::keystore::NoKeys;
 use super::root::{RootKeys, Sealing};
 use super::stored::Stored;
-use super::{Bytes32, Column, DataKey, KeyId, KeyStore, PLAIN, WrappedKey, destroyed, key_of, random};
+use super::{Bytes32, Column, DataKey, KeyId, KeyStore, PLAIN, WrappedKey, blob, destroyed, key_of, random};
 use crate::base::{Error, Result};
 
 /// How many keys are kept ready for use.
@@ -29,6 +30,8 @@ pub(in crate::store) struct Codec {
     roots: ArcSwap<RootKeys>,
     ready: Cache<KeyId, Arc<DataKey>>,
     index: Aes256,
+    /// Under which blobs are named.
+    pub(super) names: hmac::Key,
     house: Arc<DataKey>,
     /// The present day's.
     day: ArcSwapOption<(i64, DataKey)>,
@@ -78,6 +81,7 @@ impl Codec {
             roots: ArcSwap::from_pointee(roots.unwrap_or_else(RootKeys::none)),
             ready: Cache::new(READY),
             index: Aes256::new(index.as_slice().into()),
+            names: blob::name_key(index)?,
             house: Arc::new(DataKey::new(find(KeyId::HOUSE).ok_or_else(missing)?)?),
             day: ArcSwapOption::empty(),
             entries: EntryKeys::default(),

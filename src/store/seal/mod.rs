@@ -17,10 +17,11 @@
 //! that it cannot be moved elsewhere. Keys that are looked up, which are hashes already, are enciphered under the index key:
 //! equal keys stay equal, and nobody without it can try a phone number against them.
 
+mod blob;
 mod codec;
 mod entry;
 mod keystore;
-mod random;
+pub(super) mod random;
 mod root;
 mod rotate;
 mod sealed;
@@ -80,7 +81,7 @@ pub(super) enum Column {
     Reason = 15,
     /// `bundle.content`, named by its hash.
     Bundle = 16,
-    /// The wrapped key of a blob, named by the blob.
+    /// The wrapped key of a blob, in the header of its object; named by nothing, since the object is bound to its header.
     Blob = 17,
     /// `applied.wrap`, named by the entry's position.
     AppliedWrap = 18,

@@ -24,7 +24,7 @@ thread_local! {
 /// # Errors
 ///
 /// `Unavailable` if the operating system gives none.
-pub(super) fn bytes<const N: usize>() -> Result<[u8; N]> {
+pub(in crate::store) fn bytes<const N: usize>() -> Result<[u8; N]> {
     const { assert!(N <= 64) };
     LEFT.with_borrow_mut(|left| {
         if left.used + N > DRAWN {

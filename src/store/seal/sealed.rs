@@ -11,8 +11,8 @@ use crate::base::id::{CustomerId, EventId, InteractionId, SendId};
 use crate::model::ItemKey;
 use crate::store::rows::json;
 use crate::store::{
-    Assert, Changeset, ConversationRow, ConversationWrite, CustomerWrite, EventWrite, IdentifierKey, InteractionUpdate,
-    InteractionWrite, MediaWrite, MessageKey, MessageStateWrite, SendWrite, ThreadKey,
+    Assert, BlobUse, Changeset, ConversationRow, ConversationWrite, CustomerWrite, EventWrite, IdentifierKey,
+    InteractionUpdate, InteractionWrite, MediaWrite, MessageKey, MessageStateWrite, SendWrite, ThreadKey,
 };
 
 /// What both backends write of a changeset; see [`Changeset`] for what is what.
@@ -36,6 +36,7 @@ pub(in crate::store) struct SealedSet {
     pub(in crate::store) sends_done: Vec<SendId>,
     pub(in crate::store) media: Vec<MediaWrite>,
     pub(in crate::store) media_done: Vec<(i64, usize)>,
+    pub(in crate::store) blobs: Vec<BlobUse>,
     /// Reasons.
     pub(in crate::store) quarantined: Vec<Vec<u8>>,
     pub(in crate::store) released: Vec<i64>,
@@ -187,6 +188,7 @@ impl<'c> Sealer<'c> {
             sends_done: set.sends_done,
             media: set.media,
             media_done: set.media_done,
+            blobs: set.blobs,
             released: set.released,
             sides: set.sides.iter().map(|(key, at)| (blind(key), at.millis())).collect(),
             bundle: set.bundle,

@@ -268,6 +268,32 @@ fn a_looked_up_key_comes_back_and_does_not_show() {
     }
 }
 
+#[test]
+fn the_key_of_a_file_opens_by_its_customer_and_goes_with_the_customer() {
+    use crate::store::blob::BlobKeys;
+    let desk = Desk::new();
+    let codec = desk.codec();
+    done(codec.reserve(1..3)).unwrap();
+    let wrap = |customer| done(codec.wrap(customer, &[7; 32])).unwrap();
+    let (one, other, nobodys) = (wrap(Some(1)), wrap(Some(2)), wrap(None));
+    assert!([&one, &other, &nobodys].iter().all(|wrap| !wrap.windows(32).any(|key| key == [7; 32])));
+    assert_eq!(done(codec.wrap(Some(3), &[7; 32])).err().unwrap().kind(), Kind::NotFound);
+    done(desk.keys.destroy(vec![KeyId::customer(1)])).unwrap();
+    let again = desk.codec();
+    assert_eq!(done(again.unwrap(&one)).err().unwrap().kind(), Kind::NotFound);
+    for wrap in [&other, &nobodys] {
+        assert_eq!(*done(again.unwrap(wrap)).unwrap(), [7; 32]);
+        let mut flipped = wrap.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        assert_eq!(done(again.unwrap(&flipped)).err().unwrap().kind(), Kind::Internal);
+        assert!(done(again.unwrap(&wrap[..wrap.len() - 20])).is_err());
+    }
+    let name = |codec: &Codec, customer| codec.name(customer, &[9; 32]).unwrap();
+    assert_eq!(name(&codec, Some(2)), name(&again, Some(2)));
+    let names = [name(&codec, None), name(&codec, Some(0)), name(&codec, Some(2)), name(&Desk::new().codec(), Some(2))];
+    assert_eq!(std::collections::BTreeSet::from(names).len(), 4);
+}
+
 proptest! {
     #[test]
     fn a_value_opens_as_what_was_sealed_and_nowhere_else(

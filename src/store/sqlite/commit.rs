@@ -457,5 +457,5 @@ fn write_outgoing(connection: &Connection, changeset: &SealedSet, sink: &mut Sin
             .prepare_cached("DELETE FROM media WHERE interaction = ?1 AND part = ?2")?
             .execute((interaction, *part as i64))?;
     }
-    Ok(())
+    changeset.blobs.iter().try_for_each(|used| super::blob::write_use(connection, used))
 }

@@ -4,6 +4,7 @@
 //! connections of their own. One process per data directory, held by a lock on a file in it.
 
 pub mod archive;
+mod blob;
 mod bundles;
 mod catalog;
 mod checkpoint;
@@ -96,6 +97,7 @@ pub fn open(
             keys,
             codec: codec.clone(),
         }),
+        blobs: Arc::new(blob::SqliteBlobs { writer: writer.clone(), readers: readers.clone(), codec: codec.clone() }),
         leases: Arc::new(super::lease::Alone::new(crate::base::Clock::system().now())),
         bundles: Arc::new(bundles::SqliteBundles {
             writer: writer.clone(),
@@ -103,9 +105,9 @@ pub fn open(
             changed: tokio::sync::watch::Sender::new(0),
             codec: codec.clone(),
         }),
-        history: Arc::new(bundles::SqliteHistory { readers, codec }),
+        history: Arc::new(bundles::SqliteHistory { readers, codec: codec.clone() }),
     };
-    Ok(Opened { store: hot::over(store, hot_bytes), guard: writer, broken })
+    Ok(Opened { store: hot::over(store, hot_bytes), blob_keys: codec, guard: writer, broken })
 }
 
 /// The key store in the data directory, for those who keep the keys; with `create`, made if there is none. A gateway may use it

@@ -104,9 +104,9 @@ fn conversation(row: &Row<'_>) -> rusqlite::Result<StoredConversation> {
     Ok(columns.stored())
 }
 
-const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
+pub(super) const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
 
-fn interaction(row: &Row<'_>) -> rusqlite::Result<StoredInteraction> {
+pub(super) fn interaction(row: &Row<'_>) -> rusqlite::Result<StoredInteraction> {
     Ok(StoredInteraction {
         row: InteractionRow {
             no: row.get(0)?,

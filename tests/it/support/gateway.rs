@@ -124,6 +124,12 @@ impl Project {
         self
     }
 
+    /// Adds a table of settings.
+    pub(crate) fn table(mut self, text: &str) -> Self {
+        self.tables.push(text.to_owned());
+        self
+    }
+
     /// Has the gateway reach its database at `url`, where the test does not.
     pub(crate) fn reached_at(mut self, url: String) -> Self {
         self.way = Some(url);
