@@ -48,7 +48,8 @@ pub(super) async fn fetch(call: Call) -> Answer {
     let part = part.ok_or_else(|| missing("part", format_args!("{number} in {id}")))?;
     let blob = part.blob.as_ref().ok_or_else(|| missing("file", format_args!("in part {number} of {id}")))?;
     let name = here(blob)?;
-    let file = call.api.context().blobs.of_part(no, number, &name).await?.ok_or_else(gone)?;
+    let file =
+        call.api.context().blobs.as_ref().ok_or_else(gone)?.of_part(no, number, &name).await?.ok_or_else(gone)?;
     stream_file(file, &part, number).await
 }
 

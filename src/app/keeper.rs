@@ -146,7 +146,8 @@ pub(super) async fn collect(context: Arc<Context>, unused: Duration, mut stop: w
     const REST: Duration = Duration::from_secs(600);
     let unused = i64::try_from(unused.as_millis()).unwrap_or(i64::MAX).saturating_neg();
     loop {
-        let pause = match context.blobs.collect(context.clock.now().plus_millis(unused), BATCH).await {
+        let Some(blobs) = &context.blobs else { return };
+        let pause = match blobs.collect(context.clock.now().plus_millis(unused), BATCH).await {
             Ok(0) => REST,
             Ok(_) => Duration::from_millis(100),
             Err(error) => {

@@ -123,7 +123,7 @@ impl App {
             waiting: Waiting::default(),
             ahead: Ahead::default(),
             held: AtomicBool::new(!runs),
-            blobs,
+            blobs: Some(blobs),
         });
         let (stop, stopping) = watch::channel(false);
         let report = reload::report(&config, &ruling, context.clock.now(), &warnings, true);

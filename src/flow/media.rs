@@ -209,7 +209,8 @@ impl Pour for Filling {
 /// Makes the last request and keeps what it answers.
 async fn keep(client: &Client, request: Request, mut blob: Blob, into: Into<'_>) -> Result<Fetched> {
     let now = into.context.clock.now();
-    let writing = into.context.blobs.begin(Some(into.customer), into.most_bytes).await?;
+    let blobs = into.context.blobs.as_ref().ok_or_else(|| Error::internal("there is no place for files"))?;
+    let writing = blobs.begin(Some(into.customer), into.most_bytes).await?;
     let mut filling = Filling { writing, now };
     let poured = client.pour(request, into.most_bytes, &mut filling).await;
     let mediatype = match poured {

@@ -106,8 +106,8 @@ pub struct Context {
     pub ahead: Ahead,
     /// Whether entries stay pending for now: the bundle that rules cannot be run here.
     pub held: AtomicBool,
-    /// Fetched files.
-    pub blobs: Blobs,
+    /// Fetched files; none in a replay, which fetches nothing.
+    pub blobs: Option<Blobs>,
 }
 
 impl Context {

@@ -15,7 +15,6 @@ mod tests;
 pub use compare::{compare, compare_dumps};
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -212,7 +211,7 @@ impl Walk<'_> {
                 metrics: Metrics::new(),
                 waiting: Waiting::default(),
                 ahead: Ahead::default(),
-                files: PathBuf::new(),
+                blobs: None,
                 held: AtomicBool::new(false),
             })
         });

@@ -187,8 +187,10 @@ impl Gateway {
             waiting: Waiting::default(),
             ahead: crate::flow::Ahead::default(),
             held: AtomicBool::new(false),
-            blobs: Blobs::in_folder(&folder.path().join("blobs"), store.blob_keys.clone(), store.store.blobs.clone())
-                .unwrap(),
+            blobs: Some(
+                Blobs::in_folder(&folder.path().join("blobs"), store.blob_keys.clone(), store.store.blobs.clone())
+                    .unwrap(),
+            ),
         });
         let mut tokens = HashMap::new();
         for scope in Scope::ALL {

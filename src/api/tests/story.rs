@@ -184,7 +184,7 @@ async fn a_fetched_file_goes_out_as_an_attachment() {
     let pieces = content.chunks(7000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect::<Vec<_>>();
     let now = gateway.context.clock.now();
     let pieces = futures_util::stream::iter(pieces);
-    let stored = gateway.context.blobs.put(Some(1), 1 << 20, now, pieces).await.unwrap();
+    let stored = gateway.context.blobs.as_ref().unwrap().put(Some(1), 1 << 20, now, pieces).await.unwrap();
     let blob = Blob {
         id: Some(stored.name.to_string()),
         filename: Some(Pii::from("ä/b\".html")),
@@ -203,6 +203,6 @@ async fn a_fetched_file_goes_out_as_an_attachment() {
     assert_eq!(file.header("content-disposition"), disposition);
     assert_eq!(file.body, content);
     assert_eq!(gateway.rows("blob_use").await, 1);
-    assert!(gateway.context.blobs.delete(stored.name).await.unwrap());
+    assert!(gateway.context.blobs.as_ref().unwrap().delete(stored.name).await.unwrap());
     gateway.get(&format!("{path}{number}")).await.problem(410);
 }

@@ -136,7 +136,7 @@ fn context(store: &Store) -> Arc<Context> {
         metrics: Metrics::new(),
         waiting: Waiting::default(),
         ahead: Ahead::default(),
-        files: PathBuf::new(),
+        blobs: None,
         held: AtomicBool::new(false),
     })
 }
