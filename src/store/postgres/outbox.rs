@@ -165,55 +165,51 @@ impl Outbox for PgOutbox {
         error: String,
     ) -> BoxFuture<'static, Result<()>> {
         let attempts = i64::from(event.attempts) + 1;
-        let error = match self.codec.seal_house(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes()) {
-            Ok(error) => error,
-            Err(error) => return std::future::ready(Err(error)).boxed(),
-        };
-        let nodes = self.writer.nodes.clone();
-        self.writer.job(move |session| {
-            let (helpdesk, error) = (helpdesk.clone(), error.clone());
-            let (no, conversation, previous, next_at) =
-                (event.no, event.conversation, event.previous, next_at.millis());
-            let nodes = nodes.clone();
-            async move {
-                // Another node may have this by now.
-                if !nodes.may_write(session).await? {
-                    return Ok(());
-                }
-                let sql = "INSERT INTO due (helpdesk, event, conversation, previous, attempts, next_at, error)
+        self.codec.with_sealed(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes(), |error| {
+            let nodes = self.writer.nodes.clone();
+            self.writer.job(move |session| {
+                let (helpdesk, error) = (helpdesk.clone(), error.clone());
+                let (no, conversation, previous, next_at) =
+                    (event.no, event.conversation, event.previous, next_at.millis());
+                let nodes = nodes.clone();
+                async move {
+                    // Another node may have this by now.
+                    if !nodes.may_write(session).await? {
+                        return Ok(());
+                    }
+                    let sql = "INSERT INTO due (helpdesk, event, conversation, previous, attempts, next_at, error)
                      VALUES ($1, $2, $3, $4, $5, $6, $7)
                      ON CONFLICT (helpdesk, event) DO UPDATE
                         SET attempts = excluded.attempts, next_at = excluded.next_at, error = excluded.error";
-                session.run(sql, &[&helpdesk, &no, &conversation, &previous, &attempts, &next_at, &error]).await?;
-                Ok(())
-            }
-            .boxed()
+                    session.run(sql, &[&helpdesk, &no, &conversation, &previous, &attempts, &next_at, &error]).await?;
+                    Ok(())
+                }
+                .boxed()
+            })
         })
     }
 
     fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String) -> BoxFuture<'static, Result<()>> {
         let attempts = i64::from(event.attempts) + 1;
-        let error = match self.codec.seal_house(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes()) {
-            Ok(error) => error,
-            Err(error) => return std::future::ready(Err(error)).boxed(),
-        };
-        let nodes = self.writer.nodes.clone();
-        self.writer.job(move |session| {
-            let (helpdesk, error) = (helpdesk.clone(), error.clone());
-            let (no, conversation, previous) = (event.no, event.conversation, event.previous);
-            let nodes = nodes.clone();
-            async move {
-                // Another node may have this by now.
-                if !nodes.may_write(session).await? {
-                    return Ok(());
-                }
-                let sql = "INSERT INTO dead (event, helpdesk, conversation, previous, attempts, error, at)
+        self.codec.with_sealed(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes(), |error| {
+            let nodes = self.writer.nodes.clone();
+            self.writer.job(move |session| {
+                let (helpdesk, error) = (helpdesk.clone(), error.clone());
+                let (no, conversation, previous) = (event.no, event.conversation, event.previous);
+                let nodes = nodes.clone();
+                async move {
+                    // Another node may have this by now.
+                    if !nodes.may_write(session).await? {
+                        return Ok(());
+                    }
+                    let sql = "INSERT INTO dead (event, helpdesk, conversation, previous, attempts, error, at)
                      SELECT $2, $1, $3, $4, $5, $6, e.at FROM event e WHERE e.no = $2 ON CONFLICT DO NOTHING";
-                session.run(sql, &[&helpdesk, &no, &conversation, &previous, &attempts, &error]).await?;
-                session.run("DELETE FROM due WHERE helpdesk = $1 AND event = $2", &[&helpdesk, &no]).await?;
-                Ok(())
-            }
-            .boxed()
+                    session.run(sql, &[&helpdesk, &no, &conversation, &previous, &attempts, &error]).await?;
+                    session.run("DELETE FROM due WHERE helpdesk = $1 AND event = $2", &[&helpdesk, &no]).await?;
+                    Ok(())
+                }
+                .boxed()
+            })
         })
     }
 
@@ -283,18 +279,16 @@ impl Outbox for PgOutbox {
     }
 
     fn withdraw(&self, send: SendId, next_at: Timestamp, error: String) -> BoxFuture<'static, Result<()>> {
-        let error = match self.codec.seal_house(Column::SendError, send.as_bytes(), error.as_bytes()) {
-            Ok(error) => error,
-            Err(error) => return std::future::ready(Err(error)).boxed(),
-        };
-        self.writer.job(move |session| {
-            let error = error.clone();
-            async move {
-                let sql = "UPDATE send SET state = 0, next_at = $2, error = $3 WHERE id = $1 AND state = 1";
-                session.run(sql, &[&send.as_bytes().as_slice(), &next_at.millis(), &error]).await?;
-                Ok(())
-            }
-            .boxed()
+        self.codec.with_sealed(Column::SendError, send.as_bytes(), error.as_bytes(), |error| {
+            self.writer.job(move |session| {
+                let error = error.clone();
+                async move {
+                    let sql = "UPDATE send SET state = 0, next_at = $2, error = $3 WHERE id = $1 AND state = 1";
+                    session.run(sql, &[&send.as_bytes().as_slice(), &next_at.millis(), &error]).await?;
+                    Ok(())
+                }
+                .boxed()
+            })
         })
     }
 

@@ -14,6 +14,7 @@ use crate::store::lease::UPKEEP;
 use crate::store::seal::Codec;
 use crate::store::{Cutoffs, Retention};
 
+#[derive(Clone)]
 pub(super) struct PgRetention {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
@@ -89,8 +90,16 @@ impl Retention for PgRetention {
             }
             .boxed()
         });
-        let own = PgRetention { writer: self.writer.clone(), readers: self.readers.clone(), codec: self.codec.clone() };
-        async move { Ok(pruned.await? + own.end_days(batch).await?) }.boxed()
+        let own = self.clone();
+        async move {
+            let pruned = pruned.await?;
+            // As all pruning, one node does this.
+            match own.writer.nodes.named(UPKEEP).may_begin() {
+                true => Ok(pruned + own.end_days(batch).await?),
+                false => Ok(pruned),
+            }
+        }
+        .boxed()
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use aes::Aes256;
 use aes::cipher::{BlockDecrypt, BlockEncrypt, KeyInit};
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use quick_cache::sync::Cache;
 use ring::hmac;
 use zeroize::Zeroizing;
@@ -252,6 +254,20 @@ impl Codec {
             return Ok(unsealed(plain));
         }
         self.house.seal(KeyId::HOUSE, column, row, plain)
+    }
+
+    /// Seals a value that belongs to nobody and goes on with it, or gives why it could not be sealed.
+    pub(in crate::store) fn with_sealed<T: Send + 'static>(
+        &self,
+        column: Column,
+        row: &[u8],
+        plain: &[u8],
+        then: impl FnOnce(Vec<u8>) -> BoxFuture<'static, Result<T>>,
+    ) -> BoxFuture<'static, Result<T>> {
+        match self.seal_house(column, row, plain) {
+            Ok(sealed) => then(sealed),
+            Err(error) => std::future::ready(Err(error)).boxed(),
+        }
     }
 
     /// Opens a value with the keys of the ring.

@@ -70,6 +70,14 @@ impl<'w> Wrap<'w> {
     }
 }
 
+/// What a wrap begins with: the keys that it needs, the outermost first.
+fn naming(ids: &[KeyId]) -> Vec<u8> {
+    let mut wrap = Vec::new();
+    write_number(&mut wrap, ids.len() as i64);
+    ids.iter().for_each(|id| write_number(&mut wrap, id.0));
+    wrap
+}
+
 /// The keys that a wrap needs.
 pub(in crate::store) fn keys_of_wrap(bytes: &[u8]) -> Result<Vec<KeyId>> {
     Ok(Wrap::read(bytes)?.ids)
@@ -91,13 +99,12 @@ impl Codec {
     ) -> Result<SealedEntry> {
         if self.is_off() {
             let (head, raw) = (unsealed(&body.head), unsealed(&body.raw));
-            return Ok(SealedEntry { head, raw, wrap: vec![0], key: None, own: Zeroizing::new([0; 32]) });
+            return Ok(SealedEntry { head, raw, wrap: naming(&[]), key: None, own: Zeroizing::new([0; 32]) });
         }
         let own: Bytes32 = Zeroizing::new(random::bytes()?);
         let (sealing, row) = (DataKey::new(&own)?, id.as_bytes().as_slice());
         let wrap = with(&|id, key| {
-            let mut wrap = vec![1];
-            write_number(&mut wrap, id.0);
+            let mut wrap = naming(&[id]);
             wrap.extend(key.seal(id, Column::EntryWrap, row, own.as_slice())?);
             Ok(wrap)
         })?;
@@ -151,13 +158,11 @@ impl Codec {
             return Ok(None);
         }
         let Some((_, own)) = self.entries.0.remove(&position) else { return Ok(None) };
-        let (mut wrap, mut inner) = (Vec::new(), own.to_vec());
-        write_number(&mut wrap, customers.len() as i64);
-        for no in customers.iter().rev() {
-            let id = KeyId::customer(*no);
-            inner = ring.get(id)?.seal(id, Column::AppliedWrap, &position.to_be_bytes(), &inner)?;
+        let ids: Vec<KeyId> = customers.iter().map(|no| KeyId::customer(*no)).collect();
+        let (mut wrap, mut inner) = (naming(&ids), own.to_vec());
+        for id in ids.iter().rev() {
+            inner = ring.get(*id)?.seal(*id, Column::AppliedWrap, &position.to_be_bytes(), &inner)?;
         }
-        customers.iter().for_each(|no| write_number(&mut wrap, KeyId::customer(*no).0));
         wrap.extend(inner);
         Ok(Some(wrap))
     }
@@ -234,8 +239,7 @@ impl Codec {
     pub(super) async fn wrap_for_house(&self, id: EntryId, wrap: &[u8]) -> Result<Vec<u8>> {
         let ring = self.keys(keys_of_wrap(wrap)?.into_iter().collect()).await?;
         let own = self.unwrap_entry(&ring, Column::EntryWrap, id.as_bytes(), wrap)?;
-        let mut wrap = vec![1];
-        write_number(&mut wrap, KeyId::HOUSE.0);
+        let mut wrap = naming(&[KeyId::HOUSE]);
         wrap.extend(self.seal_house(Column::EntryWrap, id.as_bytes(), own.as_slice())?);
         Ok(wrap)
     }

@@ -107,9 +107,10 @@ pub(in crate::store) struct SealedSend {
 impl Codec {
     /// Seals changesets. The keys of their entries must be at hand; see [`Codec::unknown`].
     pub(in crate::store) async fn seal_sets(&self, sets: Vec<Changeset>) -> Result<Vec<SealedSet>> {
-        let ids = sets.iter().flat_map(|set| concerned(set).into_iter().map(KeyId::customer)).collect();
-        let ring = self.keys(ids).await?;
-        sets.into_iter().map(|set| Sealer::new(self, &ring, &set).seal(set)).collect()
+        let concerned: Vec<BTreeSet<i64>> = sets.iter().map(concerned).collect();
+        let ring = self.keys(concerned.iter().flatten().map(|no| KeyId::customer(*no)).collect()).await?;
+        let sealed = sets.into_iter().zip(concerned);
+        sealed.map(|(set, concerned)| Sealer::new(self, &ring, &set, concerned).seal(set)).collect()
     }
 }
 
@@ -139,8 +140,8 @@ struct Sealer<'c> {
 }
 
 impl<'c> Sealer<'c> {
-    fn new(codec: &'c Codec, ring: &'c Keyring, set: &Changeset) -> Sealer<'c> {
-        let concerned: Vec<i64> = concerned(set).into_iter().collect();
+    fn new(codec: &'c Codec, ring: &'c Keyring, set: &Changeset, concerned: BTreeSet<i64>) -> Sealer<'c> {
+        let concerned: Vec<i64> = concerned.into_iter().collect();
         let shared = match concerned.as_slice() {
             [no] => KeyId::customer(*no),
             _ => KeyId::HOUSE,

@@ -14,24 +14,13 @@ use super::writer::Writer;
 use crate::base::id::{CustomerId, EntryId, EventId};
 use crate::base::{Result, Timestamp};
 use crate::store::seal::Codec;
-use crate::store::seal::stored::{Stored, StoredDead, StoredFeedEvent, StoredQuarantine};
+use crate::store::seal::stored::{StoredDead, StoredFeedEvent, StoredQuarantine};
 use crate::store::{Catalog, CustomerRow, DeadLetter, FeedEvent, InteractionRow, QuarantineRow, TokenRow, code};
 
 pub(super) struct SqliteCatalog {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
     pub(super) codec: Arc<Codec>,
-}
-
-impl SqliteCatalog {
-    /// Rows that are sealed.
-    fn rows<'a, S: Stored + Send + 'static>(
-        &'a self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<Vec<S>> + Send + 'static,
-    ) -> BoxFuture<'a, Result<Vec<S::Row>>> {
-        let rows = self.readers.apart(query);
-        async move { self.codec.open_all(rows.await?).await }.boxed()
-    }
 }
 
 fn token(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
@@ -63,7 +52,7 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<StoredQuarantine> {
 
 impl Catalog for SqliteCatalog {
     fn feed(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>> {
-        self.rows(move |connection| {
+        self.readers.opened(&self.codec, move |connection| {
             connection
                 .prepare_cached("SELECT no, kind, channel, body, id FROM event WHERE no > ?1 ORDER BY no LIMIT ?2")?
                 .query_map((after, limit as i64), |row| {
@@ -101,18 +90,20 @@ impl Catalog for SqliteCatalog {
     }
 
     fn customer_timeline(&self, latest: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.rows(move |connection| chain(connection, Chain::Customer, latest, limit, |row| row.no < before))
+        self.readers.opened(&self.codec, move |connection| {
+            chain(connection, Chain::Customer, latest, limit, |row| row.no < before)
+        })
     }
 
     fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {
-        self.rows(move |connection| {
+        self.readers.opened(&self.codec, move |connection| {
             let sql = format!("{QUARANTINE} WHERE q.no < ?1 ORDER BY q.no DESC LIMIT ?2");
             connection.prepare_cached(&sql)?.query_map((before, limit as i64), quarantined)?.collect()
         })
     }
 
     fn quarantine_of(&self, entry: EntryId) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {
-        self.rows(move |connection| {
+        self.readers.opened(&self.codec, move |connection| {
             // The quarantine is small and has no index by entry.
             let sql = format!("{QUARANTINE} WHERE e.id = ?1 ORDER BY q.no");
             connection.prepare_cached(&sql)?.query_map([entry.as_bytes().as_slice()], quarantined)?.collect()
@@ -125,7 +116,7 @@ impl Catalog for SqliteCatalog {
         before: i64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
-        self.rows(move |connection| {
+        self.readers.opened(&self.codec, move |connection| {
             connection
                 .prepare_cached(
                     "SELECT d.event, d.helpdesk, e.id, d.attempts, d.error, d.at FROM dead d

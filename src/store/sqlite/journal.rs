@@ -136,7 +136,7 @@ impl Journal for SqliteJournal {
     }
 
     fn pending(&self, after: i64, channel: Option<String>, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>>> {
-        let page = self.readers.apart(move |connection| {
+        self.readers.opened(&self.codec, move |connection| {
             let by_channel = if channel.is_some() { "AND p.channel = ?3" } else { "AND ?3 IS NULL" };
             let sql = format!(
                 "SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position
@@ -144,8 +144,7 @@ impl Journal for SqliteJournal {
             );
             let mut select = connection.prepare_cached(&sql)?;
             select.query_map((after, limit as i64, &channel), entry)?.collect()
-        });
-        async move { self.codec.open_all(page.await?).await }.boxed()
+        })
     }
 
     fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>> {
@@ -157,14 +156,13 @@ impl Journal for SqliteJournal {
     }
 
     fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>> {
-        let page = self.readers.apart(move |connection| {
+        self.readers.opened(&self.codec, move |connection| {
             let sql =
                 format!("SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position WHERE p.position = ?1");
             let mut select = connection.prepare_cached(&sql)?;
             let found = positions.into_iter().map(|position| select.query_row([position], entry).optional());
             found.filter_map(rusqlite::Result::transpose).collect()
-        });
-        async move { self.codec.open_all(page.await?).await }.boxed()
+        })
     }
 
     fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>> {

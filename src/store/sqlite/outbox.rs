@@ -12,7 +12,7 @@ use super::read::Readers;
 use super::writer::Writer;
 use crate::base::id::{EventId, InteractionId, SendId};
 use crate::base::{Result, Timestamp};
-use crate::store::seal::stored::{Stored, StoredDue, StoredSend};
+use crate::store::seal::stored::{StoredDue, StoredSend};
 use crate::store::seal::{Codec, Column};
 use crate::store::{DueEvent, DueMedia, DueSend, Outbox, Subscription, Tail};
 
@@ -20,17 +20,6 @@ pub(super) struct SqliteOutbox {
     pub(super) writer: Arc<Writer>,
     pub(super) readers: Arc<Readers>,
     pub(super) codec: Arc<Codec>,
-}
-
-impl SqliteOutbox {
-    /// Rows that are sealed.
-    fn rows<'a, S: Stored + Send + 'static>(
-        &'a self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<Vec<S>> + Send + 'static,
-    ) -> BoxFuture<'a, Result<Vec<S::Row>>> {
-        let rows = self.readers.apart(query);
-        async move { self.codec.open_all(rows.await?).await }.boxed()
-    }
 }
 
 /// A help desk that is not known yet is settled up to the present end of the feed.
@@ -163,7 +152,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn set_aside_of(&self, helpdesk: String, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>>> {
-        self.rows(move |connection| {
+        self.readers.opened(&self.codec, move |connection| {
             let sql = format!(
                 "SELECT {DUE} FROM due d JOIN event e ON e.no = d.event
                  WHERE d.helpdesk = ?1 AND d.conversation = ?2 ORDER BY d.event LIMIT ?3"
@@ -196,47 +185,43 @@ impl Outbox for SqliteOutbox {
         next_at: Timestamp,
         error: String,
     ) -> BoxFuture<'static, Result<()>> {
-        let error = match self.codec.seal_house(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes()) {
-            Ok(error) => error,
-            Err(error) => return std::future::ready(Err(error)).boxed(),
-        };
-        self.writer.job(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO due (helpdesk, event, conversation, previous, attempts, next_at, error)
+        self.codec.with_sealed(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes(), |error| {
+            self.writer.job(move |connection| {
+                connection
+                    .prepare_cached(
+                        "INSERT INTO due (helpdesk, event, conversation, previous, attempts, next_at, error)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                      ON CONFLICT (helpdesk, event) DO UPDATE
                         SET attempts = excluded.attempts, next_at = excluded.next_at, error = excluded.error",
-                )?
-                .execute((
-                    &helpdesk,
-                    event.no,
-                    event.conversation,
-                    event.previous,
-                    event.attempts + 1,
-                    next_at.millis(),
-                    &error,
-                ))?;
-            Ok(())
+                    )?
+                    .execute((
+                        &helpdesk,
+                        event.no,
+                        event.conversation,
+                        event.previous,
+                        event.attempts + 1,
+                        next_at.millis(),
+                        &error,
+                    ))?;
+                Ok(())
+            })
         })
     }
 
     fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String) -> BoxFuture<'static, Result<()>> {
-        let error = match self.codec.seal_house(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes()) {
-            Ok(error) => error,
-            Err(error) => return std::future::ready(Err(error)).boxed(),
-        };
-        self.writer.job(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO dead (event, helpdesk, conversation, previous, attempts, error, at)
+        self.codec.with_sealed(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes(), |error| {
+            self.writer.job(move |connection| {
+                connection
+                    .prepare_cached(
+                        "INSERT INTO dead (event, helpdesk, conversation, previous, attempts, error, at)
                      SELECT ?2, ?1, ?3, ?4, ?5, ?6, e.at FROM event e WHERE e.no = ?2 ON CONFLICT DO NOTHING",
-                )?
-                .execute((&helpdesk, event.no, event.conversation, event.previous, event.attempts + 1, &error))?;
-            connection
-                .prepare_cached("DELETE FROM due WHERE helpdesk = ?1 AND event = ?2")?
-                .execute((&helpdesk, event.no))?;
-            Ok(())
+                    )?
+                    .execute((&helpdesk, event.no, event.conversation, event.previous, event.attempts + 1, &error))?;
+                connection
+                    .prepare_cached("DELETE FROM due WHERE helpdesk = ?1 AND event = ?2")?
+                    .execute((&helpdesk, event.no))?;
+                Ok(())
+            })
         })
     }
 
@@ -273,7 +258,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn due_sends(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<DueSend>>> {
-        self.rows(move |connection| {
+        self.readers.opened(&self.codec, move |connection| {
             let sql = format!("SELECT {SEND} FROM send WHERE state = 0 AND next_at <= ?1 ORDER BY id LIMIT ?2");
             collect(connection, &sql, (now.millis(), limit as i64), send_row)
         })
@@ -289,20 +274,18 @@ impl Outbox for SqliteOutbox {
     }
 
     fn withdraw(&self, send: SendId, next_at: Timestamp, error: String) -> BoxFuture<'static, Result<()>> {
-        let error = match self.codec.seal_house(Column::SendError, send.as_bytes(), error.as_bytes()) {
-            Ok(error) => error,
-            Err(error) => return std::future::ready(Err(error)).boxed(),
-        };
-        self.writer.job(move |connection| {
-            connection
-                .prepare_cached("UPDATE send SET state = 0, next_at = ?2, error = ?3 WHERE id = ?1 AND state = 1")?
-                .execute((send.as_bytes().as_slice(), next_at.millis(), &error))?;
-            Ok(())
+        self.codec.with_sealed(Column::SendError, send.as_bytes(), error.as_bytes(), |error| {
+            self.writer.job(move |connection| {
+                connection
+                    .prepare_cached("UPDATE send SET state = 0, next_at = ?2, error = ?3 WHERE id = ?1 AND state = 1")?
+                    .execute((send.as_bytes().as_slice(), next_at.millis(), &error))?;
+                Ok(())
+            })
         })
     }
 
     fn unresolved_sends(&self) -> BoxFuture<'_, Result<Vec<DueSend>>> {
-        self.rows(|connection| {
+        self.readers.opened(&self.codec, |connection| {
             collect(connection, &format!("SELECT {SEND} FROM send WHERE state = 1 ORDER BY id"), [], send_row)
         })
     }

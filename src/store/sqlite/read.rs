@@ -10,6 +10,8 @@ use rusqlite::Connection;
 
 use super::open::{failed, reader};
 use crate::base::{Error, Result};
+use crate::store::seal::Codec;
+use crate::store::seal::stored::Stored;
 
 /// Connections that only read. When all are lent another is opened; at most `keep` come back to stay.
 pub(super) struct Readers {
@@ -67,6 +69,16 @@ impl Readers {
                 .map_err(|e| Error::internal("a read ended early").because(e))?
         }
         .boxed()
+    }
+
+    /// The same for rows that are sealed.
+    pub(super) fn opened<'a, S: Stored + Send + 'static>(
+        self: &Arc<Self>,
+        codec: &'a Codec,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<Vec<S>> + Send + 'static,
+    ) -> BoxFuture<'a, Result<Vec<S::Row>>> {
+        let rows = self.apart(query);
+        async move { codec.open_all(rows.await?).await }.boxed()
     }
 }
 
