@@ -209,7 +209,7 @@ impl Dispatcher {
         let events = std::mem::take(&mut self.aside);
         let numbers: Vec<i64> = events.iter().map(|event| event.no).collect();
         let outbox = self.context.store.outbox.clone();
-        match outbox.set_aside(self.destination.name.clone(), events.clone()).await {
+        match outbox.set_aside(self.destination.name.clone(), events.clone(), self.term).await {
             Ok(()) => numbers.iter().for_each(|no| {
                 self.open.remove(no);
             }),
@@ -322,7 +322,9 @@ impl Dispatcher {
         tracing::info!(target: "segue::deliver", helpdesk = %destination.name, event = %event.id, attempt = event.attempts + 1, %reason, again = %next_at, "not delivered");
         let outbox = self.context.store.outbox.clone();
         let (no, conversation) = (event.no, event.conversation);
-        if let Err(error) = outbox.attempt_failed(destination.name.clone(), event.clone(), next_at, reason).await {
+        if let Err(error) =
+            outbox.attempt_failed(destination.name.clone(), event.clone(), next_at, reason, self.term).await
+        {
             tracing::error!(target: "segue::deliver", error = %error.full(), "a failed attempt could not be recorded; it is tried again at once");
             self.lanes.put_back(ticket, event);
             return;
@@ -336,7 +338,7 @@ impl Dispatcher {
     async fn give_up(&mut self, ticket: Ticket, event: DueEvent, reason: String) {
         tracing::warn!(target: "segue::deliver", helpdesk = %self.destination.name, event = %event.id, %reason, "given up; a dead letter now");
         let outbox = self.context.store.outbox.clone();
-        if let Err(error) = outbox.dead_letter(self.destination.name.clone(), event.clone(), reason).await {
+        if let Err(error) = outbox.dead_letter(self.destination.name.clone(), event.clone(), reason, self.term).await {
             tracing::error!(target: "segue::deliver", error = %error.full(), "a dead letter could not be recorded; the event is tried again");
             self.lanes.put_back(ticket, event);
             return;

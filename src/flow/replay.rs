@@ -139,7 +139,7 @@ pub async fn walk(source: &Store, target: &Store, under: Under<'_>, progress: &m
     walk.copy(i64::MAX).await?;
     // What was on the wire when the source stopped may have been sent: it is not to be sent again from here.
     for send in source.outbox.unresolved_sends().await? {
-        target.outbox.intend(send.id).await?;
+        target.outbox.intend(send.id, target.leases.term()).await?;
     }
     walk.walked.pending = target.journal.pending_count().await?;
     Ok(walk.walked)

@@ -42,7 +42,7 @@ pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::w
     let mut changed = leases.changed();
     // In which term what the holder before left unresolved was settled.
     let mut begun = None;
-    let mut running: JoinSet<()> = JoinSet::new();
+    let mut running: JoinSet<Option<SendId>> = JoinSet::new();
     let mut started: std::collections::HashSet<SendId> = std::collections::HashSet::new();
     loop {
         let notified = wake.notified();
@@ -74,7 +74,13 @@ pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::w
                     break;
                 }
             }
-            Some(_) = running.join_next() => {}
+            Some(ended) = running.join_next() => {
+                // One that was left between its intent and the wire: this node may have the lease again.
+                if let Some(left) = ended.unwrap_or_default() {
+                    started.remove(&left);
+                    begun = None;
+                }
+            }
             () = notified => {}
             _ = changed.changed() => {}
             () = tokio::time::sleep(Duration::from_millis(1000)) => {}
@@ -100,36 +106,43 @@ async fn settle_unresolved(context: &Arc<Context>, started: &std::collections::H
     true
 }
 
-async fn one(context: &Arc<Context>, client: &Client, send: DueSend, term: u64) {
+/// Sends one. Gives it back if its intent stays on the disk and nothing goes on here.
+async fn one(context: &Arc<Context>, client: &Client, send: DueSend, term: u64) -> Option<SendId> {
     let setup = context.setup.load_full();
     let name = &send.planned.message.channel;
+    let refused = |title| SendResult::Refused { code: None, title };
     let Some(channel) = setup.channels.get(name) else {
-        let title = format!("channel `{name}` is not configured any more");
-        return record(context, &send, SendResult::Refused { code: None, title }).await;
+        record(context, &send, refused(format!("channel `{name}` is not configured any more"))).await;
+        return None;
     };
     let calls = match channel.connector.render(&send.planned.message, &channel.account) {
         Ok(calls) => calls,
         Err(error) => {
-            let title = error.message().to_owned();
-            return record(context, &send, SendResult::Refused { code: None, title }).await;
+            record(context, &send, refused(error.message().to_owned())).await;
+            return None;
         }
     };
-    match context.store.outbox.intend(send.id).await {
+    match context.store.outbox.intend(send.id, term).await {
         Ok(true) => {}
-        Ok(false) => return,
+        Ok(false) => return None,
         Err(error) => {
             tracing::error!(target: "segue::deliver", send = %send.id, error = %error.full(), "an intent was not written");
-            return;
+            return None;
         }
     }
     let leases = &context.store.leases;
     if !leases.named(lease::SENDS).may_go_on() || leases.term() != term {
         // This process was stopped for long: whoever has the lease tells of this send as uncertain.
-        return;
+        return Some(send.id);
     }
     match try_all(client, channel, calls, context.clock.now()).await {
-        Tried::Ended(result) => record(context, &send, result).await,
-        Tried::NotSent { reason, after_ms } => put_off(context, &send, reason, after_ms).await,
+        Tried::Ended(result) => {
+            record(context, &send, result).await;
+            None
+        }
+        Tried::NotSent { reason, after_ms } => {
+            put_off(context, &send, reason, after_ms, term).await.is_err().then_some(send.id)
+        }
     }
 }
 
@@ -208,19 +221,27 @@ pub(super) fn to_request(call: &HttpCall) -> Result<client::Request> {
     Ok(request)
 }
 
-async fn put_off(context: &Arc<Context>, send: &DueSend, reason: String, after_ms: Option<u64>) {
+async fn put_off(
+    context: &Arc<Context>,
+    send: &DueSend,
+    reason: String,
+    after_ms: Option<u64>,
+    term: u64,
+) -> Result<()> {
     let now = context.clock.now();
     if now.since(send.created_at) > TRY_WITHIN {
         let title = format!("not sent within an hour: {reason}");
-        return record(context, send, SendResult::Refused { code: None, title }).await;
+        record(context, send, SendResult::Refused { code: None, title }).await;
+        return Ok(());
     }
     let backoff = 1000u64.saturating_mul(1 << send.attempts.min(8));
     let wait = after_ms.unwrap_or(backoff).clamp(500, 300_000);
     context.metrics.sent.get_or_create(&By::new(&send.planned.message.channel, "put_off")).inc();
     let next_at = now.plus_millis(i64::try_from(wait).unwrap_or(i64::MAX));
-    if let Err(error) = context.store.outbox.withdraw(send.id, next_at, reason).await {
+    let put_off = context.store.outbox.withdraw(send.id, next_at, reason, term).await;
+    put_off.inspect_err(|error| {
         tracing::error!(target: "segue::deliver", send = %send.id, error = %error.full(), "a send was not put off; it will show as uncertain");
-    }
+    })
 }
 
 /// Journals the outcome. Until that is on disk the send counts as unresolved, so it is never tried again by mistake.

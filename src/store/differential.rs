@@ -415,7 +415,7 @@ impl Backend {
                 let Some(last) = events.last() else { return "none".to_owned() };
                 let (last, told) = (last.no, format!("{:?}", events.iter().map(event).collect::<Vec<_>>()));
                 if matches!(op, Op::SetAside { .. }) {
-                    store.outbox.set_aside(desk.clone(), events).await.unwrap();
+                    store.outbox.set_aside(desk.clone(), events, 0).await.unwrap();
                 }
                 store.outbox.settle_through(DESK, last);
                 // What is marked goes with the group of the first question, perhaps after it.
@@ -429,9 +429,9 @@ impl Backend {
                 let told = event(&first);
                 match op {
                     Op::Failed { error } => {
-                        store.outbox.attempt_failed(desk, first, at(n), error.clone()).await.unwrap()
+                        store.outbox.attempt_failed(desk, first, at(n), error.clone(), 0).await.unwrap()
                     }
-                    Op::GiveUp { error } => store.outbox.dead_letter(desk, first, error.clone()).await.unwrap(),
+                    Op::GiveUp { error } => store.outbox.dead_letter(desk, first, error.clone(), 0).await.unwrap(),
                     _ => {
                         store.outbox.delivered(DESK, vec![first.no]);
                         store.outbox.settled(desk).await.unwrap();
@@ -446,11 +446,11 @@ impl Backend {
         let store = self.store();
         match op {
             Op::Intend { which } => match pick(&self.sends, *which) {
-                Some(id) => store.outbox.intend(id).await.unwrap().to_string(),
+                Some(id) => store.outbox.intend(id, 0).await.unwrap().to_string(),
                 None => "none".to_owned(),
             },
             Op::Withdraw { which, error } => match pick(&self.sends, *which) {
-                Some(id) => format!("{}", store.outbox.withdraw(id, at(n), error.clone()).await.is_ok()),
+                Some(id) => format!("{}", store.outbox.withdraw(id, at(n), error.clone(), 0).await.is_ok()),
                 None => "none".to_owned(),
             },
             Op::FileFailed => {

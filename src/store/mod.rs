@@ -229,6 +229,9 @@ pub trait StateWrite: Send + Sync {
 }
 
 /// What is still to be delivered, sent or fetched.
+///
+/// What goes by a lease is written in the term ([`Leases::term`]) in which it was begun; in a later one it is refused as
+/// `Unavailable`, since another node may have done it meanwhile.
 pub trait Outbox: Send + Sync {
     /// Tells the store which help desks exist and what they subscribe to. From when the future is ready, no event that
     /// they want passes them by.
@@ -253,7 +256,7 @@ pub trait Outbox: Send + Sync {
     fn set_aside_of(&self, helpdesk: String, conversation: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>>>;
 
     /// Sets events aside, to be tried after those before them in their conversation.
-    fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>) -> BoxFuture<'static, Result<()>>;
+    fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>, term: u64) -> BoxFuture<'static, Result<()>>;
 
     /// Tells that events that were set aside are delivered.
     fn delivered(&self, helpdesk: &str, events: Vec<i64>);
@@ -265,10 +268,17 @@ pub trait Outbox: Send + Sync {
         event: DueEvent,
         next_at: Timestamp,
         error: String,
+        term: u64,
     ) -> BoxFuture<'static, Result<()>>;
 
     /// Gives an event up: it becomes a dead letter.
-    fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String) -> BoxFuture<'static, Result<()>>;
+    fn dead_letter(
+        &self,
+        helpdesk: String,
+        event: DueEvent,
+        error: String,
+        term: u64,
+    ) -> BoxFuture<'static, Result<()>>;
 
     /// Makes dead letters due again; all of a help desk, or one event. Gives how many.
     fn revive(&self, helpdesk: Option<String>, event: Option<EventId>) -> BoxFuture<'static, Result<u64>>;
@@ -277,10 +287,10 @@ pub trait Outbox: Send + Sync {
     fn due_sends(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<DueSend>>>;
 
     /// Commits the intent to send, before the wire. False if somebody else has it.
-    fn intend(&self, send: SendId) -> BoxFuture<'static, Result<bool>>;
+    fn intend(&self, send: SendId, term: u64) -> BoxFuture<'static, Result<bool>>;
 
     /// Takes an intent back: certainly nothing was sent. Tried again at `next_at`.
-    fn withdraw(&self, send: SendId, next_at: Timestamp, error: String) -> BoxFuture<'static, Result<()>>;
+    fn withdraw(&self, send: SendId, next_at: Timestamp, error: String, term: u64) -> BoxFuture<'static, Result<()>>;
 
     /// Sends whose intent was committed and whose outcome is unknown, from before this process.
     fn unresolved_sends(&self) -> BoxFuture<'_, Result<Vec<DueSend>>>;
@@ -375,6 +385,12 @@ pub struct Cutoffs {
     pub dedupe: Timestamp,
     /// Events older than this that are delivered everywhere go.
     pub events: Timestamp,
+}
+
+/// The error of work that was begun in a term that is over.
+fn taken_over() -> Error {
+    Error::new(Kind::Unavailable, "this node lost its leases meanwhile; whoever has them now does this")
+        .on_side(Side::Us)
 }
 
 /// The error of a caller while the store cannot write, or too much waits.

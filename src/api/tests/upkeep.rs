@@ -55,7 +55,7 @@ async fn dead_letters_are_listed_and_revived_once_a_key() {
     for helpdesk in ["one", "two"] {
         let (events, _) = outbox.wanted_events(helpdesk.to_owned(), 0, 10).await.unwrap();
         for event in events {
-            outbox.dead_letter(helpdesk.to_owned(), event, "no answer".to_owned()).await.unwrap();
+            outbox.dead_letter(helpdesk.to_owned(), event, "no answer".to_owned(), 0).await.unwrap();
         }
     }
     let (mut seen, mut next) = (0, String::new());

@@ -47,7 +47,7 @@ async fn fill(store: &Store) {
         }
     })
     .await;
-    store.outbox.dead_letter("desk".to_owned(), due[0].clone(), "answered 500".to_owned()).await.unwrap();
+    store.outbox.dead_letter("desk".to_owned(), due[0].clone(), "answered 500".to_owned(), 0).await.unwrap();
     let said = store.state.interaction_by_item(ItemKey([1; 16])).await.unwrap().unwrap();
     let made_at = Timestamp::from_millis(1_700_000_000_000);
     store.blobs.announce(Object([7; 16]), made_at).await.unwrap();

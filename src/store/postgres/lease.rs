@@ -226,13 +226,22 @@ impl Nodes {
         Fence { joined: state.joined, member: state.member, buckets }
     }
 
-    /// Whether this node may still write what goes by a lease, within the transaction of `session`.
-    pub(super) async fn may_write(&self, session: &Session) -> std::result::Result<bool, PgError> {
-        let Fence { joined, member, .. } = self.fence();
+    pub(super) fn term(&self) -> u64 {
+        self.state.lock().term
+    }
+
+    /// Whether this node may still write what goes by a lease that it had in `term`, within the transaction of `session`.
+    pub(super) async fn may_write(&self, session: &Session, term: u64) -> std::result::Result<bool, PgError> {
+        let member = {
+            let state = self.state.lock();
+            if !state.joined {
+                return Ok(true);
+            }
+            state.member.filter(|_| state.term == term)
+        };
         match member {
-            _ if !joined => Ok(true),
-            None => Ok(false),
             Some(member) => Ok(session.row(FENCE, &[&member]).await?.is_some()),
+            None => Ok(false),
         }
     }
 }
@@ -281,7 +290,7 @@ impl Leases for PgLeases {
     }
 
     fn term(&self) -> u64 {
-        self.nodes.state.lock().term
+        self.nodes.term()
     }
 
     fn leaving(&self) -> Vec<u8> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Options, Place, open};
+use crate::base::id::SendId;
 use crate::base::telemetry::Metrics;
 use crate::store::lease::{BUCKETS, Hold, MEDIA, Node, SENDS, UPKEEP, helpdesk};
 use crate::store::suite::{commit, first_contact, run_on, sealing, server, soon, webhook};
@@ -121,7 +122,8 @@ async fn a_node_past_its_time_writes_nothing() {
     run_on(server("past").expose(), "UPDATE node SET until = clock_timestamp() - interval '1 s'").await.unwrap();
     assert_eq!(commit(&one.store, first_contact(&one.store, position, 1)).await, Committed::Fenced);
     let outbox = &one.store.outbox;
-    assert!(!outbox.intend(crate::base::id::SendId::from_bytes([1; 16])).await.unwrap());
+    let send = SendId::from_bytes([1; 16]);
+    assert!(outbox.intend(send, one.store.leases.term()).await.is_err(), "its time is over");
     // Another takes its place, and may.
     let two = member("past", LONG, &[]).await;
     divided(&[(&two.store, BUCKETS)]).await;
@@ -161,10 +163,14 @@ async fn a_bucket_that_was_let_go_is_written_for_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_lost_its_place_joins_again() {
     let one = member("again", Duration::from_millis(300), &[]).await;
+    let before = one.store.leases.term();
     let mut changed = one.store.leases.changed();
     run_on(server("again").expose(), "DELETE FROM node").await.unwrap();
     soon(changed.wait_for(|_| held(&one.store) == 0)).await.unwrap();
     soon(changed.wait_for(|_| held(&one.store) == BUCKETS)).await.unwrap();
+    let (outbox, desk) = (&one.store.outbox, || "desk".to_owned());
+    assert!(outbox.set_aside(desk(), Vec::new(), before).await.is_err(), "others may have done it meanwhile");
+    outbox.set_aside(desk(), Vec::new(), one.store.leases.term()).await.unwrap();
     let position = append(&one.store, &[1]).await;
     assert!(matches!(commit(&one.store, first_contact(&one.store, position, 1)).await, Committed::Done(_)));
 }

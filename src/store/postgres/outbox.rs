@@ -132,18 +132,12 @@ impl Outbox for PgOutbox {
         .boxed()
     }
 
-    fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>) -> BoxFuture<'static, Result<()>> {
-        let nodes = self.writer.nodes.clone();
-        self.writer.job(move |session| {
+    fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>, term: u64) -> BoxFuture<'static, Result<()>> {
+        self.writer.job_in(term, move |session| {
             let helpdesk = helpdesk.clone();
             let column = |pick: fn(&DueEvent) -> i64| events.iter().map(pick).collect::<Vec<i64>>();
             let (nos, conversations, previous) = (column(|e| e.no), column(|e| e.conversation), column(|e| e.previous));
-            let nodes = nodes.clone();
             async move {
-                // Another node may have this by now.
-                if !nodes.may_write(session).await? {
-                    return Ok(());
-                }
                 let sql = "INSERT INTO due (helpdesk, event, conversation, previous)
                      SELECT $1::text, u.* FROM unnest($2::int8[], $3::int8[], $4::int8[]) AS u ON CONFLICT DO NOTHING";
                 session.run(sql, &[&helpdesk, &nos, &conversations, &previous]).await?;
@@ -163,20 +157,15 @@ impl Outbox for PgOutbox {
         event: DueEvent,
         next_at: Timestamp,
         error: String,
+        term: u64,
     ) -> BoxFuture<'static, Result<()>> {
         let attempts = i64::from(event.attempts) + 1;
         self.codec.with_sealed(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes(), |error| {
-            let nodes = self.writer.nodes.clone();
-            self.writer.job(move |session| {
+            self.writer.job_in(term, move |session| {
                 let (helpdesk, error) = (helpdesk.clone(), error.clone());
                 let (no, conversation, previous, next_at) =
                     (event.no, event.conversation, event.previous, next_at.millis());
-                let nodes = nodes.clone();
                 async move {
-                    // Another node may have this by now.
-                    if !nodes.may_write(session).await? {
-                        return Ok(());
-                    }
                     let sql = "INSERT INTO due (helpdesk, event, conversation, previous, attempts, next_at, error)
                      VALUES ($1, $2, $3, $4, $5, $6, $7)
                      ON CONFLICT (helpdesk, event) DO UPDATE
@@ -189,19 +178,19 @@ impl Outbox for PgOutbox {
         })
     }
 
-    fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String) -> BoxFuture<'static, Result<()>> {
+    fn dead_letter(
+        &self,
+        helpdesk: String,
+        event: DueEvent,
+        error: String,
+        term: u64,
+    ) -> BoxFuture<'static, Result<()>> {
         let attempts = i64::from(event.attempts) + 1;
         self.codec.with_sealed(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes(), |error| {
-            let nodes = self.writer.nodes.clone();
-            self.writer.job(move |session| {
+            self.writer.job_in(term, move |session| {
                 let (helpdesk, error) = (helpdesk.clone(), error.clone());
                 let (no, conversation, previous) = (event.no, event.conversation, event.previous);
-                let nodes = nodes.clone();
                 async move {
-                    // Another node may have this by now.
-                    if !nodes.may_write(session).await? {
-                        return Ok(());
-                    }
                     let sql = "INSERT INTO dead (event, helpdesk, conversation, previous, attempts, error, at)
                      SELECT $2, $1, $3, $4, $5, $6, e.at FROM event e WHERE e.no = $2 ON CONFLICT DO NOTHING";
                     session.run(sql, &[&helpdesk, &no, &conversation, &previous, &attempts, &error]).await?;
@@ -260,16 +249,10 @@ impl Outbox for PgOutbox {
         .boxed()
     }
 
-    fn intend(&self, send: SendId) -> BoxFuture<'static, Result<bool>> {
+    fn intend(&self, send: SendId, term: u64) -> BoxFuture<'static, Result<bool>> {
         let intent = intent();
-        let nodes = self.writer.nodes.clone();
-        self.writer.job(move |session| {
-            let nodes = nodes.clone();
+        self.writer.job_in(term, move |session| {
             async move {
-                // Another node may have this by now.
-                if !nodes.may_write(session).await? {
-                    return Ok(false);
-                }
                 let sql = "UPDATE send SET state = 1, intent = $2, attempts = attempts + (1 - state)
                      WHERE id = $1 AND (state = 0 OR state = 1 AND intent = $2)";
                 Ok(session.run(sql, &[&send.as_bytes().as_slice(), &intent.as_slice()]).await? == 1)
@@ -278,9 +261,9 @@ impl Outbox for PgOutbox {
         })
     }
 
-    fn withdraw(&self, send: SendId, next_at: Timestamp, error: String) -> BoxFuture<'static, Result<()>> {
+    fn withdraw(&self, send: SendId, next_at: Timestamp, error: String, term: u64) -> BoxFuture<'static, Result<()>> {
         self.codec.with_sealed(Column::SendError, send.as_bytes(), error.as_bytes(), |error| {
-            self.writer.job(move |session| {
+            self.writer.job_in(term, move |session| {
                 let error = error.clone();
                 async move {
                     let sql = "UPDATE send SET state = 0, next_at = $2, error = $3 WHERE id = $1 AND state = 1";

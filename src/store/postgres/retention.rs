@@ -69,7 +69,7 @@ impl Retention for PgRetention {
             let (own, nodes) = (own.clone(), nodes.clone());
             async move {
                 session.run("UPDATE settled SET used_at = now() WHERE helpdesk = ANY($1::text[])", &[&own]).await?;
-                if !nodes.named(UPKEEP).may_begin() || !nodes.may_write(session).await? {
+                if !nodes.named(UPKEEP).may_begin() || !nodes.may_write(session, nodes.term()).await? {
                     return Ok(0);
                 }
                 session.run(UNUSED, &[]).await?;

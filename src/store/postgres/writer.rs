@@ -24,7 +24,7 @@ use crate::base::telemetry::{Metrics, thread_cpu};
 use crate::model::Entry;
 use crate::store::seal::{Codec, SealedEntry, SealedSet};
 use crate::store::subscribers::Marks;
-use crate::store::{Appended, Committed, NewEntry, Tail, unavailable};
+use crate::store::{Appended, Committed, NewEntry, Tail, taken_over, unavailable};
 
 /// How many appends may wait; past it the journal says that it is full.
 const MAX_WAITING_APPENDS: usize = 8192;
@@ -189,6 +189,26 @@ impl Writer {
             value_in.await.map_err(|_| unavailable())
         }
         .boxed()
+    }
+
+    /// The same for work that goes by a lease: refused unless this node is still the member that it was in `term`.
+    pub(super) fn job_in<T: Send + 'static>(
+        &self,
+        term: u64,
+        work: impl for<'a> Fn(&'a Session) -> BoxFuture<'a, std::result::Result<T, PgError>> + Send + Sync + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
+        let (nodes, work) = (self.nodes.clone(), Arc::new(work));
+        let written = self.job(move |session| {
+            let (nodes, work) = (nodes.clone(), work.clone());
+            async move {
+                match nodes.may_write(session, term).await? {
+                    true => work(session).await.map(Some),
+                    false => Ok(None),
+                }
+            }
+            .boxed()
+        });
+        async move { written.await?.ok_or_else(taken_over) }.boxed()
     }
 
     /// Adds to a help desk's marks. They go with the next group, at the latest after their pause.

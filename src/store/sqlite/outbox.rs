@@ -161,7 +161,7 @@ impl Outbox for SqliteOutbox {
         })
     }
 
-    fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>) -> BoxFuture<'static, Result<()>> {
+    fn set_aside(&self, helpdesk: String, events: Vec<DueEvent>, _: u64) -> BoxFuture<'static, Result<()>> {
         self.writer.job(move |connection| {
             let mut insert = connection.prepare_cached(
                 "INSERT INTO due (helpdesk, event, conversation, previous) VALUES (?1, ?2, ?3, ?4)
@@ -184,6 +184,7 @@ impl Outbox for SqliteOutbox {
         event: DueEvent,
         next_at: Timestamp,
         error: String,
+        _: u64,
     ) -> BoxFuture<'static, Result<()>> {
         self.codec.with_sealed(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes(), |error| {
             self.writer.job(move |connection| {
@@ -208,7 +209,7 @@ impl Outbox for SqliteOutbox {
         })
     }
 
-    fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String) -> BoxFuture<'static, Result<()>> {
+    fn dead_letter(&self, helpdesk: String, event: DueEvent, error: String, _: u64) -> BoxFuture<'static, Result<()>> {
         self.codec.with_sealed(Column::DeliveryError, &event.no.to_be_bytes(), error.as_bytes(), |error| {
             self.writer.job(move |connection| {
                 connection
@@ -264,7 +265,7 @@ impl Outbox for SqliteOutbox {
         })
     }
 
-    fn intend(&self, send: SendId) -> BoxFuture<'static, Result<bool>> {
+    fn intend(&self, send: SendId, _: u64) -> BoxFuture<'static, Result<bool>> {
         self.writer.job(move |connection| {
             let changed = connection
                 .prepare_cached("UPDATE send SET state = 1, attempts = attempts + 1 WHERE id = ?1 AND state = 0")?
@@ -273,7 +274,7 @@ impl Outbox for SqliteOutbox {
         })
     }
 
-    fn withdraw(&self, send: SendId, next_at: Timestamp, error: String) -> BoxFuture<'static, Result<()>> {
+    fn withdraw(&self, send: SendId, next_at: Timestamp, error: String, _: u64) -> BoxFuture<'static, Result<()>> {
         self.codec.with_sealed(Column::SendError, send.as_bytes(), error.as_bytes(), |error| {
             self.writer.job(move |connection| {
                 connection
