@@ -8,6 +8,7 @@ use ring::hmac;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::checkpoints::Checkpoints;
 use crate::base::Result;
 use crate::config::{Config, HelpDesk, Retention};
 use crate::flow::Context;
@@ -98,10 +99,11 @@ impl Keeper {
     }
 }
 
-/// Takes out what is older than its class allows, a batch at a time, so that pruning never holds up the writer.
+/// Takes out what is older than its class allows, a batch at a time, so that pruning never holds up the writer. Originals go
+/// once a checkpoint covers them.
 pub(super) async fn prune(
     context: Arc<Context>,
-    retention: Retention,
+    (retention, checkpoints): (Retention, Checkpoints),
     rates: Arc<RateLimits>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -112,10 +114,12 @@ pub(super) async fn prune(
         let now = context.clock.now();
         let cutoffs = Cutoffs {
             raw: now.plus_millis(millis(retention.raw)),
+            covered: checkpoints.covered(),
             dedupe: now.plus_millis(millis(retention.dedupe)),
             events: now.plus_millis(millis(retention.events)),
         };
         let pause = match context.store.retention.prune(cutoffs, BATCH).await {
+            Ok(0) if checkpoints.write_if_due(&context, cutoffs).await => Duration::ZERO,
             Ok(0) => {
                 if let Err(error) = context.store.bundles.prune().await {
                     tracing::error!(target: "segue::journal", error = %error.full(), "bundles were not pruned");

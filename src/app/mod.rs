@@ -5,6 +5,7 @@
 
 mod adopt;
 pub mod bundle;
+pub mod checkpoints;
 mod front;
 mod keeper;
 mod objects;
@@ -103,10 +104,17 @@ impl App {
             let opening = tokio::task::spawn_blocking(move || open_store(&config, &start, metrics));
             opening.await.map_err(|e| Error::internal("the store could not be opened").because(e))??
         };
+        let broken = store.broken.clone();
+        // What is refused because the disk failed is the disk's fault.
+        let by_disk = |error: Error| match *broken.borrow() {
+            true => Error::io("the disk refused; the log says what", error),
+            false => error,
+        };
         let client = client_of(&config)?;
         let warnings = loaded.warnings.clone();
-        let (ruling, setup, runs) =
-            bundle::Ruling::begin(store.store.bundles.as_ref(), &config, loaded, &start.clock).await?;
+        let (ruling, setup, runs) = bundle::Ruling::begin(store.store.bundles.as_ref(), &config, loaded, &start.clock)
+            .await
+            .map_err(by_disk)?;
         let blobs = {
             let (place, connector) = (objects::place(&config.blobs), objects::Guarded(client.clone()));
             let (keys, rows) = (store.blob_keys.clone(), store.store.blobs.clone());
@@ -114,7 +122,7 @@ impl App {
             let opening = tokio::task::spawn_blocking(opening).await;
             opening.map_err(|e| Error::internal("the blobs could not be opened").because(e))??
         };
-        adopt::files(&config.data.join("files"), &blobs, &start.clock).await?;
+        adopt::files(&config.data.join("files"), &blobs, &start.clock).await.map_err(by_disk)?;
         let context = Arc::new(Context {
             store: store.store.clone(),
             setup: ArcSwap::from_pointee(setup),
@@ -129,10 +137,7 @@ impl App {
         let report = reload::report(&config, &ruling, context.clock.now(), &warnings, true);
         let report = Arc::new(ArcSwap::from_pointee(report));
         let mut keeper = keeper::Keeper::new(context.clone(), client.clone());
-        keeper.follow(&config).await.map_err(|error| match *store.broken.borrow() {
-            true => Error::io("the disk refused; the log says what", error),
-            false => error,
-        })?;
+        keeper.follow(&config).await.map_err(by_disk)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = Workers::start(context.clone(), cores.clamp(1, 4))?;
         let most = config.limits.media;
@@ -141,7 +146,12 @@ impl App {
             tokio::spawn(send::run(context.clone(), client.clone(), stopping.clone())),
             tokio::spawn(media::run(context.clone(), client, most, stopping.clone())),
             tokio::spawn(keeper::collect(context.clone(), config.blobs.unused, stopping.clone())),
-            tokio::spawn(keeper::prune(context.clone(), config.retention, rates.clone(), stopping.clone())),
+            tokio::spawn(keeper::prune(
+                context.clone(),
+                (config.retention, checkpoints::Checkpoints::of(&config)?),
+                rates.clone(),
+                stopping.clone(),
+            )),
         ];
         let intake = Arc::new(Intake {
             context: context.clone(),

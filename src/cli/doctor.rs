@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::exit::{Exit, Outcome};
 use super::gateway::block_on;
-use super::moving::{Bar, place_of};
+use super::moving::Bar;
 use super::report::{self, Paint, Style};
 use super::{Global, indent};
+use crate::app::checkpoints::place_of;
 use crate::app::setup;
 use crate::base::{Clock, Error, Result};
 use crate::config::Config;

@@ -11,6 +11,7 @@ pub mod deadletter;
 pub mod demo;
 pub mod doctor;
 pub mod dump;
+pub mod entry;
 pub mod exit;
 pub mod gateway;
 pub mod helpdesk;
@@ -92,6 +93,8 @@ pub enum Command {
     Schema(schema::SchemaArgs),
     /// Look at payloads that could not be understood, and try them again
     Quarantine(quarantine::QuarantineArgs),
+    /// Take originals out of the journal for good
+    Entry(entry::EntryArgs),
     /// Look at events that a help desk did not take, and deliver them again
     Deadletter(deadletter::DeadletterArgs),
     /// Try out a help desk's door
@@ -203,6 +206,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Replay(args) => replay::run(&cli.global, &args),
         Command::Schema(args) => schema::run(&args),
         Command::Quarantine(args) => quarantine::run(&cli.global, &args),
+        Command::Entry(args) => entry::run(&cli.global, &args),
         Command::Deadletter(args) => deadletter::run(&cli.global, &args),
         Command::Helpdesk(args) => helpdesk::run(&cli.global, &args),
         Command::Token(args) => token::run(&cli.global, &args),

@@ -1,16 +1,16 @@
 //! What the commands share that read or fill a whole store: where it is, and how far they are.
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Global, report};
-use crate::base::Result;
-use crate::config::{Config, Store};
-use crate::store::archive::{Place, Progress};
-use crate::store::postgres;
+use crate::app::checkpoints::place_of;
+use crate::base::{Error, Result};
+use crate::store::archive::{Place, Progress, Reader};
 use crate::store::seal::{RootKeys, Sealing};
 
 /// How often a line is written where there is no terminal.
@@ -49,16 +49,24 @@ pub(super) fn root_keys(global: &Global) -> Result<RootKeys> {
     RootKeys::read(&root_key(global))
 }
 
-/// The store of a configuration.
+/// An archive, read from its beginning.
 ///
 /// # Errors
 ///
-/// If its URL is none.
-pub(super) fn place_of(config: &Config) -> Result<Place> {
-    match &config.store {
-        Store::Sqlite => Ok(Place::Folder(config.data.clone())),
-        Store::Postgres(url) => postgres::Place::parse(url).map(Box::new).map(Place::Server),
-    }
+/// `NotFound` if it cannot be read, `Invalid` if it is none.
+pub(super) fn open_archive(path: &Path) -> Result<Reader<BufReader<File>>> {
+    Reader::open(open_file(path)?).map_err(|e| e.context(path.display().to_string()))
+}
+
+/// A file to be read from its beginning.
+///
+/// # Errors
+///
+/// `NotFound` if it cannot be read.
+pub(super) fn open_file(path: &Path) -> Result<BufReader<File>> {
+    let file = File::open(path);
+    let file = file.map_err(|e| Error::not_found(format!("`{}` cannot be read", path.display())).because(e))?;
+    Ok(BufReader::with_capacity(1 << 18, file))
 }
 
 /// A bar on a terminal, now and then a line elsewhere; both on standard error.

@@ -1,6 +1,7 @@
 //! `segue replay`: the journal once more, into an empty store.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,27 +12,30 @@ use serde_json::json;
 
 use super::exit::{Exit, Outcome};
 use super::gateway::block_on;
-use super::moving::place_of;
+use super::moving::{Bar, open_archive};
 use super::report::{self, Paint, Style};
 use super::{Global, bundle as bundles};
 use crate::app::Start;
 use crate::app::bundle::{self, Own, Trial};
+use crate::app::checkpoints::{Checkpoints, place_of};
 use crate::app::setup;
 use crate::base::telemetry::Metrics;
-use crate::base::{Error, Result};
+use crate::base::{Clock, Error, Result};
 use crate::config::{Config, Store as Backend};
 use crate::connector::Registry;
 use crate::flow::Setup;
-use crate::flow::replay::{self, Differences, Under, Walked};
-use crate::store::archive::{Opener, Place};
+use crate::flow::replay::{self, Differences, Span, Under, Walked};
+use crate::store::archive::{Opener, Place, load, move_keys};
 use crate::store::seal::Sealing;
 use crate::store::{Bundles, Opened, Store, Unwatched, postgres, sqlite};
 
 /// Arguments of `segue replay`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  segue replay --into ./again\n  segue replay --into ./trial --bundle current\n\n\
-Applies every entry under the bundle that ruled, sends nothing, and compares the two states. With --bundle it rehearses \
-another bundle and tells what is decided otherwise. No gateway may be running. Exit code 65 if anything differs.")]
+#[command(after_help = "Examples:\n  segue replay --into ./again\n  segue replay --into ./trial --bundle current\n  \
+segue replay --into ./again --from /backup/checkpoint-2026-11-22\n\n\
+Applies every entry under the bundle that ruled, sends nothing, and compares the two states. Once originals have gone by \
+age, it begins from the newest checkpoint, which pruning has written. With --bundle it rehearses another bundle and tells \
+what is decided otherwise. No gateway may be running. Exit code 65 if anything differs.")]
 pub struct ReplayArgs {
     /// A folder, a postgres:// URL, or file:PATH of a file that holds one, where nothing is yet
     #[arg(long, value_name = "EMPTY_STORE")]
@@ -39,6 +43,9 @@ pub struct ReplayArgs {
     /// Rehearse under this bundle: `current` for what the files of the project say, a version, or the beginning of a hash
     #[arg(long, value_name = "BUNDLE")]
     pub bundle: Option<String>,
+    /// Begin from this checkpoint instead of the newest in the data directory
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub from: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -48,8 +55,8 @@ pub struct ReplayArgs {
 ///
 /// # Errors
 ///
-/// If a store cannot be opened, the target is not empty, a bundle is not kept, or an original was pruned. Differences are
-/// no error but [`Exit::Data`].
+/// If a store cannot be opened, the target is not empty, a bundle is not kept, or an original is gone that no checkpoint
+/// covers. Differences are no error but [`Exit::Data`].
 pub fn run(global: &Global, args: &ReplayArgs) -> Outcome {
     let config = global.load()?;
     if config.store == Backend::Sqlite && !config.data.join("segue.db").is_file() {
@@ -57,29 +64,54 @@ pub fn run(global: &Global, args: &ReplayArgs) -> Outcome {
     }
     let source = crate::app::open_store(&config, &Start::default(), Metrics::new())?;
     let (from, into) = (place_of(&config)?, Place::parse(&args.into)?);
+    refuse_used(&config, &into)?;
+    let checkpoint = match &args.from {
+        Some(path) => Some(path.clone()),
+        None => Checkpoints::of(&config)?.newest()?.map(|(path, _)| path),
+    };
+    let after = match &checkpoint {
+        Some(path) => block_on(begin_from(path, &from, &into))?,
+        None => 0,
+    };
     let target = open(&config, &into)?;
+    let kept = i64::try_from(config.retention.events.as_millis()).unwrap_or(i64::MAX);
+    let span = Span { after, events: Clock::system().now().plus_millis(kept.saturating_neg()) };
     let (walked, differences) = block_on(async {
         let bundles = source.store.bundles.clone();
         let walked = match &args.bundle {
             Some(wanted) => {
                 let setup = rehearsed(global, &config, bundles.as_ref(), wanted).await?;
-                walk(&source.store, &target.store, Under::One(Arc::new(setup))).await?
+                walk((&source.store, &target.store), span, Under::One(Arc::new(setup))).await?
             }
             None => {
                 let setups = |hash: String| past(bundles.as_ref(), hash).boxed();
-                walk(&source.store, &target.store, Under::Recorded(Box::new(setups))).await?
+                walk((&source.store, &target.store), span, Under::Recorded(Box::new(setups))).await?
             }
         };
         let differences = match args.bundle {
             Some(_) => walked.differences.clone(),
-            None => compare(&config, (&source.store, &from), (&target.store, &into)).await?,
+            None => compare(&config, (&source.store, &from), (&target.store, &into), checkpoint.is_some()).await?,
         };
         Ok((walked, differences))
     })?;
-    tell(args, &walked, &differences)
+    tell(args, after, &walked, &differences)
 }
 
-async fn walk(source: &Store, target: &Store, under: Under<'_>) -> Result<Walked> {
+/// Fills the target from a checkpoint of the source, with the keys of the source. Gives its apply number.
+async fn begin_from(checkpoint: &Path, from: &Place, into: &Place) -> Result<i64> {
+    let target = into.target().await?;
+    let mut bar = Bar::new("loading");
+    let reader = open_archive(checkpoint)?;
+    let mark = format!("replay {}", reader.header().apply_no);
+    let loaded = load(reader, &mark, &*target, &mut bar).await;
+    bar.end();
+    let loaded = loaded.map_err(|e| e.context(checkpoint.display().to_string()))?;
+    move_keys(from, into).await?;
+    target.finish().await?;
+    Ok(loaded.header.apply_no)
+}
+
+async fn walk((source, target): (&Store, &Store), span: Span, under: Under<'_>) -> Result<Walked> {
     const TELL_EVERY: Duration = Duration::from_secs(5);
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} entries, {per_sec}, {eta} left") {
@@ -94,7 +126,7 @@ async fn walk(source: &Store, target: &Store, under: Under<'_>) -> Result<Walked
             report::note(&format!("{done} of {total} entries applied"));
         }
     };
-    let walked = replay::walk(source, target, under, &mut progress).await;
+    let walked = replay::walk(source, target, span, under, &mut progress).await;
     bar.finish_and_clear();
     walked
 }
@@ -126,6 +158,7 @@ async fn compare(
     config: &Config,
     (source, was): (&Store, &Place),
     (target, is): (&Store, &Place),
+    stubs: bool,
 ) -> Result<Differences> {
     let found = replay::compare(source, target).await?;
     if !found.is_empty() {
@@ -134,7 +167,17 @@ async fn compare(
     let sealing = Sealing::at(&config.root_key);
     let (was_opener, is_opener) = (Opener::at(was, &sealing).await?, Opener::at(is, &sealing).await?);
     let (was, is) = (was.view().await?, is.view().await?);
-    replay::compare_dumps((&*was, &was_opener), (&*is, &is_opener)).await
+    replay::compare_dumps((&*was, &was_opener), (&*is, &is_opener), stubs).await
+}
+
+/// Refuses a target that holds a store. A database is found out once it is open.
+fn refuse_used(config: &Config, into: &Place) -> Result<()> {
+    match into {
+        Place::Folder(folder) if *folder == config.data || folder.join("segue.db").exists() => Err(Error::config(
+            format!("`{}` holds a store already; name a folder that does not exist", folder.display()),
+        )),
+        Place::Folder(_) | Place::Server(_) => Ok(()),
+    }
 }
 
 /// Opens the store to replay into. Its keys go by the same root key as those of the source.
@@ -144,17 +187,15 @@ fn open(config: &Config, into: &Place) -> Result<Opened> {
         Place::Server(server) => {
             postgres::open(server, postgres::Options::default(), &sealing, &progress, Metrics::new())
         }
-        Place::Folder(folder) if *folder == config.data || folder.join("segue.db").exists() => Err(Error::config(
-            format!("`{}` holds a store already; name a folder that does not exist", folder.display()),
-        )),
         Place::Folder(folder) => sqlite::open(folder, sqlite::Options::default(), &sealing, &progress, Metrics::new()),
     }
 }
 
-fn tell(args: &ReplayArgs, walked: &Walked, differences: &Differences) -> Outcome {
+fn tell(args: &ReplayArgs, after: i64, walked: &Walked, differences: &Differences) -> Outcome {
     let exit = if differences.is_empty() { Exit::Ok } else { Exit::Data };
     if args.json {
         report::json(&json!({
+            "after": after,
             "applied": walked.applied,
             "pending": walked.pending,
             "exact": walked.exact,
@@ -165,7 +206,8 @@ fn tell(args: &ReplayArgs, walked: &Walked, differences: &Differences) -> Outcom
     }
     let paint = Paint::stdout();
     let kind = if walked.exact { "replayed" } else { "rehearsed" };
-    report::line(&format!("{kind} {} entries, {} pending", walked.applied, walked.pending))?;
+    let since = if after > 0 { format!(" after checkpoint {after}") } else { String::new() };
+    report::line(&format!("{kind} {} entries{since}, {} pending", walked.applied, walked.pending))?;
     if differences.is_empty() {
         let word = if args.bundle.is_some() { "nothing is decided otherwise" } else { "the states are equal" };
         report::line(&paint.paint(Style::Good, word))?;

@@ -1,7 +1,5 @@
 //! `segue restore`: a store filled from a backup, which serves only once all of it was found whole.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,10 +9,10 @@ use serde_json::json;
 use super::backup::keys_beside;
 use super::exit::{Exit, Outcome};
 use super::gateway::block_on;
-use super::moving::{Bar, place, root_keys};
+use super::moving::{Bar, open_archive, open_file, place, root_keys};
 use super::{Global, report};
 use crate::base::{Error, Result};
-use crate::store::archive::{Place, Reader, Saved, load, restore_keys, verify_keys};
+use crate::store::archive::{Place, Saved, load, restore_keys, verify_keys};
 use crate::store::seal::RootKeys;
 
 /// Arguments of `segue restore`.
@@ -61,22 +59,16 @@ pub fn run(global: &Global, args: &RestoreArgs) -> Outcome {
     tell(&saved, Some(&into), args.json)
 }
 
-fn open(path: &Path) -> Result<BufReader<File>> {
-    let file = File::open(path);
-    let file = file.map_err(|e| Error::not_found(format!("`{}` cannot be read", path.display())).because(e))?;
-    Ok(BufReader::with_capacity(1 << 18, file))
-}
-
 /// Reads both files whole, before anything is done.
 fn verified(from: &Path, keys: &Path) -> Result<Saved> {
     let archive = || from.display().to_string();
-    let reader = Reader::open(open(from)?).map_err(|e| e.context(archive()))?;
+    let reader = open_archive(from)?;
     if reader.header().checkpoint {
         let error = Error::invalid("this is a checkpoint, which lacks the journal's content; name a backup");
         return Err(error.context(archive()));
     }
     let saved = reader.verify().map_err(|e| e.context(archive()))?;
-    verify_keys(open(keys)?, &saved.sha256).map_err(|e| e.context(keys.display().to_string()))?;
+    verify_keys(open_file(keys)?, &saved.sha256).map_err(|e| e.context(keys.display().to_string()))?;
     Ok(saved)
 }
 
@@ -89,11 +81,11 @@ async fn restored(
 ) -> Result<()> {
     let target = into.target().await?;
     let mark = format!("restore {}", HEXLOWER.encode(&verified.sha256));
-    let saved = load(Reader::open(open(from)?)?, &mark, &*target, bar).await?;
+    let saved = load(open_archive(from)?, &mark, &*target, bar).await?;
     if saved.sha256 != verified.sha256 {
         return Err(Error::invalid("the file changed while it was read").context(from.display().to_string()));
     }
-    restore_keys(into, open(keys)?, &saved.sha256).await?;
+    restore_keys(into, open_file(keys)?, &saved.sha256).await?;
     // A store whose keys nobody can open must not serve.
     into.chest(true).await?.verify(roots).await?;
     target.finish().await

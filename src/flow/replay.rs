@@ -6,7 +6,8 @@
 //! fetched or delivered. Under the same engine and bundles the two states are equal ([`compare`]); under others the walk
 //! is a rehearsal, and what is decided otherwise is counted.
 //!
-//! Entries whose original was pruned cannot be applied again: the walk would have to begin from a checkpoint.
+//! Entries whose original is gone cannot be applied again: the walk begins from a checkpoint that was loaded into the target,
+//! and what retention took out of the source since is taken out of the target in the end.
 
 mod compare;
 #[cfg(test)]
@@ -104,28 +105,48 @@ pub struct Walked {
     pub differences: Differences,
 }
 
-/// Walks `source` into `target`, which must be empty.
+/// Where a walk begins, and what is too old to be in the state at its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    /// The apply number of the checkpoint that the target holds; 0 if it is empty.
+    pub after: i64,
+    /// Events from before this that the source has taken out are taken out of the target too.
+    pub events: Timestamp,
+}
+
+/// Walks `source` into `target`, which must be empty or hold the checkpoint of `span` and nothing else.
 ///
 /// # Errors
 ///
-/// `Config` if the target is not empty, `NotFound` if a bundle is not kept, `Conflict` at an entry whose original was
-/// pruned; else what the stores refuse.
-pub async fn walk(source: &Store, target: &Store, under: Under<'_>, progress: &mut Progress<'_>) -> Result<Walked> {
-    if target.history.ends().await? != (0, 0) {
+/// `Config` if the target holds anything else, `NotFound` if a bundle is not kept, `Conflict` at an entry whose original
+/// is gone; else what the stores refuse.
+pub async fn walk(
+    source: &Store,
+    target: &Store,
+    span: Span,
+    under: Under<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<Walked> {
+    /// How far positions may lie apart that were given at the same time.
+    const REACH: i64 = 8192;
+    let (begun, known) = target.history.ends().await?;
+    if begun != span.after || (span.after == 0 && known != 0) {
         return Err(Error::config("the store to replay into is not empty; name a new one"));
     }
     let (end, _) = source.history.ends().await?;
     let counts = source.catalog.counts().await?;
-    let total = counts.get("applied").copied().unwrap_or_default().unsigned_abs();
+    let total = counts.get("applied").copied().unwrap_or_default() - target_applied(target).await?;
+    let total = total.unsigned_abs();
     let mut walk = Walk {
         source,
         target,
         setups: HashMap::new(),
-        copied: 0,
+        copied: known.saturating_sub(REACH).max(0),
+        known,
         context: None,
         walked: Walked { exact: matches!(under, Under::Recorded(_)), ..Walked::default() },
     };
-    let mut last = 0;
+    let mut last = span.after;
     while last < end {
         let page = source.history.applied(last, PAGE).await?;
         let Some(newest) = page.last() else { break };
@@ -141,8 +162,34 @@ pub async fn walk(source: &Store, target: &Store, under: Under<'_>, progress: &m
     for send in source.outbox.unresolved_sends().await? {
         target.outbox.intend(send.id, target.leases.term()).await?;
     }
+    forget_events(source, target, span.events).await?;
     walk.walked.pending = target.journal.pending_count().await?;
     Ok(walk.walked)
+}
+
+async fn target_applied(target: &Store) -> Result<i64> {
+    Ok(target.catalog.counts().await?.get("applied").copied().unwrap_or_default())
+}
+
+/// Takes out of `target` what retention took out of `source`.
+async fn forget_events(source: &Store, target: &Store, before: Timestamp) -> Result<()> {
+    let mut after = 0;
+    loop {
+        let page = target.catalog.feed(after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.no;
+        let mut gone = Vec::new();
+        for event in &page {
+            // What is no event is left to the comparison.
+            let Ok(head) = serde_json::from_slice::<compare::Head>(&event.body) else { continue };
+            if source.catalog.feed_position(head.id).await?.is_none() {
+                gone.push(event.no);
+            }
+        }
+        if !gone.is_empty() {
+            target.retention.forget_events(gone, before).await?;
+        }
+    }
 }
 
 struct Walk<'a> {
@@ -151,6 +198,8 @@ struct Walk<'a> {
     setups: HashMap<String, Arc<Setup>>,
     /// Up to which position of the source entries are copied.
     copied: i64,
+    /// Up to which position the target may hold entries from its checkpoint.
+    known: i64,
     context: Option<Arc<Context>>,
     walked: Walked,
 }
@@ -159,24 +208,24 @@ impl Walk<'_> {
     /// Appends the entries of the source up to a position.
     async fn copy(&mut self, to: i64) -> Result<()> {
         while self.copied < to {
-            let page = self.source.history.entries(self.copied, PAGE).await?;
-            if page.is_empty() {
-                break;
-            }
+            let (before, page) = (self.copied, self.source.history.entries(self.copied, PAGE).await?);
             let mut appends = Vec::with_capacity(page.len());
             for past in page.into_iter().take_while(|past| past.entry.position <= to) {
                 self.copied = past.entry.position;
+                if self.copied <= self.known && self.target.journal.entry(past.entry.id).await?.is_some() {
+                    continue;
+                }
                 let Entry { id, kind, channel, at, interactive, body, .. } = past.entry;
                 let entry = NewEntry { id, kind, channel, at, interactive, keys: Vec::new(), key: past.key, body };
                 appends.push((id, self.target.journal.append(entry)));
-            }
-            if appends.is_empty() {
-                break;
             }
             for (id, appended) in appends {
                 if appended.await?.repeat {
                     return Err(Error::internal(format!("entry {id} of the source is there twice")));
                 }
+            }
+            if self.copied == before {
+                break;
             }
         }
         Ok(())
@@ -227,7 +276,9 @@ impl Walk<'_> {
         if entry.body.head.is_empty() {
             return Err(Error::new(
                 Kind::Conflict,
-                format!("the original of entry {id} was pruned, and this version cannot begin from a checkpoint yet"),
+                format!(
+                    "the original of entry {id} is gone; begin from a checkpoint that was written after it was applied"
+                ),
             )
             .with_retry(Retry::Never));
         }

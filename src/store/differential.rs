@@ -477,7 +477,7 @@ impl Backend {
             Op::Prune { age } => {
                 self.caught_up().await;
                 let before = at(n.saturating_sub(usize::from(*age)));
-                let cutoffs = Cutoffs { raw: before, dedupe: before, events: before };
+                let cutoffs = Cutoffs { raw: before, covered: i64::MAX, dedupe: before, events: before };
                 while store.retention.prune(cutoffs, 1 + n % 50).await.unwrap() > 0 {}
                 String::new()
             }

@@ -374,6 +374,16 @@ pub trait Catalog: Send + Sync {
 pub trait Retention: Send + Sync {
     /// Takes out one batch of what is older than its class allows; gives how many rows went.
     fn prune(&self, before: Cutoffs, batch: usize) -> BoxFuture<'static, Result<u64>>;
+
+    /// Whether an original from before `raw` waits for a checkpoint: its entry was applied after number `covered`.
+    fn waits_for_checkpoint(&self, raw: Timestamp, covered: i64) -> BoxFuture<'_, Result<bool>>;
+
+    /// Takes out those of these events that are older than `before`, as pruning did elsewhere; gives how many.
+    fn forget_events(&self, events: Vec<i64>, before: Timestamp) -> BoxFuture<'static, Result<u64>>;
+
+    /// Empties the originals of applied entries at somebody's wish; gives how many there were. A checkpoint must cover
+    /// them.
+    fn empty(&self, entries: Vec<EntryId>) -> BoxFuture<'static, Result<u64>>;
 }
 
 /// Until when each class of data is kept.
@@ -381,6 +391,8 @@ pub trait Retention: Send + Sync {
 pub struct Cutoffs {
     /// Raw requests older than this become stubs.
     pub raw: Timestamp,
+    /// The apply number up to which a checkpoint covers the journal: what was applied later keeps its raw request.
+    pub covered: i64,
     /// Delivery keys older than this are forgotten.
     pub dedupe: Timestamp,
     /// Events older than this that are delivered everywhere go.

@@ -522,7 +522,24 @@ async fn bundles_are_kept_as_long_as_they_are_named(store: &Store) {
 }
 
 async fn what_is_old_goes_in_batches(store: &Store) {
-    let cutoffs = Cutoffs { raw: at(1), dedupe: at(1), events: at(1) };
+    let newest = webhook(None, b"unwanted");
+    let unwanted = newest.id;
+    let position = store.journal.append(newest).await.unwrap().position;
+    assert_eq!(store.retention.empty(vec![unwanted]).await.unwrap(), 0, "it is not applied yet");
+    assert!(matches!(commit(store, first_contact(store, position, 77)).await, Committed::Done(_)));
+    assert_eq!(store.retention.empty(vec![unwanted]).await.unwrap(), 1);
+    assert_eq!(store.retention.empty(vec![unwanted]).await.unwrap(), 0, "it is a stub already");
+    assert!(store.journal.entry(unwanted).await.unwrap().unwrap().0.body.raw.is_empty());
+    // What no checkpoint covers keeps its original.
+    let originals = async || {
+        let past = store.history.entries(0, 99).await.unwrap();
+        past.iter().filter(|past| !past.entry.body.head.is_empty()).count()
+    };
+    let (whole, early) = (originals().await, Cutoffs { raw: at(1), covered: 0, dedupe: at(0), events: at(0) });
+    while store.retention.prune(early, 2).await.unwrap() > 0 {}
+    assert_eq!((originals().await, store.retention.waits_for_checkpoint(at(1), 0).await.unwrap()), (whole, true));
+    assert!(!store.retention.waits_for_checkpoint(at(1), i64::MAX).await.unwrap());
+    let cutoffs = Cutoffs { raw: at(1), covered: i64::MAX, dedupe: at(1), events: at(1) };
     while store.retention.prune(cutoffs, 2).await.unwrap() > 0 {}
     let (entry, _) =
         store.journal.entry(store.journal.append(webhook(Some(8), b"new")).await.unwrap().id).await.unwrap().unwrap();

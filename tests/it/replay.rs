@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::{Gateway, Project};
 use crate::support::helpdesk::HelpDesk;
 use crate::support::stub::Provider;
-use crate::support::{Random, provider, seed};
+use crate::support::{Random, provider, seed, wait};
 
 /// Routes by the text, answers once, and fails where it is told to.
 const POLICY: &str = r#"
@@ -110,4 +110,67 @@ async fn the_replayed_state_is_the_live_one_and_a_rehearsal_tells_what_would_cha
     assert!(told["differences"]["counts"]["queue"].as_u64() > Some(0), "{told:#}");
     let example = &told["differences"]["examples"][0];
     assert_eq!((&example["was"], &example["is"]), (&json!("vip"), &json!("general")), "{told:#}");
+}
+
+/// Waits until so many entries are stubs.
+async fn stubs(project: &Project, wanted: i64) {
+    let count = async || project.number("SELECT count(*) FROM entry WHERE length(head) = 0") == wanted;
+    wait::until_true("originals are gone", wait::SOON, count).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_originals_are_gone_it_begins_from_a_checkpoint() {
+    const DAYS_40: i64 = 40 * 86_400_000;
+    let mut random = Random(seed());
+    let (desk, api) = (HelpDesk::start().await, Provider::start().await);
+    let project = Project::new()
+        .helpdesk("desk", &desk, &["interaction.received"])
+        .whatsapp("whatsapp", &api.url())
+        .voice("voice")
+        .script(&policy("vip"));
+    project.write_config();
+    let token = project.token();
+    let replayed_into = |name: &str| {
+        let into = project.folder().join(name);
+        let (code, told) = replayed(&project, &["--into", into.to_str().unwrap()]);
+        assert_eq!((code, &told["equal"], &told["exact"]), (Some(0), &json!(true), &json!(true)), "{told:#}");
+        (told["after"].as_i64().unwrap(), told["applied"].as_i64().unwrap())
+    };
+    let gateway = Gateway::start(&project).await;
+    live(&gateway, &token, 0, &mut random).await;
+    gateway.settled(&project).await;
+    assert_eq!(gateway.stop().await, Some(0));
+
+    // Half of the entries are old now: their originals go, once the state is safe.
+    let (applied, half) =
+        (project.number("SELECT max(apply_no) FROM applied"), "(SELECT max(position) / 2 FROM entry)");
+    project.database().change(&format!("UPDATE entry SET at = at - {DAYS_40} WHERE position <= {half}"));
+    let old = project.number(&format!("SELECT count(*) FROM entry WHERE position <= {half}"));
+    let gateway = Gateway::start(&project).await;
+    stubs(&project, old).await;
+    live(&gateway, &token, 1, &mut random).await;
+    gateway.settled(&project).await;
+    assert_eq!(gateway.stop().await, Some(0));
+    let (after, again) = replayed_into("aged");
+    assert!(after >= applied && again > 0, "{after} and {again} beside {applied}");
+
+    // So it is with one that somebody wants gone, and with events that go afterwards.
+    let events = project.number("SELECT count(*) FROM event");
+    project
+        .database()
+        .change(&format!("UPDATE event SET at = at - {} WHERE no <= (SELECT max(no) / 2 FROM event)", DAYS_40 * 20));
+    let dumped = project.run(&["dump", "--canonical"]);
+    let entries = dumped.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let whole = entries.into_iter().find(|entry| entry["stub"] == false).unwrap()["id"].clone();
+    let told = project.run(&["entry", "erase", "--json", whole.as_str().unwrap()]);
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["erased"], 1);
+    stubs(&project, old + 1).await;
+    let gateway = Gateway::start(&project).await;
+    live(&gateway, &token, 2, &mut random).await;
+    let fewer = async || project.number("SELECT count(*) FROM event WHERE at < 1700000000000") == 0;
+    wait::until_true("old events are gone", wait::SOON, fewer).await;
+    gateway.settled(&project).await;
+    assert_eq!(gateway.stop().await, Some(0));
+    let (later, again) = replayed_into("erased");
+    assert!(later > after && again > 0 && events > 0, "{later} and {again}");
 }

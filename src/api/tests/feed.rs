@@ -125,6 +125,7 @@ async fn what_is_no_cursor_is_refused() {
     // An event in the middle is gone: who stopped there may have missed what is gone with it.
     let before = crate::store::Cutoffs {
         raw: crate::base::Timestamp::default(),
+        covered: 0,
         dedupe: crate::base::Timestamp::default(),
         events: gateway.context.clock.now().plus_millis(60_000),
     };

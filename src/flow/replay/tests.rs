@@ -120,6 +120,9 @@ fn setup(policy: &str) -> Setup {
     }
 }
 
+/// From the first entry on.
+const WHOLE: Span = Span { after: 0, events: Timestamp::from_millis(0) };
+
 fn sealing(folder: &std::path::Path) -> Sealing {
     Sealing::at(folder.with_extension("key"))
 }
@@ -298,7 +301,7 @@ async fn dumped(folder: &std::path::Path, was: &str, is: &str) -> Differences {
     let opens_source = Opener::at(&from, &sealing(&was)).await.unwrap();
     let opens_target = Opener::at(&to, &sealing(&is)).await.unwrap();
     let (source, target) = (from.view().await.unwrap(), to.view().await.unwrap());
-    compare_dumps((&*source, &opens_source), (&*target, &opens_target)).await.unwrap()
+    compare_dumps((&*source, &opens_source), (&*target, &opens_target), false).await.unwrap()
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -315,7 +318,7 @@ proptest! {
             let again = store(&folder.path().join("again"));
             // What is recorded rules, whatever the policy would take today.
             let patient = |_: String| -> BoxFuture<'static, Result<Setup>> { Box::pin(async { Ok(setup(POLICY)) }) };
-            let walked = walk(&live.store, &again.store, Under::Recorded(Box::new(patient)), &mut |_, _| {}).await.unwrap();
+            let walked = walk(&live.store, &again.store, WHOLE, Under::Recorded(Box::new(patient)), &mut |_, _| {}).await.unwrap();
             let rows = compare(&live.store, &again.store).await.unwrap();
             (walked, rows, dumped(folder.path(), "live", "again").await)
         });
@@ -339,7 +342,7 @@ fn a_breach_is_honored_and_a_rehearsal_tells_what_is_decided_otherwise() {
             Box::pin(async { Ok(setup(&POLICY.replace("while true do end", "local x = 1"))) })
         };
         let again = store(&folder.path().join("again"));
-        walk(&live.store, &again.store, Under::Recorded(Box::new(faster)), &mut |_, _| {}).await.unwrap();
+        walk(&live.store, &again.store, WHOLE, Under::Recorded(Box::new(faster)), &mut |_, _| {}).await.unwrap();
         let page = again.store.history.applied(0, 10).await.unwrap();
         let breaches: Vec<usize> =
             page.iter().map(|past| Facts::read(past.applied.facts.as_deref()).unwrap().breaches.len()).collect();
@@ -353,13 +356,14 @@ fn a_breach_is_honored_and_a_rehearsal_tells_what_is_decided_otherwise() {
         // A policy that decides otherwise and never fails.
         let calm = "rule(\"calm\", { on = \"interaction.received\" }, function(e, d) d:queue(\"vip\") end)";
         let trial = store(&folder.path().join("trial"));
-        let walked = walk(&live.store, &trial.store, Under::One(Arc::new(setup(calm))), &mut |_, _| {}).await.unwrap();
+        let walked =
+            walk(&live.store, &trial.store, WHOLE, Under::One(Arc::new(setup(calm))), &mut |_, _| {}).await.unwrap();
         assert!(!walked.exact);
         assert_eq!(walked.differences.counts.get("queue"), Some(&3), "{:?}", walked.differences);
         assert_eq!(walked.differences.counts.get("replies"), Some(&1), "{:?}", walked.differences);
         assert!(!compare(&live.store, &trial.store).await.unwrap().is_empty());
         assert!(dumped(folder.path(), "live", "trial").await.counts["dump"] > 0);
-        let error = walk(&live.store, &trial.store, Under::One(Arc::new(setup(calm))), &mut |_, _| {}).await;
+        let error = walk(&live.store, &trial.store, WHOLE, Under::One(Arc::new(setup(calm))), &mut |_, _| {}).await;
         assert_eq!(error.err().map(|error| error.kind()), Some(Kind::Config), "it is not empty any more");
     });
 }

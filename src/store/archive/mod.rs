@@ -25,7 +25,7 @@ pub use dump::{Dumped, dump};
 pub use file::{Entries, Header, Reader, Saved, save};
 pub use keys::{move_keys, restore_keys, save_keys, verify_keys};
 pub use opener::Opener;
-pub use part::{Part, checkpoint, newest_checkpoint};
+pub use part::{Part, checkpoint, newest_checkpoint, remove_older_checkpoints};
 pub use place::{Place, Quiet};
 
 use super::layout::{self, Backend, Class, Column, Table, Type};

@@ -86,22 +86,42 @@ pub async fn checkpoint(
     Ok((path, apply_no))
 }
 
+/// Takes out the checkpoints in `folder` that are older than that of this apply number.
+///
+/// # Errors
+///
+/// `Io` if one cannot be taken out.
+pub fn remove_older_checkpoints(folder: &Path, apply_no: i64) -> Result<()> {
+    for (number, path) in checkpoints(folder)? {
+        if number < apply_no {
+            std::fs::remove_file(&path)
+                .map_err(|e| Error::io("failed to remove", e).context(path.display().to_string()))?;
+        }
+    }
+    Ok(())
+}
+
 /// The newest checkpoint in `folder`, with its apply number.
 ///
 /// # Errors
 ///
 /// `Io` if the folder is there and cannot be read.
 pub fn newest_checkpoint(folder: &Path) -> Result<Option<(PathBuf, i64)>> {
+    Ok(checkpoints(folder)?.into_iter().max().map(|(number, path)| (path, number)))
+}
+
+/// The checkpoints in a folder by apply number; none if there is no such folder.
+fn checkpoints(folder: &Path) -> Result<Vec<(i64, PathBuf)>> {
     if !folder.is_dir() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let failed = |e| Error::io("failed to read the folder", e).context(folder.display().to_string());
-    let mut newest = None;
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(CHECKPOINT)?.parse::<i64>().ok());
-        newest = newest.max(number.map(|number| (number, entry.path())));
+        let number = name.to_str().and_then(|name| name.strip_prefix(CHECKPOINT)?.parse().ok());
+        found.extend(number.map(|number| (number, entry.path())));
     }
-    Ok(newest.map(|(number, path)| (path, number)))
+    Ok(found)
 }

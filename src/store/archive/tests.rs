@@ -317,6 +317,9 @@ async fn a_checkpoint_holds_only_the_content_that_is_still_needed() {
         ));
     }
     assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 2);
+    remove_older_checkpoints(&kept, 5).unwrap();
+    assert_eq!(newest_checkpoint(&kept).unwrap().map(|(_, number)| number), Some(5));
+    assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 1);
 }
 
 /// Keeps what passes through it in another form, and a hash in another order.

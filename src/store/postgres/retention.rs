@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use super::read::{Readers, all, first, get, id16};
 use super::session::{PgError, Session};
 use super::writer::Writer;
-use crate::base::Result;
 use crate::base::id::EntryId;
+use crate::base::{Result, Timestamp};
 use crate::store::lease::UPKEEP;
 use crate::store::seal::Codec;
 use crate::store::{Cutoffs, Retention};
@@ -75,9 +75,10 @@ impl Retention for PgRetention {
                 session.run(UNUSED, &[]).await?;
                 // What waits in quarantine keeps its original until somebody has looked at it.
                 let spared = "NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.position = entry.position)";
-                let raw =
-                    walk(session, "raw", before.raw.millis(), batch, "head = ''::bytea, raw = NULL", spared).await?;
-                let dedupe = walk(session, "dedupe", before.dedupe.millis(), batch, "delivery = NULL", "true").await?;
+                let old = (before.raw.millis(), before.covered);
+                let raw = walk(session, "raw", old, batch, "head = ''::bytea, raw = NULL", spared).await?;
+                let old = (before.dedupe.millis(), i64::MAX);
+                let dedupe = walk(session, "dedupe", old, batch, "delivery = NULL", "true").await?;
                 let sql = "DELETE FROM event WHERE no IN (
                          SELECT e.no FROM event e WHERE e.at < $1
                             AND NOT EXISTS (SELECT 1 FROM due d WHERE d.event = e.no)
@@ -101,14 +102,68 @@ impl Retention for PgRetention {
         }
         .boxed()
     }
+
+    fn waits_for_checkpoint(&self, raw: Timestamp, covered: i64) -> BoxFuture<'_, Result<bool>> {
+        async move {
+            if !self.writer.nodes.named(UPKEEP).may_begin() {
+                return Ok(false);
+            }
+            let from = self.readers.rows("SELECT position FROM pruned WHERE class = 'raw'", &[]).await?;
+            let from: i64 = first(from, |row| get(row, 0))?.unwrap_or(0);
+            let sql = format!(
+                "WITH old AS MATERIALIZED ({OLD})
+                 SELECT EXISTS (SELECT FROM old JOIN applied USING (position) WHERE apply_no > $4)"
+            );
+            let rows = self.readers.rows(&sql, &[&from, &raw.millis(), &1_i64, &covered]).await?;
+            Ok(first(rows, |row| get(row, 0))?.unwrap_or(false))
+        }
+        .boxed()
+    }
+
+    fn forget_events(&self, events: Vec<i64>, before: Timestamp) -> BoxFuture<'static, Result<u64>> {
+        self.writer.job(move |session| {
+            let events = events.clone();
+            async move {
+                let sql = "DELETE FROM event WHERE no = ANY($1) AND at < $2";
+                session.run(sql, &[&events, &before.millis()]).await
+            }
+            .boxed()
+        })
+    }
+
+    fn empty(&self, entries: Vec<EntryId>) -> BoxFuture<'static, Result<u64>> {
+        self.writer.job(move |session| {
+            let ids: Vec<Vec<u8>> = entries.iter().map(|id| id.as_bytes().to_vec()).collect();
+            async move {
+                // The keys go too, so that what may be left of it on the disk stays closed.
+                let sql = "WITH emptied AS (
+                         UPDATE entry SET head = ''::bytea, raw = NULL, wrap = '\\x00'::bytea
+                          WHERE id = ANY($1) AND head <> ''::bytea
+                            AND EXISTS (SELECT FROM applied a WHERE a.position = entry.position)
+                         RETURNING position),
+                     closed AS (
+                         UPDATE applied SET wrap = '\\x00'::bytea
+                          WHERE wrap IS NOT NULL AND position IN (SELECT position FROM emptied))
+                     SELECT count(*) FROM emptied";
+                Ok(session.row(sql, &[&ids]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?.unsigned_abs())
+            }
+            .boxed()
+        })
+    }
 }
 
-/// Takes the next entries of a class that are applied and old enough, and empties what the class covers. Where two nodes
+/// The next entries after a position that are old enough. The walk stops at the first one that is still pending or too
+/// young, so that nothing is passed over.
+const OLD: &str = "SELECT position FROM entry WHERE position > $1 AND at < $2
+     AND position < coalesce((SELECT min(position) FROM pending), 9223372036854775807) ORDER BY position LIMIT $3";
+
+/// Takes the next entries of a class that are old enough and were applied by number `covered`, and empties what the class
+/// covers. Where two nodes
 /// do the same at once, one waits for the row of the class and then finds nothing left to do.
 async fn walk(
     session: &Session,
     class: &str,
-    before: i64,
+    (before, covered): (i64, i64),
     batch: usize,
     set: &str,
     which: &str,
@@ -116,13 +171,12 @@ async fn walk(
     session.run("INSERT INTO pruned (class, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&class]).await?;
     let row = session.row("SELECT position FROM pruned WHERE class = $1 FOR UPDATE", &[&class]).await?;
     let from: i64 = row.map_or(Ok(0), |row| row.try_get(0))?;
-    // The walk stops at the first entry that is still pending or too young, so that nothing is passed over.
-    let sql = "SELECT coalesce(max(position), $1) FROM (
-             SELECT position FROM entry
-              WHERE position > $1 AND at < $2
-                AND position < coalesce((SELECT min(position) FROM pending), 9223372036854775807)
-              ORDER BY position LIMIT $3) AS next";
-    let row = session.row(sql, &[&from, &before, &(batch as i64)]).await?;
+    let sql = format!(
+        "WITH old AS MATERIALIZED ({OLD})
+         SELECT coalesce(max(position), $1) FROM old WHERE position < coalesce(
+             (SELECT min(position) FROM old JOIN applied USING (position) WHERE apply_no > $4), 9223372036854775807)"
+    );
+    let row = session.row(&sql, &[&from, &before, &(batch as i64), &covered]).await?;
     let to: i64 = row.map_or(Ok(from), |row| row.try_get(0))?;
     if to <= from {
         return Ok(0);

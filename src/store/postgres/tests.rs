@@ -112,7 +112,7 @@ async fn a_help_desk_that_another_node_knows_is_kept_until_nobody_uses_it() {
     let known = "SELECT count(*) FROM settled";
     assert_eq!(number(&other, known).await, 2);
     let epoch = Timestamp::from_millis(0);
-    let cutoffs = Cutoffs { raw: epoch, dedupe: epoch, events: epoch };
+    let cutoffs = Cutoffs { raw: epoch, covered: i64::MAX, dedupe: epoch, events: epoch };
     two.store.retention.prune(cutoffs, 9).await.unwrap();
     assert_eq!(number(&other, known).await, 2);
     other.batch_execute("UPDATE settled SET used_at = now() - interval '31 days'").await.unwrap();

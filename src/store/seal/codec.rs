@@ -20,7 +20,7 @@ use super::{Bytes32, Column, DataKey, KeyId, KeyStore, PLAIN, WrappedKey, blob, 
 use crate::base::{Error, Result};
 
 /// How many keys are kept ready for use.
-const READY: usize = 8192;
+const READY: usize = 4096;
 /// Milliseconds of a day.
 const DAY: i64 = 86_400_000;
 /// How many days after its own a day's key is destroyed.

@@ -53,7 +53,7 @@ impl Default for Options {
             readers: 8,
             writer_cache_kib: 16 * 1024,
             reader_cache_kib: 1024,
-            hot_kib: 20 * 1024,
+            hot_kib: 16 * 1024,
             tail: 8192,
             group_ms: 4,
             checkpoint_after: 1000,

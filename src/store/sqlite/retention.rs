@@ -9,8 +9,8 @@ use rusqlite::Connection;
 use super::keys::{Key, Keys};
 use super::read::Readers;
 use super::writer::Writer;
-use crate::base::Result;
 use crate::base::id::EntryId;
+use crate::base::{Result, Timestamp};
 use crate::store::seal::{Codec, DayEntry, Unmatched};
 use crate::store::{Cutoffs, Retention};
 
@@ -83,14 +83,14 @@ impl Retention for SqliteRetention {
         let pruned = self.writer.job(move |connection| {
             // What waits in quarantine keeps its original until somebody has looked at it.
             let spared = "position NOT IN (SELECT position FROM quarantine)";
-            let raw = walk(connection, "raw", before.raw.millis(), batch, |from, to| {
+            let raw = walk(connection, "raw", (before.raw.millis(), before.covered), batch, |from, to| {
                 connection
                     .prepare_cached(&format!(
                         "UPDATE entry SET head = x'', raw = NULL WHERE position > ?1 AND position <= ?2 AND {spared}"
                     ))?
                     .execute((from, to))
             })?;
-            let dedupe = walk(connection, "dedupe", before.dedupe.millis(), batch, |from, to| {
+            let dedupe = walk(connection, "dedupe", (before.dedupe.millis(), i64::MAX), batch, |from, to| {
                 connection
                     .prepare_cached(
                         "SELECT delivery FROM entry WHERE position > ?1 AND position <= ?2 AND delivery IS NOT NULL",
@@ -116,27 +116,70 @@ impl Retention for SqliteRetention {
         });
         async move { Ok(pruned.await? + days.await?) }.boxed()
     }
+
+    fn waits_for_checkpoint(&self, raw: Timestamp, covered: i64) -> BoxFuture<'_, Result<bool>> {
+        self.readers.apart(move |connection| {
+            let from = came_to(connection, "raw")?;
+            let sql =
+                format!("SELECT EXISTS (SELECT 1 FROM ({OLD}) o JOIN applied a USING (position) WHERE apply_no > ?4)");
+            connection.prepare_cached(&sql)?.query_row((from, raw.millis(), 1, covered), |row| row.get(0))
+        })
+    }
+
+    fn forget_events(&self, events: Vec<i64>, before: Timestamp) -> BoxFuture<'static, Result<u64>> {
+        self.writer.job(move |connection| {
+            let mut delete = connection.prepare_cached("DELETE FROM event WHERE no = ?1 AND at < ?2")?;
+            let gone: rusqlite::Result<usize> = events.iter().map(|no| delete.execute((no, before.millis()))).sum();
+            Ok(gone? as u64)
+        })
+    }
+
+    fn empty(&self, entries: Vec<EntryId>) -> BoxFuture<'static, Result<u64>> {
+        self.writer.job(move |connection| {
+            // The keys go too, so that what may be left of it on the disk stays closed.
+            let mut update = connection.prepare_cached(
+                "UPDATE entry SET head = x'', raw = NULL, wrap = x'00' WHERE id = ?1 AND head <> x''
+                    AND position IN (SELECT position FROM applied)",
+            )?;
+            let mut wrap = connection.prepare_cached(
+                "UPDATE applied SET wrap = x'00'
+                  WHERE wrap IS NOT NULL AND position = (SELECT position FROM entry WHERE id = ?1)",
+            )?;
+            let mut emptied = 0;
+            for id in &entries {
+                let changed = update.execute([id.as_bytes()])?;
+                if changed > 0 {
+                    wrap.execute([id.as_bytes()])?;
+                    emptied += 1;
+                }
+            }
+            Ok(emptied)
+        })
+    }
 }
 
-/// Takes the next entries of a class that are applied and old enough, and empties what the class covers.
+/// The next entries after a position that are old enough. The walk stops at the first one that is still pending or too
+/// young, so that nothing is passed over.
+const OLD: &str = "SELECT position FROM entry WHERE position > ?1 AND at < ?2
+     AND position < coalesce((SELECT min(position) FROM pending), 9223372036854775807) ORDER BY position LIMIT ?3";
+
+/// Takes the next entries of a class that are old enough and were applied by number `covered`, and empties what the class
+/// covers.
 fn walk(
     connection: &Connection,
     class: &str,
-    before: i64,
+    (before, covered): (i64, i64),
     batch: usize,
     empty: impl FnOnce(i64, i64) -> rusqlite::Result<usize>,
 ) -> rusqlite::Result<usize> {
     let from = came_to(connection, class)?;
-    // The walk stops at the first entry that is still pending or too young, so that nothing is passed over.
-    let to: i64 = connection.query_row(
-        "SELECT coalesce(max(position), ?1) FROM (
-             SELECT position FROM entry
-              WHERE position > ?1 AND at < ?2
-                AND position < coalesce((SELECT min(position) FROM pending), 9223372036854775807)
-              ORDER BY position LIMIT ?3)",
-        (from, before, batch as i64),
-        |row| row.get(0),
-    )?;
+    let sql = format!(
+        "WITH old AS ({OLD})
+         SELECT coalesce(max(position), ?1) FROM old WHERE position < coalesce(
+             (SELECT min(position) FROM old JOIN applied USING (position) WHERE apply_no > ?4), 9223372036854775807)"
+    );
+    let to: i64 =
+        connection.prepare_cached(&sql)?.query_row((from, before, batch as i64, covered), |row| row.get(0))?;
     if to <= from {
         return Ok(0);
     }

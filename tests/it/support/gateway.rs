@@ -216,6 +216,7 @@ impl Project {
     /// Runs a command of the binary to its end and gives its exit code and what it printed.
     pub(crate) fn try_run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let run = Command::new(SEGUE).arg("--config").arg(self.folder()).args(arguments).output().unwrap();
+        println!("segue {arguments:?}: {}: {}", run.status, String::from_utf8_lossy(&run.stderr));
         (run.status.code(), String::from_utf8(run.stdout).unwrap())
     }
 

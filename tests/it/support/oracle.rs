@@ -131,9 +131,19 @@ pub(crate) fn faults(outcome: &Outcome) -> Vec<String> {
 ///
 /// With all of it.
 pub(crate) fn judge(outcome: &Outcome, run: &str) {
-    let faults = faults(outcome);
+    let mut faults = faults(outcome);
+    replays_to_the_same(&outcome.project, &mut faults);
     let some = faults.iter().take(25).map(String::as_str).collect::<Vec<_>>().join("\n");
     assert!(faults.is_empty(), "{run}, {} faults:\n{some}", faults.len());
+}
+
+/// The whole journal, applied again in an empty store, gives the same state.
+fn replays_to_the_same(project: &Project, faults: &mut Vec<String>) {
+    let into = project.folder().join(format!("replayed-{}", project.number("SELECT count(*) FROM applied")));
+    let (code, told) = project.try_run(&["replay", "--json", "--into", into.to_str().unwrap()]);
+    if code != Some(0) {
+        faults.push(format!("replayed, the state is another: {told}"));
+    }
 }
 
 type Acknowledged = BTreeMap<String, Vec<String>>;
