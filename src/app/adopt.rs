@@ -4,56 +4,46 @@
 //! anywhere and begins anew at the next start: a file goes only once every interaction was looked at.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncReadExt;
 
 use crate::base::{Clock, Error, Result};
 use crate::model::Interaction;
 use crate::store::blob::Blobs;
-use crate::store::{BlobUse, InteractionRow};
+use crate::store::{BlobUse, InteractionRow, Progress};
 
 /// How many interactions are read at once.
 const PAGE: usize = 500;
 /// How much of a file is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
-/// How often the walk is told of where nobody watches, in interactions.
-const TOLD_EVERY: u64 = 100_000;
 
 /// Moves what is in `folder` into `blobs` and removes the folder. Does nothing if there is none.
 ///
 /// # Errors
 ///
 /// `Io` if a file cannot be read, or what the store says.
-pub(super) async fn files(folder: &Path, blobs: &Blobs, clock: &Clock) -> Result<()> {
+pub(super) async fn files(folder: &Path, blobs: &Blobs, clock: &Clock, progress: &dyn Progress) -> Result<()> {
     let failed = |e| Error::io("failed to move files into blobs", e).context(folder.display().to_string());
     if !tokio::fs::try_exists(folder).await.map_err(failed)? {
         return Ok(());
     }
     let mut waiting = names(folder).await.map_err(failed)?;
     let all = waiting.len();
-    let bar = bar(all as u64);
-    let (mut after, mut seen) = (0, 0u64);
+    let (mut after, mut moved) = (0, 0);
     while !waiting.is_empty() {
         let page = blobs.rows().interactions(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.no;
         for row in &page {
-            of_interaction(row, &mut waiting, blobs, clock, &bar).await?;
+            moved += of_interaction(row, &mut waiting, blobs, clock).await?;
         }
-        seen += page.len() as u64;
-        if seen.is_multiple_of(TOLD_EVERY) && !std::io::stderr().is_terminal() {
-            tracing::info!(target: "segue::store", interactions = seen, "moving files into blobs");
-        }
+        progress.step("moving files into blobs", moved, all as u64);
     }
-    let moved = waiting.values().filter(|file| file.moved).count();
-    bar.finish_and_clear();
     tokio::fs::remove_dir_all(folder).await.map_err(failed)?;
-    tracing::info!(target: "segue::store", moved, unnamed = all - moved, "the files of `data/files` are blobs now");
+    tracing::info!(target: "segue::store", moved, unnamed = all as u64 - moved, "the files of `data/files` are blobs now");
     Ok(())
 }
 
@@ -77,18 +67,19 @@ async fn names(folder: &Path) -> std::io::Result<BTreeMap<String, Waiting>> {
     Ok(names)
 }
 
+/// Moves the files of an interaction. Gives how many were moved for the first time.
 async fn of_interaction(
     row: &InteractionRow,
     waiting: &mut BTreeMap<String, Waiting>,
     blobs: &Blobs,
     clock: &Clock,
-    bar: &ProgressBar,
-) -> Result<()> {
+) -> Result<u64> {
     // Most name no file, and are not worth reading as JSON.
     if !row.body.contains("\"sha512\"") {
-        return Ok(());
+        return Ok(0);
     }
-    let Ok(interaction) = serde_json::from_str::<Interaction>(&row.body) else { return Ok(()) };
+    let Ok(interaction) = serde_json::from_str::<Interaction>(&row.body) else { return Ok(0) };
+    let mut first = 0;
     for (part, content) in interaction.parts.iter().enumerate() {
         let id = content.blob.as_ref().and_then(|blob| blob.id.as_ref());
         let Some(file) = id.and_then(|id| waiting.get_mut(id)) else { continue };
@@ -97,12 +88,9 @@ async fn of_interaction(
         let opened = opened.map_err(|e| Error::io("failed to open a fetched file", e))?;
         let stored = blobs.put(Some(row.customer), u64::MAX, clock.now(), pieces(opened)).await?;
         blobs.rows().adopt(BlobUse { interaction: row.no, part, name: stored.name }).await?;
-        if !file.moved {
-            file.moved = true;
-            bar.inc(1);
-        }
+        first += u64::from(!std::mem::replace(&mut file.moved, true));
     }
-    Ok(())
+    Ok(first)
 }
 
 /// The content of a file.
@@ -113,17 +101,6 @@ fn pieces(file: tokio::fs::File) -> impl futures_util::Stream<Item = Result<Byte
         Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(piece), file)))
     };
     stream::try_unfold(file, read).map_err(|e| Error::io("failed to read a fetched file", e))
-}
-
-fn bar(files: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(files);
-    if let Ok(style) = ProgressStyle::with_template("moving files into blobs [{bar:40}] {pos}/{len} {eta}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 #[cfg(test)]
@@ -189,7 +166,7 @@ mod tests {
         let store = &opened.store;
         let blobs =
             Blobs::in_folder(&project.path().join("blobs"), opened.blob_keys.clone(), store.blobs.clone()).unwrap();
-        files(&old, &blobs, &Clock::system()).await.unwrap();
+        files(&old, &blobs, &Clock::system(), &Unwatched).await.unwrap();
         let (first, second, stray) = ("a1".repeat(32), "b2".repeat(32), "c3".repeat(32));
         std::fs::create_dir(&old).unwrap();
         let content = |seed: u8| vec![seed; 200_000];
@@ -201,7 +178,7 @@ mod tests {
         interaction(store, 2, 10, &second).await;
         interaction(store, 3, 20, &first).await;
         interaction(store, 4, 20, &"d4".repeat(32)).await;
-        files(&old, &blobs, &Clock::system()).await.unwrap();
+        files(&old, &blobs, &Clock::system(), &Unwatched).await.unwrap();
         assert!(!old.exists());
         for (no, id, seed) in [(1, &first, 1), (2, &second, 2), (3, &first, 1)] {
             let found = blobs.of_part(no, 1, id).await.unwrap().unwrap();

@@ -8,7 +8,7 @@ pub mod bundle;
 pub mod checkpoints;
 mod front;
 mod keeper;
-mod objects;
+pub mod objects;
 mod reload;
 pub mod setup;
 
@@ -122,7 +122,7 @@ impl App {
             let opening = tokio::task::spawn_blocking(opening).await;
             opening.map_err(|e| Error::internal("the blobs could not be opened").because(e))??
         };
-        adopt::files(&config.data.join("files"), &blobs, &start.clock).await.map_err(by_disk)?;
+        adopt::files(&config.data.join("files"), &blobs, &start.clock, &*start.progress.0).await.map_err(by_disk)?;
         let context = Arc::new(Context {
             store: store.store.clone(),
             setup: ArcSwap::from_pointee(setup),

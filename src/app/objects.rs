@@ -13,10 +13,11 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 
-use crate::base::Secret;
-use crate::config::{BlobPlace, Blobs as Settings};
+use crate::base::{self, Secret};
+use crate::config::{BlobPlace, Blobs as Settings, Config};
 use crate::net::client::Request;
 use crate::net::{Client, ClientError, Fault, Phase};
+use crate::store::archive::{Finding, Progress, View, check_files};
 use crate::store::blob::place::{Bucket, Place};
 
 /// The most bytes of an answer: more than a range of an object and than a page of a listing.
@@ -70,6 +71,16 @@ fn kind(error: &ClientError) -> HttpErrorKind {
         (_, Phase::BeforeSend) => HttpErrorKind::Connect,
         (_, Phase::Uncertain) => HttpErrorKind::Interrupted,
     }
+}
+
+/// Looks whether every file that a store names is where the configuration says.
+///
+/// # Errors
+///
+/// If the store, the folder or the bucket cannot be read.
+pub async fn check(config: &Config, view: &dyn View, progress: &mut (dyn Progress + Send)) -> base::Result<Finding> {
+    let connector = Guarded(super::client_of(config)?);
+    check_files(view, &place(&config.blobs), connector, progress).await
 }
 
 /// Where objects are, as the store takes it.

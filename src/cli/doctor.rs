@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::exit::{Exit, Outcome};
 use super::gateway::block_on;
-use super::moving::Bar;
+use super::progress::Bar;
 use super::report::{self, Paint, Style};
 use super::{Global, indent};
 use crate::app::checkpoints::place_of;
-use crate::app::setup;
+use crate::app::{objects, setup};
 use crate::base::{Clock, Error, Result};
 use crate::config::Config;
 use crate::store::archive::{Area, Finding, Level, Place, check, clocks, local};
@@ -45,7 +45,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Outcome {
     let looked = place_of(&config).and_then(|place| {
         findings.extend(host(&config, &place));
         findings.push(keys(&config, &place));
-        block_on(store(&place, !args.quick, &mut bar))
+        block_on(store(&config, &place, !args.quick, &mut bar))
     });
     bar.end();
     match looked {
@@ -192,9 +192,15 @@ fn clock(folder: &Path) -> Option<Finding> {
     Some(clocks("the file system", i64::try_from(millis).ok()?, Clock::system().now().millis()))
 }
 
-async fn store(place: &Place, deep: bool, bar: &mut Bar) -> Result<Vec<Finding>> {
+async fn store(config: &Config, place: &Place, deep: bool, bar: &mut Bar) -> Result<Vec<Finding>> {
     let view = place.view().await.map_err(|error: Error| error.context("the store"))?;
     let mut findings = local(place, deep).await?;
     findings.extend(check(&*view, Clock::system().now(), deep, bar).await?);
+    if deep {
+        let files = objects::check(config, &*view, bar).await;
+        findings.push(files.unwrap_or_else(|error| {
+            Finding::bad(Area::Files, error.full(), "the files of messages could not be looked at; see `[blobs]`")
+        }));
+    }
     Ok(findings)
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Global;
 use super::exit::{Exit, Outcome};
 use super::gateway::block_on;
-use super::moving::Bar;
+use super::progress::Bar;
 use super::report;
 use crate::base::Result;
 use crate::store::archive::{Digests, Place, Plain, Source, apply_number, copy, move_keys};

@@ -1,20 +1,14 @@
-//! What the commands share that read or fill a whole store: where it is, and how far they are.
+//! What the commands share that read or fill a whole store: where it is, what opens it, files of it.
 
 use std::fs::File;
-use std::io::{BufReader, IsTerminal};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use super::{Global, report};
+use super::Global;
 use crate::app::checkpoints::place_of;
 use crate::base::{Error, Result};
-use crate::store::archive::{Place, Progress, Reader};
+use crate::store::archive::{Place, Reader};
 use crate::store::seal::{RootKeys, Sealing};
-
-/// How often a line is written where there is no terminal.
-const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// The store at `named`, or else that of the configuration.
 ///
@@ -67,50 +61,4 @@ pub(super) fn open_file(path: &Path) -> Result<BufReader<File>> {
     let file = File::open(path);
     let file = file.map_err(|e| Error::not_found(format!("`{}` cannot be read", path.display())).because(e))?;
     Ok(BufReader::with_capacity(1 << 18, file))
-}
-
-/// A bar on a terminal, now and then a line elsewhere; both on standard error.
-pub(super) struct Bar {
-    bar: ProgressBar,
-    shown: bool,
-    what: &'static str,
-    told: Instant,
-}
-
-impl Bar {
-    /// A bar for a piece of work.
-    pub(super) fn new(what: &'static str) -> Bar {
-        let shown = std::io::stderr().is_terminal();
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
-        if let Ok(style) = ProgressStyle::with_template("{msg:24} {bar:30} {human_pos}/{human_len} {per_sec}") {
-            bar.set_style(style);
-        }
-        Bar { bar, shown, what, told: Instant::now() }
-    }
-
-    /// Takes it off the screen.
-    pub(super) fn end(self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-impl Progress for Bar {
-    fn table(&mut self, name: &str, rows: u64) {
-        self.bar.set_message(format!("{}: {name}", self.what));
-        self.bar.set_length(rows);
-        self.bar.set_position(0);
-    }
-
-    fn rows(&mut self, count: u64) {
-        self.bar.inc(count);
-        if self.bar.position() > self.bar.length().unwrap_or(0) {
-            self.bar.set_length(self.bar.position());
-        }
-        if !self.shown && self.told.elapsed() >= TELL_EVERY {
-            self.told = Instant::now();
-            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
-            report::note(&format!("{} {done} of {all}", self.bar.message()));
-        }
-    }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::report;
 use crate::app::Watched;
-use crate::store::Progress;
+use crate::store::{Progress, archive};
 
 /// How often a line is written where there is no terminal.
 const LINES_EVERY: Duration = Duration::from_secs(2);
@@ -59,10 +59,44 @@ impl Progress for Shown {
         if self.terminal {
             self.bar.set_length(total);
             self.bar.set_position(done);
-        } else if new || done >= total || state.told.elapsed() >= LINES_EVERY {
+        } else if state.told.elapsed() >= LINES_EVERY {
             state.told = Instant::now();
             report::note(&format!("{what}: {done} of {total}"));
         }
+    }
+}
+
+/// The same for work that goes table by table.
+pub(super) struct Bar {
+    shown: Shown,
+    verb: &'static str,
+    what: String,
+    done: u64,
+    total: u64,
+}
+
+impl Bar {
+    /// For a piece of work, named by its verb.
+    pub(super) fn new(verb: &'static str) -> Bar {
+        Bar { shown: Shown::new(), verb, what: String::new(), done: 0, total: 0 }
+    }
+
+    /// Takes it off the screen.
+    pub(super) fn end(self) {
+        self.shown.end();
+    }
+}
+
+impl archive::Progress for Bar {
+    fn table(&mut self, name: &str, rows: u64) {
+        (self.what, self.done, self.total) = (format!("{} {name}", self.verb), 0, rows);
+        self.shown.step(&self.what, 0, rows);
+    }
+
+    fn rows(&mut self, count: u64) {
+        self.done += count;
+        // How many there are is not always known before.
+        self.shown.step(&self.what, self.done, self.total.max(self.done));
     }
 }
 

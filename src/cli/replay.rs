@@ -1,18 +1,16 @@
 //! `segue replay`: the journal once more, into an empty store.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures_util::FutureExt;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::exit::{Exit, Outcome};
 use super::gateway::block_on;
-use super::moving::{Bar, open_archive};
+use super::moving::open_archive;
+use super::progress::{Bar, Shown};
 use super::report::{self, Paint, Style};
 use super::{Global, bundle as bundles};
 use crate::app::Start;
@@ -27,7 +25,7 @@ use crate::flow::Setup;
 use crate::flow::replay::{self, Differences, Span, Under, Walked};
 use crate::store::archive::{Opener, Place, load, move_keys};
 use crate::store::seal::Sealing;
-use crate::store::{Bundles, Opened, Store, Unwatched, postgres, sqlite};
+use crate::store::{Bundles, Opened, Progress as _, Store, Unwatched, postgres, sqlite};
 
 /// Arguments of `segue replay`.
 #[derive(Debug, Args)]
@@ -112,23 +110,9 @@ async fn begin_from(checkpoint: &Path, from: &Place, into: &Place) -> Result<i64
 }
 
 async fn walk((source, target): (&Store, &Store), span: Span, under: Under<'_>) -> Result<Walked> {
-    const TELL_EVERY: Duration = Duration::from_secs(5);
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} entries, {per_sec}, {eta} left") {
-        bar.set_style(style);
-    }
-    let (lines, mut told) = (bar.is_hidden(), Instant::now());
-    let mut progress = |done: u64, total: u64| {
-        bar.set_length(total.max(done));
-        bar.set_position(done);
-        if lines && told.elapsed() >= TELL_EVERY {
-            told = Instant::now();
-            report::note(&format!("{done} of {total} entries applied"));
-        }
-    };
-    let walked = replay::walk(source, target, span, under, &mut progress).await;
-    bar.finish_and_clear();
-    walked
+    let shown = Shown::new();
+    let mut progress = |done: u64, total: u64| shown.step("applying entries", done, total.max(done));
+    replay::walk(source, target, span, under, &mut progress).await
 }
 
 /// The setup of a bundle that ruled before.

@@ -256,6 +256,11 @@ async fn what_nobody_names_goes_and_what_is_named_stays() {
     assert_eq!(gateway.get(&token, &gone).await.status, 410);
     let answer = gateway.get(&token, &kept).await;
     assert!(answer.status == 200 && answer.body == photo(b'f', 100_000));
+    // And a file that is lost is found out.
+    assert!(project.try_run(&["doctor"]).1.contains("1 files of messages are in their place"));
+    std::fs::remove_file(&objects(&project)[0]).unwrap();
+    let (code, said) = project.try_run(&["doctor"]);
+    assert!(code == Some(65) && said.contains("1 of 1 files of messages are gone"), "{said}");
 }
 
 /// An S3 server that checks signatures.
@@ -334,6 +339,7 @@ async fn a_bucket_keeps_what_a_folder_keeps() {
         assert!(object["key"].as_str().unwrap().starts_with("all/files/"), "{object}");
     }
     assert!(objects(&project).is_empty(), "files lie in the folder as well");
+    assert!(project.try_run(&["doctor"]).1.contains("2 files of messages are in their place"));
     assert_eq!(gateway.stop().await, Some(0));
     let kept = project.number("SELECT min(interaction) FROM blob_use");
     project.database().change("UPDATE blob SET made_at = 1");

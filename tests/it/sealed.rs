@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::support::gateway::{Gateway, Project, SEGUE};
 use crate::support::helpdesk::HelpDesk;
-use crate::support::server::Reply;
+use crate::support::server::{Arrived, Reply, Server};
 use crate::support::{provider, size, wait};
 
 /// Words that must not be found, each one a person's own.
@@ -72,6 +73,25 @@ fn message(canaries: &mut Canaries, number: usize) -> serde_json::Value {
     provider::whatsapp_change(json!({ "contacts": [contact], "messages": [message] }))
 }
 
+/// What is in the photo of this id.
+fn photo(id: &str) -> String {
+    format!("canaryphotox{id}zq")
+}
+
+/// A provider that gives photos.
+async fn photos() -> Server {
+    let decide = |request: Arrived| -> Reply {
+        let id = request.target.rsplit('/').next().unwrap_or_default().to_owned();
+        if !request.target.starts_with("/photo/") {
+            let url = format!("http://{}/photo/{id}", request.header("host"));
+            return Reply::json(200, &json!({ "url": url, "mime_type": "image/jpeg" }));
+        }
+        let body = photo(&id).repeat(1000).into();
+        Reply::Answer { status: 200, headers: vec![("content-type", "image/jpeg".to_owned())], body }
+    };
+    Server::start(Arc::new(move |request| Box::pin(std::future::ready(decide(request))))).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_byte_of_what_people_said_is_readable_anywhere() {
     let desk = HelpDesk::start().await;
@@ -81,10 +101,11 @@ async fn no_byte_of_what_people_said_is_readable_anywhere() {
         count += 1;
         if count % 7 == 0 { Reply::status(500) } else { Reply::status(200) }
     });
+    let provider_of_photos = photos().await;
     let project = Project::new()
         .helpdesk("desk", &desk, &["interaction.received", "conversation.resolved"])
         .retry("schedule = [\"0s\"]\njitter = 0.0")
-        .whatsapp("whatsapp", "http://127.0.0.1:9")
+        .whatsapp("whatsapp", &provider_of_photos.url())
         .voice("voice");
     let token = project_token(&project);
     let gateway = Gateway::start(&project).await;
@@ -108,9 +129,13 @@ async fn no_byte_of_what_people_said_is_readable_anywhere() {
     gateway.settled(&project).await;
     wait::until_true("a delivery is given up", wait::SOON, async || project.number("SELECT count(*) FROM dead") > 0)
         .await;
+    let photos = (0..people).step_by(4).count() as i64;
+    let fetched = async || project.number("SELECT count(*) FROM blob_use") == photos;
+    wait::until_true("photos are fetched", wait::SOON, fetched).await;
     let backups = tempfile::tempdir().unwrap();
     let file = backups.path().join("backup");
     project.run(&["backup", "--to", file.to_str().unwrap()]);
+    project.run(&["checkpoint", "--to", backups.path().join("checkpoint").to_str().unwrap()]);
     let metrics = gateway.get(&token, "/metrics").await.text();
     let log = gateway.log();
     let unsealed = project.run(&["dump", "--canonical"]);
@@ -118,7 +143,8 @@ async fn no_byte_of_what_people_said_is_readable_anywhere() {
     // All of it is there for whoever has the root key.
     let unseen: Vec<&String> = canaries.0.iter().filter(|word| !unsealed.contains(*word)).collect();
     assert!(unseen.len() <= 3, "the dump lacks {unseen:?}");
-    // Without it, nothing is.
+    // Without it, nothing is, nor what is in the photos.
+    canaries.0.extend((0..people).step_by(4).map(|id| photo(&id.to_string())));
     std::fs::remove_file(project.folder().join("secrets/root.key")).unwrap();
     let mut found = Vec::new();
     canaries.found_under(&project.database().folder(), &mut found);

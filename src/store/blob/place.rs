@@ -58,7 +58,7 @@ pub struct Bucket {
 
 /// The objects of one place. Cloning shares it.
 #[derive(Clone)]
-pub(super) struct Objects {
+pub(in crate::store) struct Objects {
     store: Arc<dyn ObjectStore>,
     /// The folder, where it is one.
     folder: Option<Arc<Path>>,
@@ -76,7 +76,7 @@ fn object(path: &At) -> Option<Object> {
 }
 
 impl Objects {
-    pub(super) fn open(place: &Place, connector: impl HttpConnector) -> Result<Objects> {
+    pub(in crate::store) fn open(place: &Place, connector: impl HttpConnector) -> Result<Objects> {
         match place {
             Place::Folder(folder) => Objects::in_folder(folder),
             Place::Bucket(bucket) => Objects::in_bucket(bucket, connector),
@@ -154,7 +154,7 @@ impl Objects {
     }
 
     /// Every object.
-    pub(super) fn list(&self) -> BoxStream<'_, Result<Listed>> {
+    pub(in crate::store) fn list(&self) -> BoxStream<'_, Result<Listed>> {
         let known = |meta: object_store::ObjectMeta| async move {
             let at = Timestamp::from_millis(meta.last_modified.timestamp_millis());
             Ok(object(&meta.location).map(|object| Listed { object, size: meta.size, at }))
