@@ -281,13 +281,13 @@ impl Follower {
 
     /// Reads one page on and hands it out. Gives how many events it held.
     async fn page(&mut self, session: &Session) -> std::result::Result<usize, Unfilled> {
-        // Deliveries of another node are none of ours; whoever takes them over reads the disk first.
+        // Deliveries of another node are none of ours.
         let all = self.feed.subscribers.all();
         let own = |desk: &&Subscriber| self.feed.nodes.named(&helpdesk(&desk.subscription.helpdesk)).may_go_on();
-        let subscribers: Vec<&Subscriber> = all.iter().filter(own).collect();
+        let (subscribers, others): (Vec<&Subscriber>, Vec<&Subscriber>) = all.iter().partition(own);
         if subscribers.is_empty() {
             let end = session.row(END, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
-            self.pass(end);
+            self.pass(end, &all, &others);
             return Ok(0);
         }
         let rows = session.rows(PAGE, &[&self.last, &PAGE_ROWS]).await?;
@@ -304,12 +304,22 @@ impl Follower {
                 subscriber.tail.push(self.codec.open_all(events).await.map_err(Unfilled::Keys)?);
             }
         }
-        self.pass(last);
+        self.pass(last, &all, &others);
         Ok(rows.len())
     }
 
-    fn pass(&mut self, end: i64) {
-        self.last = self.last.max(end);
+    /// Goes on from `end`. Whoever was handed nothing of what lies before it goes by the disk: this node may have got its
+    /// deliveries while the page was read, and then its reader has read the disk too early to find the page there.
+    fn pass(&mut self, end: i64, all: &Arc<Vec<Subscriber>>, others: &[&Subscriber]) {
+        if end <= self.last {
+            return;
+        }
+        others.iter().for_each(|desk| desk.tail.fall_behind());
+        let now = self.feed.subscribers.all();
+        if !Arc::ptr_eq(all, &now) {
+            now.iter().for_each(|desk| desk.tail.fall_behind());
+        }
+        self.last = end;
         self.feed.end.send_if_modified(|known| {
             let moved = *known < self.last;
             *known = (*known).max(self.last);

@@ -6,7 +6,7 @@ use super::{Options, Place, open};
 use crate::base::id::SendId;
 use crate::base::telemetry::Metrics;
 use crate::store::lease::{BUCKETS, Hold, MEDIA, Node, SENDS, UPKEEP, helpdesk};
-use crate::store::suite::{commit, first_contact, run_on, sealing, server, soon, webhook};
+use crate::store::suite::{commit, everything, first_contact, run_on, sealing, server, soon, webhook};
 use crate::store::{Committed, NewEntry, Opened, Store, Unwatched};
 
 /// Long enough that nothing is renewed in a test.
@@ -229,4 +229,21 @@ async fn entries_go_to_whoever_holds_their_bucket() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_a_node_that_does_not_deliver_is_left_to_the_disk() {
+    // It takes no part in the deliveries to this help desk.
+    let one = member("passed", LONG, &[]).await;
+    let store = &one.store;
+    store.outbox.subscribe(vec![everything("desk")]).await.unwrap();
+    let tail = store.outbox.due_tail("desk");
+    // As a reader would that has got the deliveries while a page was on its way, and has read the disk.
+    tail.catch_up();
+    assert!(!tail.take(9).1);
+    let position = append(store, &[1]).await;
+    assert!(matches!(commit(store, first_contact(store, position, 1)).await, Committed::Done(_)));
+    let mut end = store.catalog.feed_end();
+    soon(end.wait_for(|end| *end > 0)).await.unwrap();
+    assert_eq!((tail.take(9).0.len(), tail.take(9).1), (0, true), "the reader would never see it");
 }

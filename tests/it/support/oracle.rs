@@ -276,26 +276,30 @@ fn nothing_left(project: &Project, faults: &mut Vec<String>) {
             }
         }
         Database::Postgres(_) => {
-            let connected = "SELECT count(*) FROM pg_stat_activity
-                WHERE datname = current_database() AND application_name = 'segue'";
-            for (what, table, sql) in [
-                ("connections to the database", "setting", connected),
-                ("nodes that share the work", "node", "SELECT count(*) FROM node WHERE until > clock_timestamp()"),
-                (
-                    "leases",
-                    "lease",
-                    "SELECT count(*) FROM lease l JOIN node n ON n.no = l.node WHERE n.until > clock_timestamp()",
-                ),
-                ("keys of pending entries", "pending_more", "SELECT count(*) FROM pending_more"),
-            ] {
-                if project.database().columns(table).is_empty() {
-                    continue;
-                }
-                match project.number(sql) {
-                    0 => {}
-                    count => faults.push(format!("left: {count} {what}")),
-                }
+            // A node that was killed is a member until its lease is over, unless another takes it out before.
+            let deadline = Instant::now() + LEASES_END;
+            while !left_on_server(project).is_empty() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(100));
             }
+            faults.extend(left_on_server(project));
         }
     }
+}
+
+/// How soon the leases of a node that died are over.
+const LEASES_END: Duration = Duration::from_secs(20);
+
+fn left_on_server(project: &Project) -> Vec<String> {
+    let connected = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'segue'";
+    let leases = "SELECT count(*) FROM lease l JOIN node n ON n.no = l.node WHERE n.until > clock_timestamp()";
+    let looked = [
+        ("connections to the database", "setting", connected),
+        ("nodes that share the work", "node", "SELECT count(*) FROM node WHERE until > clock_timestamp()"),
+        ("leases", "lease", leases),
+        ("keys of pending entries", "pending_more", "SELECT count(*) FROM pending_more"),
+    ];
+    let there = looked.into_iter().filter(|(_, table, _)| !project.database().columns(table).is_empty());
+    let counted = there.map(|(what, _, sql)| (project.number(sql), what));
+    counted.filter(|(count, _)| *count > 0).map(|(count, what)| format!("left: {count} {what}")).collect()
 }
