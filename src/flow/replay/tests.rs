@@ -344,9 +344,9 @@ fn a_breach_is_honored_and_a_rehearsal_tells_what_is_decided_otherwise() {
         let again = store(&folder.path().join("again"));
         walk(&live.store, &again.store, WHOLE, Under::Recorded(Box::new(faster)), &mut |_, _| {}).await.unwrap();
         let page = again.store.history.applied(0, 10).await.unwrap();
-        let breaches: Vec<usize> =
-            page.iter().map(|past| Facts::read(past.applied.facts.as_deref()).unwrap().breaches.len()).collect();
-        assert_eq!(breaches, [1, 0, 0, 0], "the breach of the first time stands");
+        // Whichever of them was applied first: several workers did.
+        let breaches = page.iter().map(|past| Facts::read(past.applied.facts.as_deref()).unwrap().breaches.len());
+        assert_eq!((page.len(), breaches.sum::<usize>()), (4, 1), "the breach of the first time stands");
         assert_eq!(again.store.journal.pending_count().await.unwrap(), 1);
         let differences = compare(&live.store, &again.store).await.unwrap();
         assert!(differences.is_empty(), "{differences:?}");
