@@ -11,10 +11,6 @@ use crate::support::helpdesk::{Delivery, HelpDesk};
 use crate::support::server::Reply;
 use crate::support::{provider, wait};
 
-/// Counts the received interactions that the help desk was not sent yet.
-const UNDELIVERED: &str = "SELECT (SELECT count(*) FROM due)
-    + (SELECT count(*) FROM event e JOIN settled s ON e.no > s.event WHERE e.kind = 1)";
-
 /// A gateway with one help desk and one channel.
 async fn gateway(project: Project, desk: &HelpDesk, events: &[&str]) -> (Gateway, Project) {
     let project = project.helpdesk("desk", desk, events).whatsapp("whatsapp", "http://127.0.0.1:9");
@@ -52,7 +48,7 @@ async fn a_failed_delivery_is_tried_again_unchanged() {
         assert_eq!(attempt.request.header("content-type"), "application/cloudevents+json; charset=utf-8");
         assert!(attempt.timestamp >= attempts[0].timestamp);
     }
-    wait::until_true("nothing is due", wait::SOON, async || project.number(UNDELIVERED) == 0).await;
+    gateway.delivered(&project).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,7 +161,7 @@ async fn a_help_desk_that_is_gone_is_not_asked_again() {
     wait::until_true("it is a dead letter", wait::SOON, async || project.number("SELECT count(*) FROM dead") == 1)
         .await;
     assert_eq!(desk.attempts().len(), 1);
-    wait::until_true("nothing is due", wait::SOON, async || project.number(UNDELIVERED) == 0).await;
+    gateway.delivered(&project).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

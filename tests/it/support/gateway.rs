@@ -403,6 +403,15 @@ impl Gateway {
         .await;
     }
 
+    /// Waits until every entry of the journal is applied, and the store knows that its help desks, which must all want
+    /// `interaction.received`, have taken what customers said.
+    pub(crate) async fn delivered(&self, project: &Project) {
+        const OPEN: &str = "SELECT (SELECT count(*) FROM due)
+            + (SELECT count(*) FROM event e JOIN settled s ON e.no > s.event WHERE e.kind = 1)";
+        self.settled(project).await;
+        wait::until_true("everything is delivered", wait::SOON, async || project.number(OPEN) == 0).await;
+    }
+
     /// Stops it in the middle of whatever it does, as `kill -STOP` does.
     pub(crate) fn pause(&self) {
         signal("STOP", &format!("-{}", self.child.id()));
