@@ -32,8 +32,10 @@ mod schema;
 mod sealing;
 mod session;
 mod state;
+mod statements;
 #[cfg(test)]
 mod tests;
+mod worker;
 mod writer;
 mod written;
 
@@ -152,9 +154,9 @@ async fn begin(
     let (session, end) = follower.connect().await?;
     follower.last = end;
     feed.end.send_replace(end);
-    let worker = writer::Worker {
+    let worker = worker::Worker {
         writer: writer.clone(),
-        session: Some(writer::Worker::connect(&place).await?),
+        session: Some(worker::Worker::connect(&place).await?),
         place: place.clone(),
         early: options.acknowledge_before_commit,
         metrics,

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, Row};
 
-use super::commit::previous_wanted;
+use super::events::previous_wanted;
 use super::read::Readers;
 use super::writer::Writer;
 use crate::base::id::{EventId, InteractionId, SendId};
