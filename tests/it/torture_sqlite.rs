@@ -220,6 +220,21 @@ async fn when_a_sync_fails_it_ends_and_has_lost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_sync_fails_while_the_database_is_made_it_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let site = Site::new(data.clone()).await;
+    for (at, what) in [(1, "switching to a log"), (2, "moving the first log into the database")] {
+        let log = folder.path().join("log");
+        let start = synced::failing(&log, at, &[data.join("segue.db")]);
+        let refused = Gateway::join(&site.project, &start).await.err().unwrap_or_else(|| panic!("{what}: it starts"));
+        assert!(refused.contains(&format!("exit status: {IO_ERROR}:")), "{what}: {refused}");
+        Record::read(&log).lose();
+    }
+    assert_eq!(Gateway::join(&site.project, &Start::default()).await.unwrap().stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledging_before_the_sync_is_found_out() {
     let seed = seed();
     let mut random = Random(seed);

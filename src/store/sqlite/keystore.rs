@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 use tokio::sync::watch;
 
-use super::open::failed;
+use super::open::{failed, set_journal_mode};
 use crate::base::{Kind, Result};
 use crate::store::seal::{KeyId, KeyStore, WrappedKey};
 
@@ -38,7 +38,8 @@ impl KeyFile {
         let path = directory.join(FILE);
         let connection = Connection::open(&path).map_err(|e| failed(e).context(path.display().to_string()))?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(failed)?;
-        for (name, value) in [("journal_mode", "TRUNCATE"), ("synchronous", "EXTRA"), ("secure_delete", "ON")] {
+        set_journal_mode(&connection, "TRUNCATE")?;
+        for (name, value) in [("synchronous", "EXTRA"), ("secure_delete", "ON")] {
             connection.pragma_update(None, name, value).map_err(failed)?;
         }
         connection.execute_batch(SCHEMA).map_err(failed)?;

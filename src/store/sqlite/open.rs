@@ -166,7 +166,7 @@ pub(super) fn sync_directory(directory: &Path) -> Result<()> {
 
 fn settle(connection: &Connection, options: &Options) -> Result<()> {
     let set = |name: &str, value: String| connection.pragma_update(None, name, value).map_err(failed);
-    set("journal_mode", "WAL".into())?;
+    let mode = set_journal_mode(connection, "WAL")?;
     set("synchronous", "FULL".into())?;
     set("mmap_size", "0".into())?;
     set("cell_size_check", "ON".into())?;
@@ -176,7 +176,6 @@ fn settle(connection: &Connection, options: &Options) -> Result<()> {
     // What a savepoint needs to be taken back belongs in memory: its file would cost a fifth of all writing.
     set("temp_store", "MEMORY".into())?;
     keep_plans(connection)?;
-    let mode: String = connection.query_row("PRAGMA journal_mode", [], |r| r.get(0)).map_err(failed)?;
     let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |r| r.get(0)).map_err(failed)?;
     if mode != "wal" || synchronous != 2 {
         return Err(Error::config(format!(
@@ -185,6 +184,16 @@ fn settle(connection: &Connection, options: &Options) -> Result<()> {
     }
     connection.set_prepared_statement_cache_capacity(128);
     Ok(())
+}
+
+/// Sets the journal mode and gives the one that holds then.
+///
+/// The statement is run to its end, past the row that it gives: switching is a transaction that commits only there, so
+/// whoever stops at the row never learns that the disk refused, and SQLite says `wal` while it goes on without a log.
+pub(super) fn set_journal_mode(connection: &Connection, mode: &str) -> Result<String> {
+    let mut set = connection.prepare(&format!("PRAGMA journal_mode = {mode}")).map_err(failed)?;
+    let modes = set.query_map([], |row| row.get(0)).and_then(Iterator::collect::<rusqlite::Result<Vec<String>>>);
+    Ok(modes.map_err(failed)?.pop().unwrap_or_default())
 }
 
 /// Keeps compiled statements as they are. Else SQLite compiles a statement anew for each value bound to its `LIMIT`.
