@@ -5,23 +5,12 @@
 
 use std::path::PathBuf;
 
+use super::place_of;
 use crate::base::{Error, Result, Timestamp};
-use crate::config::{Config, Store as Backend};
+use crate::config::Config;
 use crate::flow::Context;
+use crate::store::Cutoffs;
 use crate::store::archive::{Place, checkpoint, newest_checkpoint, remove_older_checkpoints};
-use crate::store::{Cutoffs, postgres};
-
-/// Where the store of a configuration is.
-///
-/// # Errors
-///
-/// `Config` if its URL is none.
-pub fn place_of(config: &Config) -> Result<Place> {
-    match &config.store {
-        Backend::Sqlite => Ok(Place::Folder(config.data.clone())),
-        Backend::Postgres(url) => postgres::Place::parse(url).map(Box::new).map(Place::Server),
-    }
-}
 
 /// The checkpoints of one gateway, in the folder `checkpoints` of its data directory. Where several nodes share a database,
 /// each that prunes keeps its own.

@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 use super::checkpoints::Checkpoints;
 use crate::base::Result;
 use crate::config::{Config, HelpDesk, Retention};
-use crate::flow::Context;
 use crate::flow::attempt::Destination;
 use crate::flow::deliver;
+use crate::flow::{Context, stopped};
 use crate::net::Client;
 use crate::net::rate::RateLimits;
 use crate::store::{Cutoffs, Subscription, lease};
@@ -108,15 +108,14 @@ pub(super) async fn prune(
     mut stop: watch::Receiver<bool>,
 ) {
     const BATCH: usize = 200;
-    let millis = |kept: Duration| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX).saturating_neg();
     loop {
         rates.prune();
         let now = context.clock.now();
         let cutoffs = Cutoffs {
-            raw: now.plus_millis(millis(retention.raw)),
+            raw: now.minus(retention.raw),
             covered: checkpoints.covered(),
-            dedupe: now.plus_millis(millis(retention.dedupe)),
-            events: now.plus_millis(millis(retention.events)),
+            dedupe: now.minus(retention.dedupe),
+            events: now.minus(retention.events),
         };
         let pause = match context.store.retention.prune(cutoffs, BATCH).await {
             Ok(0) if checkpoints.write_if_due(&context, cutoffs).await => Duration::ZERO,
@@ -132,13 +131,8 @@ pub(super) async fn prune(
                 Duration::from_secs(60)
             }
         };
-        tokio::select! {
-            changed = stop.changed() => {
-                if changed.is_err() || *stop.borrow() {
-                    return;
-                }
-            }
-            () = tokio::time::sleep(pause) => {}
+        if stopped(&mut stop, pause).await {
+            return;
         }
     }
 }
@@ -148,10 +142,9 @@ pub(super) async fn prune(
 pub(super) async fn collect(context: Arc<Context>, unused: Duration, mut stop: watch::Receiver<bool>) {
     const BATCH: usize = 100;
     const REST: Duration = Duration::from_secs(600);
-    let unused = i64::try_from(unused.as_millis()).unwrap_or(i64::MAX).saturating_neg();
     loop {
         let Some(blobs) = &context.blobs else { return };
-        let pause = match blobs.collect(context.clock.now().plus_millis(unused), BATCH).await {
+        let pause = match blobs.collect(context.clock.now().minus(unused), BATCH).await {
             Ok(0) => REST,
             Ok(_) => Duration::from_millis(100),
             Err(error) => {
@@ -159,13 +152,8 @@ pub(super) async fn collect(context: Arc<Context>, unused: Duration, mut stop: w
                 REST
             }
         };
-        tokio::select! {
-            changed = stop.changed() => {
-                if changed.is_err() || *stop.borrow() {
-                    return;
-                }
-            }
-            () = tokio::time::sleep(pause) => {}
+        if stopped(&mut stop, pause).await {
+            return;
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::flow::{Ahead, Context, intake::Intake, media, send, wait::Waiting, wo
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
+use crate::store::archive::Place;
 use crate::store::blob::Blobs;
 use crate::store::seal::Sealing;
 use crate::store::{self, Progress, Unwatched, postgres, sqlite};
@@ -230,19 +231,40 @@ impl App {
 ///
 /// `Config` for what the operator must mend, `Io` if the disk refused, `Unavailable` if a server cannot be reached.
 pub fn open_store(config: &Config, start: &Start, metrics: Metrics) -> Result<store::Opened> {
+    open_store_at(&place_of(config)?, config, start, metrics)
+}
+
+/// Opens another store than the one that the configuration names, with its root key.
+///
+/// # Errors
+///
+/// As [`open_store`].
+pub fn open_store_at(place: &Place, config: &Config, start: &Start, metrics: Metrics) -> Result<store::Opened> {
     let acknowledge_before_commit = start.acknowledge_before_commit;
     let sealing = if start.unsealed { Sealing::off() } else { Sealing::at(&config.root_key) };
-    match &config.store {
-        Backend::Sqlite => {
+    match place {
+        Place::Folder(folder) => {
             let options = sqlite::Options { acknowledge_before_commit, ..sqlite::Options::default() };
-            sqlite::open(&config.data, options, &sealing, &start.progress.0, metrics)
+            sqlite::open(folder, options, &sealing, &start.progress.0, metrics)
         }
-        Backend::Postgres(url) => {
+        Place::Server(server) => {
             let defaults = postgres::Options::default();
             let lease = start.lease.unwrap_or(defaults.lease);
             let options = postgres::Options { acknowledge_before_commit, lease, ..defaults };
-            postgres::open(&postgres::Place::parse(url)?, options, &sealing, &start.progress.0, metrics)
+            postgres::open(server, options, &sealing, &start.progress.0, metrics)
         }
+    }
+}
+
+/// Where the store is that the configuration names.
+///
+/// # Errors
+///
+/// `Config` if its URL is none.
+pub fn place_of(config: &Config) -> Result<Place> {
+    match &config.store {
+        Backend::Sqlite => Ok(Place::Folder(config.data.clone())),
+        Backend::Postgres(url) => postgres::Place::parse(url).map(Box::new).map(Place::Server),
     }
 }
 

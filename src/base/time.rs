@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -57,6 +58,12 @@ impl Timestamp {
     #[must_use]
     pub const fn plus_millis(self, millis: i64) -> Self {
         Timestamp::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// This time moved back by `duration`.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        self.plus_millis(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).saturating_neg())
     }
 
     /// How far `self` lies after `earlier`, in milliseconds; negative if before it.

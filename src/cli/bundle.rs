@@ -8,14 +8,13 @@ use serde_json::{Value, json};
 
 use super::Global;
 use super::exit::{Exit, Outcome};
-use super::gateway::block_on;
+use super::gateway::{block_on, make_store, open_store};
 use super::report::{self, Paint, Style};
 use crate::app::bundle::{self, Content, Text};
 use crate::app::setup;
-use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Kind, Result, Retry};
 use crate::config::{Config, Store};
-use crate::store::{Bundles, Opened, Publication};
+use crate::store::{Bundles, Publication};
 
 /// Arguments of `segue bundle`.
 #[derive(Debug, Args)]
@@ -103,7 +102,7 @@ pub fn run(global: &Global, args: &BundleArgs) -> Outcome {
     if let BundleCommand::Publish(args) = &args.command {
         return publish(global, &config, args);
     }
-    let opened = open(&config, false)?;
+    let opened = open_store(&config)?;
     let bundles = opened.store.bundles.as_ref();
     block_on(async {
         match &args.command {
@@ -113,14 +112,6 @@ pub fn run(global: &Global, args: &BundleArgs) -> Outcome {
             BundleCommand::Publish(_) => Ok(Exit::Ok),
         }
     })
-}
-
-fn open(config: &Config, create: bool) -> Result<Opened> {
-    if config.store == Store::Sqlite && !create && !config.data.join("segue.db").is_file() {
-        let data = config.data.display();
-        return Err(Error::not_found(format!("no data at `{data}`: no gateway has run here yet")));
-    }
-    crate::app::open_store(config, &crate::app::Start::default(), Metrics::new())
 }
 
 async fn list(bundles: &dyn Bundles, args: &BundleListArgs) -> Outcome {
@@ -235,7 +226,7 @@ fn publish(global: &Global, config: &Config, args: &BundlePublishArgs) -> Outcom
             global.refused(&problems)
         })?),
     };
-    let opened = open(config, true).map_err(|error| match sqlite {
+    let opened = make_store(config).map_err(|error| match sqlite {
         true => error.context("on SQLite a running gateway publishes its files by itself"),
         false => error,
     })?;

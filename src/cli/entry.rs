@@ -5,14 +5,12 @@ use serde_json::json;
 
 use super::Global;
 use super::exit::{Exit, Outcome};
-use super::gateway::block_on;
+use super::gateway::{block_on, open_store};
 use super::report;
-use crate::app::Start;
 use crate::app::checkpoints::Checkpoints;
 use crate::base::id::EntryId;
-use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Kind, Result, Retry, Side};
-use crate::config::{Config, Store as Backend};
+use crate::config::Config;
 use crate::store::Store;
 
 /// Arguments of `segue entry`.
@@ -55,10 +53,7 @@ pub fn run(global: &Global, args: &EntryArgs) -> Outcome {
     let EntryCommand::Erase(args) = &args.command;
     let ids = args.ids.iter().map(|id| id.parse::<EntryId>()).collect::<Result<Vec<EntryId>>>()?;
     let config = global.load()?;
-    if config.store == Backend::Sqlite && !config.data.join("segue.db").is_file() {
-        return Err(Error::not_found(format!("no data at `{}`: no gateway has run here yet", config.data.display())));
-    }
-    let opened = crate::app::open_store(&config, &Start::default(), Metrics::new())?;
+    let opened = open_store(&config)?;
     let (erased, checkpoint) = block_on(erase(&config, &opened.store, ids))?;
     if args.json {
         report::json(&json!({ "erased": erased, "checkpoint": checkpoint }))?;

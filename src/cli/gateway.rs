@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::Global;
+use crate::app::{self, Start};
 use crate::base::id::{EntryId, EventId};
+use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Kind, Result, Retry, Secret, Side};
 use crate::config::{Config, Listen, Store};
 use crate::model::entry::{Command, RequestHead};
@@ -71,6 +73,29 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
     runtime.map_err(|error| Error::internal("failed to start the runtime").because(error))?.block_on(future)
 }
 
+/// Opens the store of a gateway that does not run.
+///
+/// # Errors
+///
+/// `NotFound` if no gateway has run here yet; else as [`app::open_store`].
+pub(super) fn open_store(config: &Config) -> Result<Opened> {
+    if config.store == Store::Sqlite && !config.data.join("segue.db").is_file() {
+        let data = config.data.display();
+        return Err(Error::not_found(format!("no data at `{data}`: no gateway has run here yet")));
+    }
+    make_store(config)
+}
+
+/// Opens the store of a gateway that does not run, or makes it.
+///
+/// # Errors
+///
+/// As [`app::open_store`].
+pub(super) fn make_store(config: &Config) -> Result<Opened> {
+    let start = Start { progress: super::progress::watched(), ..Start::default() };
+    app::open_store(config, &start, Metrics::new())
+}
+
 impl Gateway {
     /// Finds the way to the data of the configured gateway. With `create`, a store that does not exist yet is made.
     ///
@@ -90,16 +115,8 @@ impl Gateway {
             let url = url_of(config.listen.first())?;
             return Api::new(&url, reach, Some(&config)).map(Box::new).map(Gateway::Api);
         }
-        if alone && !create && !config.data.join("segue.db").is_file() {
-            let data = config.data.display();
-            return Err(Error::not_found(format!("no data at `{data}`: no gateway has run here yet")));
-        }
-        let opened = crate::app::open_store(
-            &config,
-            &crate::app::Start { progress: super::progress::watched(), ..crate::app::Start::default() },
-            crate::base::telemetry::Metrics::new(),
-        )?;
-        Ok(Gateway::Store(Box::new(opened)))
+        let opened = if create { make_store(&config) } else { open_store(&config) };
+        opened.map(Box::new).map(Gateway::Store)
     }
 
     /// What is quarantined, the latest first: `entry`, `channel`, `reason`, `at`.

@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::Global;
-use crate::app::checkpoints::place_of;
+use crate::app::place_of;
 use crate::base::{Error, Result};
 use crate::store::archive::{Place, Reader};
 use crate::store::seal::{RootKeys, Sealing};

@@ -8,24 +8,23 @@ use futures_util::FutureExt;
 use serde_json::json;
 
 use super::exit::{Exit, Outcome};
-use super::gateway::block_on;
+use super::gateway::{block_on, open_store};
 use super::moving::open_archive;
 use super::progress::{Bar, Shown};
 use super::report::{self, Paint, Style};
 use super::{Global, bundle as bundles};
-use crate::app::Start;
 use crate::app::bundle::{self, Own, Trial};
-use crate::app::checkpoints::{Checkpoints, place_of};
-use crate::app::setup;
+use crate::app::checkpoints::Checkpoints;
+use crate::app::{self, Start, setup};
 use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Result};
-use crate::config::{Config, Store as Backend};
+use crate::config::Config;
 use crate::connector::Registry;
 use crate::flow::Setup;
 use crate::flow::replay::{self, Differences, Span, Under, Walked};
 use crate::store::archive::{Opener, Place, load, move_keys};
 use crate::store::seal::Sealing;
-use crate::store::{Bundles, Opened, Progress as _, Store, Unwatched, postgres, sqlite};
+use crate::store::{Bundles, Progress as _, Store};
 
 /// Arguments of `segue replay`.
 #[derive(Debug, Args)]
@@ -57,11 +56,8 @@ pub struct ReplayArgs {
 /// covers. Differences are no error but [`Exit::Data`].
 pub fn run(global: &Global, args: &ReplayArgs) -> Outcome {
     let config = global.load()?;
-    if config.store == Backend::Sqlite && !config.data.join("segue.db").is_file() {
-        return Err(Error::not_found(format!("no data at `{}`: no gateway has run here yet", config.data.display())));
-    }
-    let source = crate::app::open_store(&config, &Start::default(), Metrics::new())?;
-    let (from, into) = (place_of(&config)?, Place::parse(&args.into)?);
+    let source = open_store(&config)?;
+    let (from, into) = (app::place_of(&config)?, Place::parse(&args.into)?);
     refuse_used(&config, &into)?;
     let checkpoint = match &args.from {
         Some(path) => Some(path.clone()),
@@ -71,9 +67,9 @@ pub fn run(global: &Global, args: &ReplayArgs) -> Outcome {
         Some(path) => block_on(begin_from(path, &from, &into))?,
         None => 0,
     };
-    let target = open(&config, &into)?;
-    let kept = i64::try_from(config.retention.events.as_millis()).unwrap_or(i64::MAX);
-    let span = Span { after, events: Clock::system().now().plus_millis(kept.saturating_neg()) };
+    // Its keys go by the same root key as those of the source.
+    let target = app::open_store_at(&into, &config, &Start::default(), Metrics::new())?;
+    let span = Span { after, events: Clock::system().now().minus(config.retention.events) };
     let (walked, differences) = block_on(async {
         let bundles = source.store.bundles.clone();
         let walked = match &args.bundle {
@@ -161,17 +157,6 @@ fn refuse_used(config: &Config, into: &Place) -> Result<()> {
             format!("`{}` holds a store already; name a folder that does not exist", folder.display()),
         )),
         Place::Folder(_) | Place::Server(_) => Ok(()),
-    }
-}
-
-/// Opens the store to replay into. Its keys go by the same root key as those of the source.
-fn open(config: &Config, into: &Place) -> Result<Opened> {
-    let (sealing, progress) = (Sealing::at(&config.root_key), Unwatched::shared());
-    match into {
-        Place::Server(server) => {
-            postgres::open(server, postgres::Options::default(), &sealing, &progress, Metrics::new())
-        }
-        Place::Folder(folder) => sqlite::open(folder, sqlite::Options::default(), &sealing, &progress, Metrics::new()),
     }
 }
 

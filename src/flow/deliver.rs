@@ -11,9 +11,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Context;
 use super::attempt::Destination;
 use super::dispatch::Dispatcher;
+use super::{Context, stopped};
 use crate::net::Client;
 use crate::store::lease;
 
@@ -105,10 +105,4 @@ async fn serve(
     }
     dispatcher.put_aside().await;
     dispatcher.mark();
-}
-
-/// Waits, and tells whether the time to stop has come meanwhile.
-async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>, wait: Duration) -> bool {
-    let told = tokio::time::timeout(wait, stop.wait_for(|stop| *stop)).await;
-    told.is_ok()
 }

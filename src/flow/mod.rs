@@ -44,6 +44,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 pub use ahead::Ahead;
 pub use command::CommandResult;
@@ -153,6 +154,12 @@ pub(crate) fn refreshed(context: &Context, prepared: Arc<Prepared>) -> Arc<Prepa
     let fresh = Prepared::new(journaled, read, None);
     fresh.met_conflict.store(prepared.met_conflict.load(Ordering::Relaxed), Ordering::Relaxed);
     Arc::new(fresh)
+}
+
+/// Waits, and tells whether the time to stop has come meanwhile.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>, wait: Duration) -> bool {
+    let told = tokio::time::timeout(wait, stop.wait_for(|stop| *stop)).await;
+    told.is_ok()
 }
 
 /// Enters a verified request: reads what orders it, where others may have to know, and appends it.

@@ -134,9 +134,7 @@ pub async fn walk(
         return Err(Error::config("the store to replay into is not empty; name a new one"));
     }
     let (end, _) = source.history.ends().await?;
-    let counts = source.catalog.counts().await?;
-    let total = counts.get("applied").copied().unwrap_or_default() - target_applied(target).await?;
-    let total = total.unsigned_abs();
+    let total = (applied(source).await? - applied(target).await?).unsigned_abs();
     let mut walk = Walk {
         source,
         target,
@@ -167,8 +165,8 @@ pub async fn walk(
     Ok(walk.walked)
 }
 
-async fn target_applied(target: &Store) -> Result<i64> {
-    Ok(target.catalog.counts().await?.get("applied").copied().unwrap_or_default())
+async fn applied(store: &Store) -> Result<i64> {
+    Ok(store.catalog.counts().await?.get("applied").copied().unwrap_or_default())
 }
 
 /// Takes out of `target` what retention took out of `source`.

@@ -46,6 +46,13 @@ async fn files() -> Server {
     Server::start(Arc::new(move |request| Box::pin(std::future::ready(decide(request))))).await
 }
 
+/// The gateway of a project, and a token for it.
+async fn started(project: &Project) -> (Gateway, String) {
+    project.write_config();
+    let token = project.token();
+    (Gateway::start(project).await, token)
+}
+
 /// A message with a photo, as WhatsApp tells of it.
 fn message(from: &str, id: &str, file: &str) -> Call {
     let message = json!({
@@ -113,9 +120,7 @@ fn rows(project: &Project, table: &str) -> i64 {
 async fn a_photo_is_sealed_on_disk_and_comes_back_byte_for_byte() {
     let provider = files().await;
     let project = Project::new().whatsapp("whatsapp", &provider.url());
-    project.write_config();
-    let token = project.token();
-    let gateway = Gateway::start(&project).await;
+    let (gateway, token) = started(&project).await;
     let (_, small) = fetched(&gateway, &token, "15550001001", "wamid.1", "small-a").await;
     assert_eq!((small.status, small.header("content-type")), (200, "image/png"), "{}", small.text());
     assert!(small.body == photo(b'a', 100_000));
@@ -142,9 +147,7 @@ async fn a_photo_is_sealed_on_disk_and_comes_back_byte_for_byte() {
 async fn a_file_that_is_too_large_is_refused_with_the_reason() {
     let provider = files().await;
     let project = Project::new().limits("media = \"1MiB\"").whatsapp("whatsapp", &provider.url());
-    project.write_config();
-    let token = project.token();
-    let gateway = Gateway::start(&project).await;
+    let (gateway, token) = started(&project).await;
     let (_, answer) = fetched(&gateway, &token, "15550001003", "wamid.5", "large-c").await;
     assert_eq!(answer.status, 410);
     assert!(answer.text().contains("larger than allowed"), "{}", answer.text());
@@ -155,9 +158,7 @@ async fn a_file_that_is_too_large_is_refused_with_the_reason() {
 async fn what_is_damaged_is_not_given_out() {
     let provider = files().await;
     let project = Project::new().whatsapp("whatsapp", &provider.url());
-    project.write_config();
-    let token = project.token();
-    let gateway = Gateway::start(&project).await;
+    let (gateway, token) = started(&project).await;
     let (path, answer) = fetched(&gateway, &token, "15550001004", "wamid.6", "small-d").await;
     assert_eq!(answer.status, 200);
     let object = objects(&project).pop().unwrap();
@@ -207,9 +208,7 @@ async fn stalling(stalls: Arc<AtomicBool>) -> String {
 async fn killed_in_the_middle_of_a_file_it_leaves_nothing_that_is_not_collected() {
     let stalls = Arc::new(AtomicBool::new(true));
     let project = Project::new().whatsapp("whatsapp", &stalling(stalls.clone()).await);
-    project.write_config();
-    let token = project.token();
-    let mut gateway = Gateway::start(&project).await;
+    let (mut gateway, token) = started(&project).await;
     gateway.accept(&message("15550001005", "wamid.7", "k")).await;
     wait::until_true("a part of the file is written", wait::SOON, async || {
         rows(&project, "loose") == 1 && objects(&project).iter().any(|file| file.metadata().unwrap().len() > 500_000)
@@ -236,9 +235,7 @@ async fn killed_in_the_middle_of_a_file_it_leaves_nothing_that_is_not_collected(
 async fn what_nobody_names_goes_and_what_is_named_stays() {
     let provider = files().await;
     let project = Project::new().whatsapp("whatsapp", &provider.url());
-    project.write_config();
-    let token = project.token();
-    let gateway = Gateway::start(&project).await;
+    let (gateway, token) = started(&project).await;
     let (gone, _) = fetched(&gateway, &token, "15550001006", "wamid.8", "small-e").await;
     let before = objects(&project);
     let (kept, _) = fetched(&gateway, &token, "15550001006", "wamid.9", "small-f").await;
@@ -321,9 +318,7 @@ async fn a_bucket_keeps_what_a_folder_keeps() {
     let provider = files().await;
     let secret = bucket.told["secret"].as_str().unwrap().to_owned();
     let project = Project::new().table(&bucket.table(&secret)).whatsapp("whatsapp", &provider.url());
-    project.write_config();
-    let token = project.token();
-    let gateway = Gateway::start(&project).await;
+    let (gateway, token) = started(&project).await;
     let (small, answer) = fetched(&gateway, &token, "15550001007", "wamid.10", "small-g").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(answer.body == photo(b'g', 100_000));

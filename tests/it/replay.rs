@@ -67,17 +67,23 @@ async fn live(gateway: &Gateway, token: &str, run: usize, random: &mut Random) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_replayed_state_is_the_live_one_and_a_rehearsal_tells_what_would_change() {
-    let mut random = Random(seed());
-    let (desk, api) = (HelpDesk::start().await, Provider::start().await);
+/// A project with a help desk and two channels, and a token for it.
+fn project(desk: &HelpDesk, api: &Provider) -> (Project, String) {
     let project = Project::new()
-        .helpdesk("desk", &desk, &["interaction.received"])
+        .helpdesk("desk", desk, &["interaction.received"])
         .whatsapp("whatsapp", &api.url())
         .voice("voice")
         .script(&policy("vip"));
     project.write_config();
     let token = project.token();
+    (project, token)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replayed_state_is_the_live_one_and_a_rehearsal_tells_what_would_change() {
+    let mut random = Random(seed());
+    let (desk, api) = (HelpDesk::start().await, Provider::start().await);
+    let (project, token) = project(&desk, &api);
     let gateway = Gateway::start(&project).await;
     live(&gateway, &token, 0, &mut random).await;
     gateway.settled(&project).await;
@@ -123,13 +129,7 @@ async fn once_originals_are_gone_it_begins_from_a_checkpoint() {
     const DAYS_40: i64 = 40 * 86_400_000;
     let mut random = Random(seed());
     let (desk, api) = (HelpDesk::start().await, Provider::start().await);
-    let project = Project::new()
-        .helpdesk("desk", &desk, &["interaction.received"])
-        .whatsapp("whatsapp", &api.url())
-        .voice("voice")
-        .script(&policy("vip"));
-    project.write_config();
-    let token = project.token();
+    let (project, token) = project(&desk, &api);
     let replayed_into = |name: &str| {
         let into = project.folder().join(name);
         let (code, told) = replayed(&project, &["--into", into.to_str().unwrap()]);

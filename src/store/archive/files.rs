@@ -7,8 +7,8 @@ use object_store::client::HttpConnector;
 
 use super::{Area, Finding, Progress, Row, View, count, page};
 use crate::base::Result;
+use crate::store::blob::Object;
 use crate::store::blob::place::{Objects, Place};
-use crate::store::blob::{Listed, Object};
 use crate::store::layout::Table;
 
 const LOST: &str = "copy the missing files back from where `[blobs]` is backed up; what names them stays as it is";
@@ -50,9 +50,5 @@ pub async fn check_files(
 }
 
 async fn listed(objects: &Objects) -> Result<HashSet<Object>> {
-    let keep = |mut kept: HashSet<Object>, Listed { object, .. }: Listed| async move {
-        kept.insert(object);
-        Ok(kept)
-    };
-    objects.list().try_fold(HashSet::new(), keep).await
+    objects.list().map_ok(|listed| listed.object).try_collect().await
 }

@@ -31,7 +31,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use ring::hmac;
 use zeroize::Zeroizing;
@@ -253,12 +252,6 @@ impl Blobs {
             self.rows.forget(gone).await?;
         }
         refused.map_or(Ok(count), Err)
-    }
-
-    /// Every object that is stored, for checks. Nothing is ever deleted because it is listed here and not in the tables: the
-    /// bucket may be that of another database.
-    pub fn list(&self) -> BoxStream<'_, Result<Listed>> {
-        self.objects.list()
     }
 
     /// The tables that lead to the objects.

@@ -93,7 +93,7 @@ async fn what_is_put_comes_back_whatever_its_size() {
         assert_eq!(stored.name.to_string().parse::<BlobName>().unwrap(), stored.name);
     }
     assert_eq!((scene.rows("blob").await, scene.rows("loose").await), (sizes.len() as i64, 0));
-    let listed: Vec<Listed> = scene.blobs.list().try_collect().await.unwrap();
+    let listed: Vec<Listed> = scene.blobs.objects.list().try_collect().await.unwrap();
     assert_eq!((listed.len(), scene.files().len()), (sizes.len(), sizes.len()));
     assert!(listed.iter().all(|listed| listed.size > 0 && listed.at > at(0)));
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -154,10 +153,9 @@ impl BlobRows for SqliteBlobs {
     }
 
     fn interactions(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        let read = self.readers.apart(move |connection| {
+        self.readers.opened(&self.codec, move |connection| {
             let sql = format!("SELECT {INTERACTION} FROM interaction i WHERE i.no > ?1 ORDER BY i.no LIMIT ?2");
             connection.prepare_cached(&sql)?.query_map((after, limit as i64), interaction)?.collect()
-        });
-        async move { self.codec.open_all(read.await?).await }.boxed()
+        })
     }
 }

@@ -278,10 +278,12 @@ fn nothing_left(project: &Project, faults: &mut Vec<String>) {
         Database::Postgres(_) => {
             // A node that was killed is a member until its lease is over, unless another takes it out before.
             let deadline = Instant::now() + LEASES_END;
-            while !left_on_server(project).is_empty() && Instant::now() < deadline {
+            let mut left = left_on_server(project);
+            while !left.is_empty() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(100));
+                left = left_on_server(project);
             }
-            faults.extend(left_on_server(project));
+            faults.extend(left);
         }
     }
 }
