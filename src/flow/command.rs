@@ -167,7 +167,7 @@ async fn turn(
 
 async fn known_entry(journal: &dyn Journal, id: EntryId) -> Result<CommandResult> {
     match journal.entry(id).await? {
-        Some((entry, _)) if entry.kind == EntryKind::Webhook => {
+        Some((entry, _)) if matches!(entry.kind, EntryKind::Webhook | EntryKind::Mail) => {
             Ok(CommandResult { status: 200, body: serde_json::json!({ "entry": id }) })
         }
         _ => Err(Error::not_found(format!("there is no received entry {id}"))),

@@ -204,7 +204,7 @@ fn read(context: &Context, journaled: &Journaled) -> ahead::Read {
 fn read_under(context: &Context, setup: Arc<Setup>, journaled: &Journaled, recorded: Option<&Facts>) -> ahead::Read {
     let entry = journaled.entry();
     let (items, keys) = match entry.kind {
-        EntryKind::Webhook => {
+        EntryKind::Webhook | EntryKind::Mail => {
             let begun = thread_cpu();
             let items = understood(&setup, journaled, recorded);
             context.stage_seconds("normalize", begun);
@@ -249,7 +249,7 @@ pub(crate) async fn apply(context: &Context, state: &dyn StateRead, prepared: &P
     let mut draft = Draft::new(state, entry, setup, careful, recorded);
     let mut told = wait::Told::default();
     match entry.kind {
-        EntryKind::Webhook => {
+        EntryKind::Webhook | EntryKind::Mail => {
             // A caller who was already given the safe default does not hear what is decided now.
             let heard = match recorded {
                 Some(facts) => facts.heard,

@@ -21,12 +21,14 @@ pub enum EntryKind {
     SendOutcome = 4,
     /// The outcome of fetching a file.
     Media = 5,
+    /// A mail, as it was fetched from a mailbox or handed over.
+    Mail = 6,
 }
 
 impl EntryKind {
     /// The kind that the store keeps under `number`.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Webhook, Self::Command, Self::Answered, Self::SendOutcome, Self::Media]
+        [Self::Webhook, Self::Command, Self::Answered, Self::SendOutcome, Self::Media, Self::Mail]
             .into_iter()
             .find(|kind| *kind as u8 == number)
     }

@@ -35,9 +35,9 @@ pub use changeset::{
 pub use history::{History, PastApplied, PastEntry, engine};
 pub use lease::{Hold, Leases};
 pub use rows::{
-    Appended, AppliedRow, BlobRow, Claim, ConversationRow, CustomerProfile, CustomerRow, DeadLetter, DueEvent,
-    DueMedia, DueSend, FeedEvent, FoundEntry, IdentifierKey, InteractionRow, MessageKey, MessageState, NewEntry,
-    Numbers, QuarantineRow, SideRow, ThreadKey, TokenRow,
+    Appended, AppliedRow, BlobRow, Claim, ConversationRow, Cursor, CustomerProfile, CustomerRow, DeadLetter, DueEvent,
+    DueMedia, DueSend, FeedEvent, FolderRow, FoundEntry, IdentifierKey, InteractionRow, MailBatch, MessageKey,
+    MessageState, NewEntry, Numbers, QuarantineRow, SideRow, ThreadKey, TokenRow,
 };
 pub use tail::Tail;
 
@@ -46,7 +46,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
-use crate::base::{Error, Kind, Result, Side, Timestamp};
+use crate::base::{Error, Kind, Result, Retry, Side, Timestamp};
 use crate::model::{Entry, ItemKey};
 
 /// How many open conversations of a customer a decision is shown: so many are kept in memory.
@@ -95,6 +95,8 @@ pub struct Store {
     pub history: Arc<dyn History>,
     /// Where large content is; see [`blob::Blobs`], which uses it.
     pub blobs: Arc<dyn BlobRows>,
+    /// How far mailboxes were read.
+    pub mailboxes: Arc<dyn Mailboxes>,
     /// Which part of the work is this node's.
     pub leases: Arc<dyn Leases>,
 }
@@ -154,6 +156,33 @@ pub trait Journal: Send + Sync {
 
     /// Whether the journal takes entries now.
     fn healthy(&self) -> bool;
+}
+
+/// How far mailboxes were read.
+///
+/// A folder's cursor moves in the transaction that appends the mails before it: whatever a cursor has passed is in the
+/// journal, whoever dies when.
+pub trait Mailboxes: Send + Sync {
+    /// Appends what was read of a folder and moves its cursor: both are on disk when the future is ready, or neither is. A
+    /// mail that is in the journal already, by its delivery key, is not appended again.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if the cursor is not where the batch begins, since somebody else has read on; `Unavailable` if nothing
+    /// is taken now, `Io` if the disk refused.
+    fn append(&self, batch: MailBatch) -> BoxFuture<'static, Result<Vec<Appended>>>;
+
+    /// How far the folders of a channel were read, by name.
+    fn folders(&self, channel: String) -> BoxFuture<'_, Result<Vec<FolderRow>>>;
+
+    /// Takes note that up to `done` that is done which follows once mails are in the journal. Says nothing of a folder whose
+    /// UIDs mean something else by now.
+    fn acted(&self, channel: String, folder: String, done: Cursor) -> BoxFuture<'static, Result<()>>;
+}
+
+/// The error of whoever would move a cursor that somebody else has moved.
+fn read_on() -> Error {
+    Error::new(Kind::Conflict, "somebody else has read this folder on").with_retry(Retry::Now)
 }
 
 /// Views of the state for decisions.

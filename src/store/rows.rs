@@ -13,6 +13,7 @@ use crate::model::{
 };
 
 /// An entry that is to be appended.
+#[derive(Clone)]
 pub struct NewEntry {
     /// Its id, drawn by the caller.
     pub id: EntryId,
@@ -44,6 +45,44 @@ pub struct Appended {
     pub repeat: bool,
     /// Whether it went to this node's tail: no other node is to apply it.
     pub here: bool,
+}
+
+/// Up to where a folder of a mailbox was read. UIDs mean something only beside their validity (RFC 9051, 2.3.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The folder's UIDVALIDITY.
+    pub validity: u32,
+    /// The last UID that was taken; 0 if none was.
+    pub uid: u32,
+}
+
+/// What was read of a folder at once.
+pub struct MailBatch {
+    /// The configured channel.
+    pub channel: String,
+    /// The folder's name, as people write it.
+    pub folder: String,
+    /// The mails, which may be none where UIDs are gone.
+    pub entries: Vec<NewEntry>,
+    /// Where the cursor was when this was read; none if the folder is new.
+    pub from: Option<Cursor>,
+    /// Where it is once they are in the journal.
+    pub to: Cursor,
+    /// When this was read.
+    pub at: Timestamp,
+}
+
+/// How far a folder was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderRow {
+    /// The folder's name, as people write it.
+    pub folder: String,
+    /// Up to where its mails are in the journal.
+    pub cursor: Cursor,
+    /// Up to which UID that is done which follows once mails are in the journal.
+    pub acted: u32,
+    /// When the cursor was moved last.
+    pub moved_at: Timestamp,
 }
 
 /// The record that an entry was applied.

@@ -465,6 +465,60 @@ async fn content_that_may_still_be_named_is_spared(store: &Store) {
     store.blobs.forget(vec![object]).await.unwrap();
 }
 
+/// Mails move their folder's cursor with them, or neither moves.
+async fn a_folder_is_read_on_by_one(store: &Store) {
+    let mail = |key: u8| NewEntry { kind: EntryKind::Mail, channel: "box".to_owned(), ..webhook(Some(key), b"mail") };
+    let read = |from: Option<(u32, u32)>, to: (u32, u32), entries: Vec<NewEntry>| {
+        let cursor = |(validity, uid)| Cursor { validity, uid };
+        let (channel, folder) = ("box".to_owned(), "INBOX".to_owned());
+        store.mailboxes.append(MailBatch {
+            channel,
+            folder,
+            entries,
+            from: from.map(cursor),
+            to: cursor(to),
+            at: at(1),
+        })
+    };
+    let stands = async || {
+        let folders = store.mailboxes.folders("box".to_owned()).await.unwrap();
+        folders.iter().map(|row| (row.cursor.validity, row.cursor.uid, row.acted)).collect::<Vec<_>>()
+    };
+    let journaled = async || store.catalog.counts().await.unwrap()["entry"];
+    let before = journaled().await;
+    assert_eq!(stands().await, []);
+    let told = store.journal.tail();
+    told.catch_up();
+    let first = read(None, (7, 12), vec![mail(200), mail(201)]).await.unwrap();
+    assert_eq!(first.iter().map(|appended| appended.repeat).collect::<Vec<_>>(), [false, false]);
+    assert!(first[0].position < first[1].position);
+    let handed: Vec<i64> = told.take(100).0.iter().map(|entry| entry.position).collect();
+    assert!(first.iter().all(|appended| handed.contains(&appended.position)), "{handed:?}");
+    // Whoever read the same at the same time, or comes too late, adds nothing.
+    for stale in [None, Some((7, 11)), Some((6, 12))] {
+        let error = read(stale, (7, 13), vec![mail(202)]).await.err().unwrap();
+        assert_eq!(error.kind(), Kind::Conflict, "{stale:?}");
+    }
+    assert_eq!((stands().await, journaled().await), (vec![(7, 12, 0)], before + 2));
+    // A mail that is there already moves the cursor all the same, and so does none.
+    let again = read(Some((7, 12)), (7, 14), vec![mail(200), mail(202)]).await.unwrap();
+    assert_eq!((again[0].repeat, again[0].id, again[1].repeat), (true, first[0].id, false));
+    assert!(read(Some((7, 14)), (7, 20), Vec::new()).await.unwrap().is_empty());
+    // What is done with them afterwards goes up to the cursor and never back, and begins anew with new UIDs.
+    let acted = |validity, uid| store.mailboxes.acted("box".to_owned(), "INBOX".to_owned(), Cursor { validity, uid });
+    for (validity, uid, then) in [(7, 15, 15), (7, 14, 15), (7, 21, 15), (6, 20, 15), (7, 20, 20)] {
+        acted(validity, uid).await.unwrap();
+        assert_eq!(stands().await, [(7, 20, then)]);
+    }
+    assert!(read(Some((7, 20)), (9, 1), vec![mail(201)]).await.unwrap()[0].repeat);
+    assert_eq!((stands().await, journaled().await), (vec![(9, 1, 0)], before + 3));
+    assert!(store.mailboxes.folders("other".to_owned()).await.unwrap().is_empty());
+    for position in store.journal.pending(0, Some("box".to_owned()), 9).await.unwrap().iter().map(|e| e.position) {
+        let set = Changeset { position, bundle: "b1".to_owned(), ..Changeset::default() };
+        assert!(matches!(commit(store, set).await, Committed::Done(_)));
+    }
+}
+
 async fn tokens_come_and_go(store: &Store) {
     let token = TokenRow {
         id: "t1".to_owned(),
@@ -545,6 +599,10 @@ async fn what_is_old_goes_in_batches(store: &Store) {
         store.journal.entry(store.journal.append(webhook(Some(8), b"new")).await.unwrap().id).await.unwrap().unwrap();
     assert_eq!(&entry.body.raw[..], b"new");
     assert!(store.journal.entry_by_key([1; 16]).await.unwrap().is_none());
+    assert!(
+        store.journal.entry_by_key([200; 16]).await.unwrap().is_some(),
+        "a mail is known as long as it may come again"
+    );
     assert_eq!(store.catalog.feed(0, 9).await.unwrap().len(), 1);
     let left = Changeset { position: entry.position, bundle: "b1".to_owned(), ..Changeset::default() };
     assert!(matches!(commit(store, left).await, Committed::Done(_)));
@@ -578,6 +636,7 @@ async fn suite(open: fn(&Path) -> Open) {
     files_are_fetched_and_items_set_aside(&store).await;
     super::blob::tests::rows_lead_to_objects(&store.blobs).await;
     content_that_may_still_be_named_is_spared(&store).await;
+    a_folder_is_read_on_by_one(&store).await;
     tokens_come_and_go(&store).await;
     bundles_are_kept_as_long_as_they_are_named(&store).await;
     what_is_old_goes_in_batches(&store).await;

@@ -64,6 +64,7 @@ fn entry_kind(number: i64) -> &'static str {
         Some(EntryKind::Answered) => "answered",
         Some(EntryKind::SendOutcome) => "send_outcome",
         Some(EntryKind::Media) => "media",
+        Some(EntryKind::Mail) => "mail",
         None => "unknown",
     }
 }
@@ -82,7 +83,7 @@ fn send_state(number: i64) -> &'static str {
 }
 
 /// All tables, in the order in which they are moved and dumped.
-pub static TABLES: [Table; 30] = [
+pub static TABLES: [Table; 31] = [
     domain(
         "customer",
         &["no"],
@@ -325,6 +326,11 @@ pub static TABLES: [Table; 30] = [
             time("created_at"),
             time("revoked_at"),
         ],
+    ),
+    operational(
+        "mailbox",
+        &["channel", "folder"],
+        &[text("channel"), text("folder"), number("validity"), number("uid"), number("acted"), time("moved_at")],
     ),
     operational("pruned", &["class"], &[text("class"), inside("position")]),
     // The keys of entries and interactions once more, in the order in which SQLite finds them.

@@ -106,7 +106,7 @@ pub(super) async fn write(
 ) -> std::result::Result<Outcome, PgError> {
     let mut outcome = Outcome::default();
     let (mut seen, appended) = begin(session, group, fence).await?;
-    outcome.appended = places(session, group, appended).await?;
+    outcome.appended = places(session, &group.appends, appended).await?;
     if early {
         for (append, place) in group.appends.iter_mut().zip(&outcome.appended) {
             if let (Some(reply), Some(place)) = (append.reply.take(), place) {
@@ -170,24 +170,7 @@ async fn begin(session: &Session, group: &Group, fence: Fence) -> std::result::R
     pipeline.plain("BEGIN");
     let appends = !group.appends.is_empty();
     if appends {
-        let entries = || group.appends.iter().map(|append| &append.entry);
-        let sealed = || group.appends.iter().map(|append| &append.sealed);
-        pipeline.ask(
-            APPEND,
-            vec![
-                column(entries().map(|e| e.id.as_bytes().as_slice())),
-                column(entries().map(|e| e.kind as i16)),
-                column(entries().map(|e| e.channel.as_str())),
-                column(entries().map(|e| e.at.millis())),
-                column(entries().map(|e| i16::from(e.interactive))),
-                column(sealed().map(|s| s.key.as_ref().map(|key| key.as_slice()))),
-                column(sealed().map(|s| s.head.as_slice())),
-                column(sealed().map(|s| s.raw.as_slice())),
-                column(sealed().map(|s| s.wrap.as_slice())),
-                column(group.appends.iter().map(|append| append.order.key)),
-                column(group.appends.iter().map(|append| append.order.more_text())),
-            ],
-        );
+        pipeline.ask(APPEND, columns(&group.appends));
     }
     let changesets = || group.commits.iter().flat_map(|(batch, _)| batch);
     let commits = changesets().next().is_some();
@@ -236,6 +219,36 @@ async fn begin(session: &Session, group: &Group, fence: Fence) -> std::result::R
     Ok((seen, appended))
 }
 
+/// The parameters of [`APPEND`].
+fn columns(appends: &[Append]) -> Vec<Param<'_>> {
+    let entries = || appends.iter().map(|append| &append.entry);
+    let sealed = || appends.iter().map(|append| &append.sealed);
+    vec![
+        column(entries().map(|e| e.id.as_bytes().as_slice())),
+        column(entries().map(|e| e.kind as i16)),
+        column(entries().map(|e| e.channel.as_str())),
+        column(entries().map(|e| e.at.millis())),
+        column(entries().map(|e| i16::from(e.interactive))),
+        column(sealed().map(|s| s.key.as_ref().map(|key| key.as_slice()))),
+        column(sealed().map(|s| s.head.as_slice())),
+        column(sealed().map(|s| s.raw.as_slice())),
+        column(sealed().map(|s| s.wrap.as_slice())),
+        column(appends.iter().map(|append| append.order.key)),
+        column(appends.iter().map(|append| append.order.more_text())),
+    ]
+}
+
+/// Appends in a transaction that is open. Gives where each is, as [`places`] does.
+pub(super) async fn append(
+    session: &Session,
+    appends: &[Append],
+) -> std::result::Result<Vec<Option<Appended>>, PgError> {
+    let mut pipeline = Pipeline::new(session);
+    pipeline.ask(APPEND, columns(appends));
+    let appended = pipeline.answers().await?.next().unwrap_or_default();
+    places(session, appends, appended).await
+}
+
 /// Keys in their order, each once, as the parameter of a statement.
 fn keys<'p>(keys: impl Iterator<Item = &'p [u8; 16]>) -> Vec<Param<'p>> {
     vec![column(keys.map(|key| key.as_slice()).collect::<BTreeSet<&[u8]>>())]
@@ -245,15 +258,14 @@ fn keys<'p>(keys: impl Iterator<Item = &'p [u8; 16]>) -> Vec<Param<'p>> {
 /// all; else under its delivery key, and it is a repeat.
 async fn places(
     session: &Session,
-    group: &Group,
+    appends: &[Append],
     appended: Vec<Row>,
 ) -> std::result::Result<Vec<Option<Appended>>, PgError> {
     let mut new: HashMap<[u8; 16], i64> = HashMap::new();
     for row in appended {
         new.insert(bytes16(&row, 1)?, row.try_get(0)?);
     }
-    let missing: Vec<&Append> =
-        group.appends.iter().filter(|append| !new.contains_key(append.entry.id.as_bytes())).collect();
+    let missing: Vec<&Append> = appends.iter().filter(|append| !new.contains_key(append.entry.id.as_bytes())).collect();
     let mut by_key: HashMap<[u8; 16], (i64, [u8; 16])> = HashMap::new();
     if !missing.is_empty() {
         let ids: Vec<&[u8]> = missing.iter().map(|append| append.entry.id.as_bytes().as_slice()).collect();
@@ -274,7 +286,7 @@ async fn places(
         let (position, id) = by_key.get(append.sealed.key.as_ref()?)?;
         Some(Appended { position: *position, id: EntryId::from_bytes(*id), repeat: true, here: false })
     };
-    Ok(group.appends.iter().map(place).collect())
+    Ok(appends.iter().map(place).collect())
 }
 
 async fn run_jobs(

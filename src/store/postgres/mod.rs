@@ -22,6 +22,7 @@ mod keystore;
 mod lease;
 #[cfg(test)]
 mod lease_tests;
+mod mailbox;
 mod members;
 mod numbers;
 mod outbox;
@@ -198,6 +199,11 @@ async fn begin(
             codec: codec.clone(),
         }),
         blobs: Arc::new(blob::PgBlobs { writer: writer.clone(), readers: readers.clone(), codec: codec.clone() }),
+        mailboxes: Arc::new(mailbox::PgMailboxes {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            codec: codec.clone(),
+        }),
         leases: Arc::new(lease::PgLeases { nodes, readers: readers.clone() }),
         bundles: Arc::new(bundles::PgBundles {
             writer: writer.clone(),

@@ -10,6 +10,7 @@ use super::session::{PgError, Session};
 use super::writer::Writer;
 use crate::base::id::EntryId;
 use crate::base::{Result, Timestamp};
+use crate::model::EntryKind;
 use crate::store::lease::UPKEEP;
 use crate::store::seal::Codec;
 use crate::store::{Cutoffs, Retention};
@@ -78,7 +79,9 @@ impl Retention for PgRetention {
                 let old = (before.raw.millis(), before.covered);
                 let raw = walk(session, "raw", old, batch, "head = ''::bytea, raw = NULL", spared).await?;
                 let old = (before.dedupe.millis(), i64::MAX);
-                let dedupe = walk(session, "dedupe", old, batch, "delivery = NULL", "true").await?;
+                // A folder whose UIDs are given anew shows mails of any age once more.
+                let no_mail = format!("kind <> {}", EntryKind::Mail as u8);
+                let dedupe = walk(session, "dedupe", old, batch, "delivery = NULL", &no_mail).await?;
                 let sql = "DELETE FROM event WHERE no IN (
                          SELECT e.no FROM event e WHERE e.at < $1
                             AND NOT EXISTS (SELECT 1 FROM due d WHERE d.event = e.no)

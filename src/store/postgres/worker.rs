@@ -12,10 +12,9 @@ use super::group::{self, Group, Outcome};
 use super::place::{Place, Told};
 use super::session::{Fate, PgError, Role, Session, failed, fate};
 use super::statements::STATEMENTS;
-use super::writer::{Append, Writer};
+use super::writer::Writer;
 use crate::base::Result;
 use crate::base::telemetry::{Metrics, thread_cpu};
-use crate::model::Entry;
 use crate::store::unavailable;
 
 /// The task.
@@ -132,46 +131,11 @@ impl Worker {
     /// that its stage has not been given.
     fn tell(&mut self, group: Group, outcome: Outcome) {
         self.bundles.extend(outcome.bundles);
-        let (mut urgent, mut others, mut appended) = (Vec::new(), Vec::new(), Vec::new());
-        let mut for_others = false;
-        for (append, mut place) in group.appends.into_iter().zip(outcome.appended) {
-            let Append { entry, sealed, order, reply } = append;
-            let bucket = order.bucket();
-            if let Some(place) = place.as_mut().filter(|place| !place.repeat) {
-                place.here = self.writer.nodes.bucket(bucket).may_begin();
-                if !place.here {
-                    for_others = true;
-                    appended.push((reply, Some(*place)));
-                    continue;
-                }
-                self.writer.codec.keep(place.position, &sealed);
-                let to = if entry.interactive { &mut urgent } else { &mut others };
-                to.push(Entry {
-                    position: place.position,
-                    id: place.id,
-                    kind: entry.kind,
-                    channel: entry.channel,
-                    bucket,
-                    at: entry.at,
-                    interactive: entry.interactive,
-                    body: entry.body,
-                });
-            }
-            appended.push((reply, place));
-        }
-        if !urgent.is_empty() {
-            self.writer.urgent.push(urgent);
-        }
-        if !others.is_empty() {
-            others.sort_by_key(|entry: &Entry| entry.position);
-            self.writer.tail.push(others);
-        }
-        if for_others {
-            self.writer.feed.entries_for_others();
-        }
+        let mut places = outcome.appended;
+        self.writer.hand_on(&group.appends, &mut places);
         self.writer.feed.committed(outcome.feed, outcome.wake);
-        for (reply, place) in appended {
-            if let Some(reply) = reply {
+        for (append, place) in group.appends.into_iter().zip(places) {
+            if let Some(reply) = append.reply {
                 let _ = reply.send(place.ok_or_else(unavailable));
             }
         }

@@ -119,6 +119,20 @@ impl Writer {
 
     pub(super) fn append(&self, entry: NewEntry, sealed: SealedEntry) -> BoxFuture<'static, Result<Appended>> {
         let (reply, answer) = oneshot::channel();
+        let append = self.ordered(entry, sealed, Some(reply));
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.closing || waiting.appends.len() >= MAX_WAITING_APPENDS {
+                return std::future::ready(Err(unavailable())).boxed();
+            }
+            waiting.appends.push_back(append);
+        }
+        self.ready.notify_one();
+        answered(answer)
+    }
+
+    /// An entry with what orders it among others.
+    pub(super) fn ordered(&self, entry: NewEntry, sealed: SealedEntry, reply: Option<Reply<Appended>>) -> Append {
         // What orders entries tells as much of a sender as what finds them; the byte that is the bucket tells little.
         let blind = |key: &[u8; 16]| {
             let ([a, b, c, d, e, f, g, _, rest @ ..], [.., bucket, _, _, _, _, _, _, _, _]) =
@@ -129,15 +143,44 @@ impl Writer {
         };
         let keys: Vec<[u8; 16]> = entry.keys.iter().map(blind).collect();
         let order = Order::of(&keys, self.nodes.any_bucket(), entry.id.as_bytes());
-        {
-            let mut waiting = self.waiting.lock();
-            if waiting.closing || waiting.appends.len() >= MAX_WAITING_APPENDS {
-                return std::future::ready(Err(unavailable())).boxed();
+        Append { entry, sealed, order, reply }
+    }
+
+    /// Hands on entries that are on disk now: those of this node's buckets to the stage that applies them, and a word of the
+    /// others to the other nodes. Notes in the places which are which.
+    pub(super) fn hand_on(&self, appends: &[Append], places: &mut [Option<Appended>]) {
+        let (mut urgent, mut others, mut for_others) = (Vec::new(), Vec::new(), false);
+        for (append, place) in appends.iter().zip(places) {
+            let Some(place) = place.as_mut().filter(|place| !place.repeat) else { continue };
+            let (entry, bucket) = (&append.entry, append.order.bucket());
+            place.here = self.nodes.bucket(bucket).may_begin();
+            if !place.here {
+                for_others = true;
+                continue;
             }
-            waiting.appends.push_back(Append { entry, sealed, order, reply: Some(reply) });
+            self.codec.keep(place.position, &append.sealed);
+            let to = if entry.interactive { &mut urgent } else { &mut others };
+            to.push(Entry {
+                position: place.position,
+                id: place.id,
+                kind: entry.kind,
+                channel: entry.channel.clone(),
+                bucket,
+                at: entry.at,
+                interactive: entry.interactive,
+                body: entry.body.clone(),
+            });
         }
-        self.ready.notify_one();
-        answered(answer)
+        if !urgent.is_empty() {
+            self.urgent.push(urgent);
+        }
+        if !others.is_empty() {
+            others.sort_by_key(|entry: &Entry| entry.position);
+            self.tail.push(others);
+        }
+        if for_others {
+            self.feed.entries_for_others();
+        }
     }
 
     pub(super) fn commit(&self, batch: Vec<SealedSet>) -> BoxFuture<'static, Result<Vec<Committed>>> {
@@ -158,16 +201,26 @@ impl Writer {
         &self,
         work: impl for<'a> Fn(&'a Session) -> BoxFuture<'a, std::result::Result<T, PgError>> + Send + Sync + 'static,
     ) -> BoxFuture<'static, Result<T>> {
+        self.job_then(work, |value| value)
+    }
+
+    /// The same, with what is to be done first of all once the group is on disk, whether or not the caller still waits.
+    pub(super) fn job_then<V: Send + 'static, T: Send + 'static>(
+        &self,
+        work: impl for<'a> Fn(&'a Session) -> BoxFuture<'a, std::result::Result<V, PgError>> + Send + Sync + 'static,
+        then: impl FnOnce(V) -> T + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
         let (value_out, value_in) = oneshot::channel();
         let (reply, answer) = oneshot::channel();
-        let (work, value_out) = (Arc::new(work), Arc::new(Mutex::new(Some(value_out))));
+        let (work, end) = (Arc::new(work), Arc::new(Mutex::new(Some((then, value_out)))));
         let job: Job = Box::new(move |session| {
-            let (work, value_out) = (work.clone(), value_out.clone());
+            let (work, end) = (work.clone(), end.clone());
             async move {
                 let value = work(session).await?;
                 let done: Done = Box::new(move || {
-                    if let Some(out) = value_out.lock().take() {
-                        let _ = out.send(value);
+                    let end = end.lock().take();
+                    if let Some((then, out)) = end {
+                        let _ = out.send(then(value));
                     }
                 });
                 Ok(done)

@@ -13,6 +13,7 @@ mod events;
 mod journal;
 mod keys;
 mod keystore;
+mod mailbox;
 mod numbers;
 mod open;
 mod outbox;
@@ -97,10 +98,16 @@ pub fn open(
         retention: Arc::new(retention::SqliteRetention {
             writer: writer.clone(),
             readers: readers.clone(),
-            keys,
+            keys: keys.clone(),
             codec: codec.clone(),
         }),
         blobs: Arc::new(blob::SqliteBlobs { writer: writer.clone(), readers: readers.clone(), codec: codec.clone() }),
+        mailboxes: Arc::new(mailbox::SqliteMailboxes {
+            writer: writer.clone(),
+            readers: readers.clone(),
+            keys,
+            codec: codec.clone(),
+        }),
         leases: Arc::new(super::lease::Alone::new(crate::base::Clock::system().now())),
         bundles: Arc::new(bundles::SqliteBundles {
             writer: writer.clone(),

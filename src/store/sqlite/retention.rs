@@ -11,6 +11,7 @@ use super::read::Readers;
 use super::writer::Writer;
 use crate::base::id::EntryId;
 use crate::base::{Result, Timestamp};
+use crate::model::EntryKind;
 use crate::store::seal::{Codec, DayEntry, Unmatched};
 use crate::store::{Cutoffs, Retention};
 
@@ -90,15 +91,15 @@ impl Retention for SqliteRetention {
                     ))?
                     .execute((from, to))
             })?;
+            // A folder whose UIDs are given anew shows mails of any age once more.
+            let forgotten = format!("position > ?1 AND position <= ?2 AND kind <> {}", EntryKind::Mail as u8);
             let dedupe = walk(connection, "dedupe", (before.dedupe.millis(), i64::MAX), batch, |from, to| {
                 connection
-                    .prepare_cached(
-                        "SELECT delivery FROM entry WHERE position > ?1 AND position <= ?2 AND delivery IS NOT NULL",
-                    )?
+                    .prepare_cached(&format!("SELECT delivery FROM entry WHERE {forgotten} AND delivery IS NOT NULL"))?
                     .query_map((from, to), |row| row.get::<_, [u8; 16]>(0))?
                     .try_for_each(|key| keys.forget(connection, Key::delivery(&key?)))?;
                 connection
-                    .prepare_cached("UPDATE entry SET delivery = NULL WHERE position > ?1 AND position <= ?2")?
+                    .prepare_cached(&format!("UPDATE entry SET delivery = NULL WHERE {forgotten}"))?
                     .execute((from, to))
             })?;
             let events = connection

@@ -151,12 +151,21 @@ impl Writer {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T>> {
+        self.job_then(work, |value| value)
+    }
+
+    /// The same, with what is to be done first of all once the group is on disk, whether or not the caller still waits.
+    pub(super) fn job_then<V: Send + 'static, T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<V> + Send + 'static,
+        then: impl FnOnce(V) -> T + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
         let (value_out, value_in) = oneshot::channel();
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             let value = work(connection)?;
             Ok(Box::new(move || {
-                let _ = value_out.send(value);
+                let _ = value_out.send(then(value));
             }))
         });
         {
