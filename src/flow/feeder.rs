@@ -132,7 +132,7 @@ impl Feeder {
         if found.is_empty() {
             return Ok(());
         }
-        for entry in journal.pending_at(found).await? {
+        for entry in journal.pending_at(found).await?.0 {
             pull_ahead(&self.shared, &entry).await;
             self.shared.add(entry);
         }
@@ -182,8 +182,8 @@ impl Feeder {
     async fn read(&mut self) {
         let page: Vec<i64> = self.backlog.positions.iter().copied().take(PAGE).collect();
         match self.shared.context.store.journal.pending_at(page.clone()).await {
-            Ok(entries) => {
-                self.backlog.positions.drain(..page.len());
+            Ok((entries, looked)) => {
+                self.backlog.positions.drain(..looked.min(page.len()));
                 entries.into_iter().for_each(|entry| self.shared.add(entry));
             }
             Err(error) => self.cannot_read(&error).await,

@@ -175,7 +175,7 @@ pub(crate) async fn enter(
     }
     let read = read(context, &Journaled::to_be(&entry));
     entry.keys.clone_from(&read.keys);
-    context.ahead.put(id, read);
+    context.ahead.put(id, read, entry.body.weight());
     let appended = journal::step(journal, entry).await;
     if !appended.as_ref().is_ok_and(|appended| appended.here) {
         context.ahead.take(id);

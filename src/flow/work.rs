@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -27,6 +27,8 @@ use crate::store::lease::BUCKETS;
 
 /// How many entries are prepared at most.
 pub(super) const PREPARED: usize = 4096;
+/// How many bytes they weigh together, but for what is read from the disk at once.
+const PREPARED_BYTES: usize = 16 << 20;
 /// How many may be between applying and commit.
 const UNCOMMITTED: usize = 1024;
 /// How many a worker applies before it commits.
@@ -46,6 +48,8 @@ pub struct Workers {
 pub(super) struct Shared {
     pub(super) context: Arc<Context>,
     lanes: Mutex<Lanes<Arc<Prepared>>>,
+    /// How many bytes the entries in the lanes weigh.
+    bytes: AtomicUsize,
     /// Positions of the entries in the lanes, and of those that were early a moment ago.
     pub(super) known: Mutex<HashSet<i64>>,
     ready: Condvar,
@@ -71,6 +75,7 @@ impl Workers {
         let shared = Arc::new(Shared {
             context,
             lanes: Mutex::new(Lanes::default()),
+            bytes: AtomicUsize::new(0),
             known: Mutex::new(HashSet::new()),
             ready: Condvar::new(),
             room: tokio::sync::Notify::new(),
@@ -112,7 +117,7 @@ impl Workers {
 
 impl Shared {
     pub(super) fn is_full(&self) -> bool {
-        self.lanes.lock().len() >= PREPARED
+        self.bytes.load(Ordering::Relaxed) >= PREPARED_BYTES || self.lanes.lock().len() >= PREPARED
     }
 
     pub(super) fn may_begin(&self, entry: &Entry) -> bool {
@@ -157,6 +162,7 @@ impl Shared {
             return;
         }
         self.counted(entry.bucket, |count| *count += 1);
+        self.bytes.fetch_add(entry.body.weight(), Ordering::Relaxed);
         let keys = prepared.keys.clone();
         self.lanes.lock().push(Arc::new(prepared), keys, interactive);
         self.context.metrics.pending_entries.inc();
@@ -261,7 +267,7 @@ impl Shared {
 
     /// Ends an entry here: it is applied, or another node's.
     fn end(&self, ticket: Ticket, entry: &Entry) {
-        self.drop_from_lanes(ticket, entry.bucket);
+        self.drop_from_lanes(ticket, entry);
         let mut early = self.early.lock();
         if !early.is_empty() {
             early.remove(&entry.position);
@@ -270,9 +276,10 @@ impl Shared {
         self.known.lock().remove(&entry.position);
     }
 
-    fn drop_from_lanes(&self, ticket: Ticket, bucket: u8) {
+    fn drop_from_lanes(&self, ticket: Ticket, entry: &Entry) {
         self.lanes.lock().done(ticket);
-        self.counted(bucket, |count| *count = count.saturating_sub(1));
+        self.counted(entry.bucket, |count| *count = count.saturating_sub(1));
+        self.bytes.fetch_sub(entry.body.weight(), Ordering::Relaxed);
         self.context.metrics.pending_entries.dec();
         self.ready.notify_one();
         self.room.notify_one();
@@ -281,7 +288,7 @@ impl Shared {
     /// Lets go of an entry whose turn has not come: what is before it may not be here yet, and would be put behind it. It
     /// is found again on the disk after a pause, with what is before it.
     fn put_off(self: &Arc<Self>, ticket: Ticket, entry: &Entry) {
-        self.drop_from_lanes(ticket, entry.bucket);
+        self.drop_from_lanes(ticket, entry);
         let tries = {
             let mut early = self.early.lock();
             let tries = early.entry(entry.position).or_default();

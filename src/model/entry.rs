@@ -64,6 +64,13 @@ pub struct EntryBody {
     pub raw: Bytes,
 }
 
+impl EntryBody {
+    /// How many bytes it holds.
+    pub fn weight(&self) -> usize {
+        self.head.len() + self.raw.len()
+    }
+}
+
 /// The head of a provider's request, as far as a connector may need it again.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RequestHead {

@@ -39,7 +39,7 @@ pub use rows::{
     DueMedia, DueSend, FeedEvent, FolderRow, FoundEntry, IdentifierKey, InteractionRow, MailBatch, MessageKey,
     MessageState, NewEntry, Numbers, QuarantineRow, SideRow, ThreadKey, TokenRow,
 };
-pub use tail::Tail;
+pub use tail::{Tail, Weigh};
 
 use std::sync::Arc;
 
@@ -136,8 +136,9 @@ pub trait Journal: Send + Sync {
     /// somebody waits for, if asked for.
     fn mine(&self, interactive: bool, limit: usize) -> BoxFuture<'_, Result<Vec<i64>>>;
 
-    /// Those of the entries at these positions that are not applied, oldest first.
-    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>>;
+    /// Those of the entries at these positions, which rise, that are not applied: at least one, and more while they do not
+    /// weigh too much. Gives also of how many positions that tells.
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<(Vec<Entry>, usize)>>;
 
     /// Entries that are not applied and that `entry` may have to wait for: all with one of its keys are among them.
     fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>>;
@@ -427,6 +428,9 @@ pub struct Cutoffs {
     /// Events older than this that are delivered everywhere go.
     pub events: Timestamp,
 }
+
+/// How many bytes of entries are read at once, but for the last one.
+const READ_BYTES: usize = 8 << 20;
 
 /// The error of work that was begun in a term that is over.
 fn taken_over() -> Error {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::blob::{BlobName, Object};
+use super::tail::Weigh;
 use crate::base::hash::key16;
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
 use crate::base::{Pii, Result, Timestamp};
@@ -32,6 +33,18 @@ pub struct NewEntry {
     pub key: Option<[u8; 16]>,
     /// What entered.
     pub body: EntryBody,
+}
+
+impl Weigh for Entry {
+    fn weight(&self) -> usize {
+        self.body.weight()
+    }
+}
+
+impl Weigh for DueEvent {
+    fn weight(&self) -> usize {
+        self.body.len()
+    }
 }
 
 /// Where an entry is in the journal.

@@ -465,6 +465,30 @@ async fn content_that_may_still_be_named_is_spared(store: &Store) {
     store.blobs.forget(vec![object]).await.unwrap();
 }
 
+async fn large_entries_are_read_a_few_at_a_time(store: &Store) {
+    let large = || NewEntry {
+        body: EntryBody { head: bytes::Bytes::from_static(b"{}"), raw: vec![7; READ_BYTES * 2 / 3].into() },
+        ..webhook(None, b"")
+    };
+    let mut positions = Vec::new();
+    for _ in 0..3 {
+        positions.push(store.journal.append(large()).await.unwrap().position);
+    }
+    let mut left = [&[i64::MIN], &positions[..], &[i64::MAX]].concat();
+    let mut pages = Vec::new();
+    while !left.is_empty() {
+        let (entries, looked) = store.journal.pending_at(left.clone()).await.unwrap();
+        left.drain(..looked);
+        pages.push(entries.len());
+        assert!(entries.iter().all(|entry| entry.body.weight() > READ_BYTES / 2));
+    }
+    assert_eq!(pages, [2, 1]);
+    for position in positions {
+        let set = Changeset { position, bundle: "b1".to_owned(), ..Changeset::default() };
+        assert!(matches!(commit(store, set).await, Committed::Done(_)));
+    }
+}
+
 /// Mails move their folder's cursor with them, or neither moves.
 async fn a_folder_is_read_on_by_one(store: &Store) {
     let mail = |key: u8| NewEntry { kind: EntryKind::Mail, channel: "box".to_owned(), ..webhook(Some(key), b"mail") };
@@ -637,6 +661,7 @@ async fn suite(open: fn(&Path) -> Open) {
     super::blob::tests::rows_lead_to_objects(&store.blobs).await;
     content_that_may_still_be_named_is_spared(&store).await;
     a_folder_is_read_on_by_one(&store).await;
+    large_entries_are_read_a_few_at_a_time(&store).await;
     tokens_come_and_go(&store).await;
     bundles_are_kept_as_long_as_they_are_named(&store).await;
     what_is_old_goes_in_batches(&store).await;

@@ -8,6 +8,15 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+/// How many bytes of content a tail holds: entries may be whole mails.
+const BYTES: usize = 16 << 20;
+
+/// What takes memory beside its own size.
+pub trait Weigh {
+    /// How many bytes of content it holds.
+    fn weight(&self) -> usize;
+}
+
 /// A bounded copy in memory of the latest items of a durable queue.
 pub struct Tail<T> {
     inner: Mutex<Inner<T>>,
@@ -17,15 +26,17 @@ pub struct Tail<T> {
 
 struct Inner<T> {
     items: VecDeque<T>,
+    /// What the items weigh.
+    bytes: usize,
     behind: bool,
     rewound: bool,
 }
 
-impl<T> Tail<T> {
-    /// A tail that holds at most `capacity` items. It starts out behind: whatever is on disk comes first.
+impl<T: Weigh> Tail<T> {
+    /// A tail that holds at most `capacity` items, and not many MiB. It starts out behind: whatever is on disk comes first.
     pub fn new(capacity: usize) -> Self {
         Tail {
-            inner: Mutex::new(Inner { items: VecDeque::new(), behind: true, rewound: false }),
+            inner: Mutex::new(Inner { items: VecDeque::new(), bytes: 0, behind: true, rewound: false }),
             notify: Notify::new(),
             capacity,
         }
@@ -39,9 +50,10 @@ impl<T> Tail<T> {
                 if inner.behind {
                     break;
                 }
-                if inner.items.len() >= self.capacity {
+                if inner.items.len() >= self.capacity || inner.bytes >= BYTES {
                     inner.behind = true;
                 } else {
+                    inner.bytes += item.weight();
                     inner.items.push_back(item);
                 }
             }
@@ -54,6 +66,7 @@ impl<T> Tail<T> {
         let mut inner = self.inner.lock();
         let count = inner.items.len().min(limit);
         let items: Vec<T> = inner.items.drain(..count).collect();
+        inner.bytes -= items.iter().map(Weigh::weight).sum::<usize>().min(inner.bytes);
         let behind = inner.behind && inner.items.is_empty();
         (items, behind)
     }
@@ -69,6 +82,7 @@ impl<T> Tail<T> {
         let mut inner = self.inner.lock();
         inner.behind = true;
         inner.items.clear();
+        inner.bytes = 0;
         drop(inner);
         self.notify.notify_one();
     }
@@ -93,6 +107,24 @@ impl<T> Tail<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Weigh for i32 {
+        fn weight(&self) -> usize {
+            if *self < 0 { BYTES / 2 } else { 0 }
+        }
+    }
+
+    #[test]
+    fn holds_as_many_bytes_as_it_may() {
+        let tail = Tail::new(9);
+        tail.catch_up();
+        tail.push([-1, -1, -1]);
+        assert_eq!(tail.take(1), (vec![-1], false));
+        assert_eq!(tail.take(9), (vec![-1], true));
+        tail.catch_up();
+        tail.push([-1, -1]);
+        assert_eq!(tail.take(9), (vec![-1, -1], false), "what was taken weighs nothing any more");
+    }
 
     #[test]
     fn forgets_past_its_capacity_and_says_so_when_empty() {

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
 
+use super::group::Param;
 use super::read::{Readers, all, first, get, id16};
 use super::writer::Writer;
 use crate::base::id::EntryId;
@@ -13,7 +14,7 @@ use crate::base::{Error, Result, Timestamp};
 use crate::model::{Entry, EntryKind};
 use crate::store::seal::Codec;
 use crate::store::seal::stored::{StoredEntry, StoredFound};
-use crate::store::{Appended, AppliedRow, FoundEntry, Journal, NewEntry, Tail};
+use crate::store::{Appended, AppliedRow, FoundEntry, Journal, NewEntry, READ_BYTES, Tail};
 
 pub(super) struct PgJournal {
     pub(super) writer: Arc<Writer>,
@@ -115,11 +116,18 @@ impl Journal for PgJournal {
         .boxed()
     }
 
-    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>> {
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<(Vec<Entry>, usize)>> {
         async move {
             let sql = format!("{PENDING} WHERE p.position = ANY($1) ORDER BY p.position");
-            let rows = self.readers.rows(&sql, &[&positions]).await?;
-            self.codec.open_all(all(rows, pending_entry)?).await
+            let wanted: Vec<Param<'static>> = vec![Box::new(positions.clone())];
+            let read =
+                self.readers.with(|session| async move { session.some_rows(&sql, &wanted, READ_BYTES).await }.boxed());
+            let rows = read.await?;
+            let cut = rows.iter().map(Row::raw_size_bytes).sum::<usize>() >= READ_BYTES;
+            let found = all(rows, pending_entry)?;
+            let last = found.last().map(|entry| entry.position).filter(|_| cut);
+            let looked = last.map_or(positions.len(), |last| positions.partition_point(|position| *position <= last));
+            Ok((self.codec.open_all(found).await?, looked))
         }
         .boxed()
     }

@@ -184,7 +184,7 @@ async fn an_entry_waits_for_what_is_before_it_under_any_of_its_keys() {
     let third = append(store, &[3]).await;
     let apart = append(store, &[4]).await;
     let set = |position: i64, seed: u8| first_contact(store, position, seed);
-    let waiting = store.journal.pending_at(vec![third]).await.unwrap().remove(0);
+    let waiting = store.journal.pending_at(vec![third]).await.unwrap().0.remove(0);
     let before = store.journal.before(&waiting, 9).await.unwrap();
     assert_eq!(before.iter().map(|entry| entry.position).collect::<Vec<_>>(), [second]);
     assert_eq!(commit(store, set(third, 3)).await, Committed::Early);

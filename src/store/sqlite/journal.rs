@@ -14,7 +14,7 @@ use crate::base::{Result, Timestamp};
 use crate::model::{Entry, EntryKind};
 use crate::store::seal::stored::{StoredEntry, StoredFound};
 use crate::store::seal::{Codec, SealedEntry};
-use crate::store::{Appended, AppliedRow, FoundEntry, Journal, NewEntry, Tail};
+use crate::store::{Appended, AppliedRow, FoundEntry, Journal, NewEntry, READ_BYTES, Tail};
 
 pub(super) struct SqliteJournal {
     pub(super) writer: Arc<Writer>,
@@ -155,14 +155,29 @@ impl Journal for SqliteJournal {
         })
     }
 
-    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<Vec<Entry>>> {
-        self.readers.opened(&self.codec, move |connection| {
+    fn pending_at(&self, positions: Vec<i64>) -> BoxFuture<'_, Result<(Vec<Entry>, usize)>> {
+        let read = self.readers.apart(move |connection| {
             let sql =
                 format!("SELECT {ENTRY} FROM pending p JOIN entry e ON e.position = p.position WHERE p.position = ?1");
             let mut select = connection.prepare_cached(&sql)?;
-            let found = positions.into_iter().map(|position| select.query_row([position], entry).optional());
-            found.filter_map(rusqlite::Result::transpose).collect()
-        })
+            let (mut found, mut looked, mut bytes) = (Vec::new(), 0, 0);
+            for position in positions {
+                if bytes >= READ_BYTES {
+                    break;
+                }
+                looked += 1;
+                if let Some(entry) = select.query_row([position], entry).optional()? {
+                    bytes += entry.head.len() + entry.raw.len();
+                    found.push(entry);
+                }
+            }
+            Ok((found, looked))
+        });
+        async move {
+            let (found, looked) = read.await?;
+            Ok((self.codec.open_all(found).await?, looked))
+        }
+        .boxed()
     }
 
     fn before<'a>(&'a self, entry: &'a Entry, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>>> {
