@@ -48,10 +48,11 @@ impl Fault {
     /// How many deliveries it may repeat.
     fn copies(self) -> usize {
         match self {
-            // Whoever delivers may change, and takes up what was not marked.
-            Fault::Kill | Fault::Stop => COPIES,
-            // Marks wait in the nodes until the server is back.
-            Fault::Restart | Fault::Cut => COPIES / 8,
+            // Whoever delivers may change, and takes up what was not marked. So it is with a restart that takes longer than
+            // what is left of leases as short as these.
+            Fault::Kill | Fault::Stop | Fault::Restart => COPIES,
+            // Marks wait in the nodes until they are connected again.
+            Fault::Cut => COPIES / 8,
         }
     }
 }
