@@ -123,6 +123,9 @@ fn filled(connector: &Connector) -> Map<String, Value> {
         Some(Pattern::Digits) => "0",
         Some(Pattern::Url) => "https://gateway.example",
         Some(Pattern::E164) => "+14155550100",
+        Some(Pattern::Host) => "mail.gateway.example",
+        Some(Pattern::Port) => "1",
+        Some(Pattern::Mail) => "support@gateway.example",
         Some(Pattern::Token) | None => "none",
     };
     missing.map(|option| (option.name.clone(), Value::from(value(option.pattern)))).collect()

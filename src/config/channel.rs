@@ -39,8 +39,8 @@ pub struct Channel {
 pub struct ChannelOption {
     /// The value.
     pub value: OptionValue,
-    /// How it was written.
-    pub origin: Origin,
+    /// How it was written: a list each of its elements.
+    pub origins: Vec<Origin>,
     /// Whether it stands literally in a file that everybody on this machine can read.
     pub open_to_all: bool,
     /// Where it stands.
@@ -52,6 +52,8 @@ pub struct ChannelOption {
 pub enum OptionValue {
     /// A string. All are kept as secrets, since only the connector's manifest knows which of them are.
     Text(Secret),
+    /// Several strings.
+    Texts(Vec<Secret>),
     /// A whole number.
     Integer(i64),
     /// True or false.
@@ -104,6 +106,7 @@ impl Channel {
     pub fn options_json(&self) -> Map<String, Value> {
         let value = |option: &ChannelOption| match &option.value {
             OptionValue::Text(text) => Value::String(text.expose().to_owned()),
+            OptionValue::Texts(texts) => texts.iter().map(|text| Value::String(text.expose().to_owned())).collect(),
             OptionValue::Integer(number) => Value::from(*number),
             OptionValue::Flag(flag) => Value::Bool(*flag),
         };
@@ -125,26 +128,32 @@ impl Channel {
 
 impl ChannelOption {
     fn read(field: &Field<'_>, on: &secret::Place<'_>) -> Option<Self> {
-        let (value, origin) = match field.value() {
+        let (value, origins) = match field.value() {
             DeValue::String(_) => {
                 let (text, origin) = on.resolve(field)?;
-                (OptionValue::Text(text), origin)
+                (OptionValue::Text(text), vec![origin])
             }
-            DeValue::Boolean(flag) => (OptionValue::Flag(*flag), Origin::Literal),
+            DeValue::Array(_) => {
+                let elements: Vec<Field<'_>> = field.list();
+                let read = elements.iter().map(|element| on.resolve(element));
+                let (texts, origins): (Vec<_>, Vec<_>) = read.collect::<Option<Vec<_>>>()?.into_iter().unzip();
+                (OptionValue::Texts(texts), origins)
+            }
+            DeValue::Boolean(flag) => (OptionValue::Flag(*flag), vec![Origin::Literal]),
             DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) => (OptionValue::Integer(number), Origin::Literal),
+                Ok(number) => (OptionValue::Integer(number), vec![Origin::Literal]),
                 Err(_) => {
                     field.error("the number does not fit in 64 bits");
                     return None;
                 }
             },
             _ => {
-                field.wrong_type("a string, a whole number, true or false");
+                field.wrong_type("a string, a list of strings, a whole number, true or false");
                 return None;
             }
         };
-        let open_to_all = origin == Origin::Literal && field.is_open_to_all();
-        Some(ChannelOption { value, origin, open_to_all, place: field.place() })
+        let open_to_all = origins.contains(&Origin::Literal) && field.is_open_to_all();
+        Some(ChannelOption { value, origins, open_to_all, place: field.place() })
     }
 }
 

@@ -163,7 +163,8 @@ impl Config {
     /// be watched with all that is in them; some may not exist yet.
     pub fn watched(&self) -> Vec<PathBuf> {
         let secrets = self.helpdesks.iter().flat_map(|helpdesk| &helpdesk.secrets).map(WebhookSecret::origin);
-        let options = self.channels.iter().flat_map(|channel| channel.options.values()).map(|option| &option.origin);
+        let options =
+            self.channels.iter().flat_map(|channel| channel.options.values()).flat_map(|option| &option.origins);
         let fetched = secrets.chain(options).filter_map(|origin| match origin {
             Origin::File(path) => Some(path.clone()),
             Origin::Literal | Origin::Environment(_) => None,

@@ -178,7 +178,7 @@ breaker = { failures = 3, pause = "10s" }
     assert_eq!(config.limits.per_peer_per_second, 1000);
     let channel = config.channel("support-wa").unwrap();
     assert_eq!(channel.queue.as_deref(), Some("vip"));
-    assert_eq!(channel.options["app_secret"].origin, Origin::Environment("APP_SECRET".into()));
+    assert_eq!(channel.options["app_secret"].origins, [Origin::Environment("APP_SECRET".into())]);
     let options = channel.options_json();
     assert_eq!(options["app_secret"], "from the environment");
     assert_eq!(options["phone_number_id"], "106540352242922");
@@ -251,7 +251,7 @@ default_queue = "generall"
         "/p/segue.toml:15:8: `Support` is not valid; expected a name of lower-case letters, digits and `-`, at most 64 long",
         "/p/segue.toml:16:1: unknown key `conector`; did you mean `connector`?",
         "/p/segue.toml:21:9: queue `vipp` does not exist; did you mean `vip`?",
-        "/p/segue.toml:22:21: this is a datetime; expected a string, a whole number, true or false",
+        "/p/segue.toml:22:21: this is a datetime; expected a string, a list of strings, a whole number, true or false",
         "/p/segue.toml:26:7: a URL here must not hold a user name or password",
         "/p/segue.toml:27:12: not a webhook secret; expected `whsec_` and the base64 of 24 to 64 random bytes",
         "/p/segue.toml:27:30: environment variable `NOT_SET` is not set",

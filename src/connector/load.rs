@@ -17,7 +17,7 @@ use super::request::REQUEST_SCOPES;
 use super::send::{RESPONSE_SCOPES, ResponseSpec, SEND_SCOPES, SendSpec};
 use super::tree::{Notes, Raw, Table};
 use super::verify::Scheme;
-use super::{Ack, BuildMap, Connector, Folder, Order, Reconcile};
+use super::{Ack, BuildMap, Connector, Folder, Order, Reconcile, Transport, mailbox};
 use crate::model::ChannelKind;
 
 /// The file that makes a folder a connector.
@@ -44,6 +44,7 @@ struct Identity {
     version: String,
     summary: String,
     docs: String,
+    transport: Transport,
     channel: ChannelKind,
     keep_headers: Vec<String>,
     address: Option<(String, usize)>,
@@ -55,12 +56,14 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
     let identity = read_identity(&mut table, folder, notes);
     let specs = options::read_specs(table.table("options", notes), notes);
     let option_names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+    let transport = identity.as_ref().map_or(Transport::Webhook, |identity| identity.transport);
+    mailbox::check_options(transport, &specs, notes);
     let verify: Vec<Scheme> =
         table.tables("verify", notes).into_iter().filter_map(|t| Scheme::read(t, &option_names, notes)).collect();
-    if verify.is_empty() {
+    if verify.is_empty() && transport == Transport::Webhook {
         notes.wrong(0, "there is no `[[verify]]`; a connector that checks nothing must say `kind = \"none\"`");
     }
-    let ack = read_ack(table.table("ack", notes), notes);
+    let ack = read_ack(table.table("ack", notes), transport, notes);
     let tables = read_tables(table.table("tables", notes), notes);
     let capabilities = Capabilities::read(table.table("capabilities", notes), notes);
     let challenges = table.tables("challenge", notes);
@@ -72,7 +75,10 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
 
     let mut c = Compiler { names: names(&REQUEST_SCOPES, &specs, &tables, false), notes };
     c.names.scripts = Some(RefCell::default());
-    let mapping = Mapping::read(payload, &mut table, &mut c);
+    let mapping = match transport {
+        Transport::Webhook => Mapping::read(payload, &mut table, &mut c),
+        Transport::Imap => Mapping::default(),
+    };
     let called = c.names.scripts.take().map(RefCell::into_inner).unwrap_or_default();
     let challenges = challenges.into_iter().filter_map(|table| Challenge::read(table, &mut c)).collect();
     let answer = answer.and_then(|table| AnswerSpec::read(table, &mut c));
@@ -101,6 +107,7 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
         version: identity.version,
         summary: identity.summary,
         docs: identity.docs,
+        transport: identity.transport,
         channel: identity.channel,
         options: specs,
         address,
@@ -142,11 +149,13 @@ fn read_identity(table: &mut Table, folder: &Folder, notes: &mut Notes<'_>) -> O
     {
         notes.wrong(at, format!("the connector is named `{name}` but lies in the folder `{}`", folder.name));
     }
-    if let Some((transport, at)) = inner.need("transport", notes)
-        && transport != "webhook"
-    {
-        notes.wrong_name(at, format!("unknown transport `{transport}`"), &transport, ["webhook"]);
-    }
+    let transport = inner.need("transport", notes).and_then(|(text, at)| {
+        let transport = word(&text);
+        if transport.is_none() {
+            notes.wrong_name(at, format!("unknown transport `{text}`"), &text, ["webhook", "imap"]);
+        }
+        transport
+    });
     let channel = inner.need("channel", notes).and_then(|(text, at)| {
         let kind = word(&text);
         if kind.is_none() {
@@ -164,6 +173,7 @@ fn read_identity(table: &mut Table, folder: &Folder, notes: &mut Notes<'_>) -> O
         version: inner.need("version", notes).map(|(text, _)| text).unwrap_or_default(),
         summary: inner.need("summary", notes).map(|(text, _)| text).unwrap_or_default(),
         docs: inner.need("docs", notes).map(|(text, _)| text).unwrap_or_default(),
+        transport: transport.unwrap_or(Transport::Webhook),
         channel: channel.unwrap_or(ChannelKind::Chat),
         keep_headers: keep,
         address: inner.text("address", notes),
@@ -174,7 +184,7 @@ fn read_identity(table: &mut Table, folder: &Folder, notes: &mut Notes<'_>) -> O
     Some(identity)
 }
 
-fn read_ack(table: Option<Table>, notes: &mut Notes<'_>) -> Ack {
+fn read_ack(table: Option<Table>, transport: Transport, notes: &mut Notes<'_>) -> Ack {
     let mut ack = Ack {
         budget_ms: 5000,
         status: 200,
@@ -186,7 +196,9 @@ fn read_ack(table: Option<Table>, notes: &mut Notes<'_>) -> Ack {
         order: Order::None,
     };
     let Some(mut table) = table else {
-        notes.wrong(0, "there is no `[ack]`: what the provider expects and how long it tries again");
+        if transport == Transport::Webhook {
+            notes.wrong(0, "there is no `[ack]`: what the provider expects and how long it tries again");
+        }
         return ack;
     };
     let status = |number: Option<i64>, or: u16| number.and_then(|n| u16::try_from(n).ok()).unwrap_or(or);

@@ -19,6 +19,7 @@ mod expr;
 mod folder;
 mod http_call;
 mod load;
+mod mailbox;
 mod make;
 mod mapping;
 mod media;
@@ -45,6 +46,7 @@ pub use convert::e164;
 pub use diagnostic::Diagnostic;
 pub use folder::Folder;
 pub use http_call::HttpCall;
+pub use mailbox::{AfterTaking, Begin, Mailbox, Security};
 pub use media::MediaCall;
 pub use options::{Account, OptionFault, OptionSpec, Options, Pattern};
 pub use registry::Registry;
@@ -113,6 +115,16 @@ pub enum Reconcile {
     Dlq,
 }
 
+/// How what customers say comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// By requests of the provider.
+    Webhook,
+    /// From a mailbox that is read over IMAP.
+    Imap,
+}
+
 /// What order a provider keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,6 +141,7 @@ pub struct Connector {
     version: String,
     summary: String,
     docs: String,
+    transport: Transport,
     channel: ChannelKind,
     options: Vec<OptionSpec>,
     address: Option<expr::Expr>,
@@ -177,6 +190,11 @@ impl Connector {
     /// The provider's documentation that it follows.
     pub fn docs(&self) -> &str {
         &self.docs
+    }
+
+    /// How what customers say comes in.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// The kind of channel it serves, unless an interaction says otherwise.

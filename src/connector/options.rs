@@ -25,6 +25,10 @@ pub struct OptionSpec {
     pub default: Option<String>,
     /// What its value must look like.
     pub pattern: Option<Pattern>,
+    /// The words that it may be; any, if there are none.
+    pub words: Vec<String>,
+    /// Whether it may hold several values. Expressions see them as lines.
+    pub list: bool,
 }
 
 /// A shape that an option's value must have.
@@ -38,11 +42,24 @@ pub enum Pattern {
     E164,
     /// `A-Z`, `a-z`, `0-9`, `_` and `-`, at most 256 of them.
     Token,
+    /// The name or address of a host, without a scheme or port.
+    Host,
+    /// A port, 1 to 65535.
+    Port,
+    /// A mail address.
+    Mail,
 }
 
 impl Pattern {
-    const NAMES: [(&'static str, Pattern); 4] =
-        [("digits", Pattern::Digits), ("url", Pattern::Url), ("e164", Pattern::E164), ("token", Pattern::Token)];
+    const NAMES: [(&'static str, Pattern); 7] = [
+        ("digits", Pattern::Digits),
+        ("url", Pattern::Url),
+        ("e164", Pattern::E164),
+        ("token", Pattern::Token),
+        ("host", Pattern::Host),
+        ("port", Pattern::Port),
+        ("mail", Pattern::Mail),
+    ];
 
     fn fits(self, value: &str) -> bool {
         match self {
@@ -56,6 +73,13 @@ impl Pattern {
                 (1..=256).contains(&value.len())
                     && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
             }
+            Pattern::Host => url::Host::parse(value).is_ok(),
+            Pattern::Port => value.parse::<u16>().is_ok_and(|port| port > 0),
+            Pattern::Mail => value.rsplit_once('@').is_some_and(|(local, domain)| {
+                let plain =
+                    |text: &str| !text.contains(|c: char| c.is_whitespace() || c.is_control() || "<>,;".contains(c));
+                !local.is_empty() && plain(local) && url::Host::parse(domain).is_ok()
+            }),
         }
     }
 
@@ -65,6 +89,9 @@ impl Pattern {
             Pattern::Url => "an http or https URL without a slash at its end",
             Pattern::E164 => "a telephone number in E.164 such as +14155550100",
             Pattern::Token => "1 to 256 of A-Z, a-z, 0-9, _ and -",
+            Pattern::Host => "the name of a host such as mail.example.org, without a port",
+            Pattern::Port => "a port from 1 to 65535",
+            Pattern::Mail => "a mail address such as support@example.org",
         }
     }
 }
@@ -88,11 +115,16 @@ pub(super) fn read_specs(table: Option<Table>, notes: &mut Notes<'_>) -> Vec<Opt
             }
             found
         });
+        let words: Vec<String> = option.texts("words", notes).into_iter().map(|(word, _)| word).collect();
+        if let Some(wrong) = default.as_ref().filter(|default| !words.is_empty() && !words.contains(default)) {
+            notes.wrong(at, format!("the default `{wrong}` of option `{name}` is none of its words"));
+        }
+        let list = option.truth("list", notes).unwrap_or(false);
         if required && default.is_some() {
             notes.wrong(at, format!("option `{name}` is required, so its default is never used"));
         }
         option.finish(notes);
-        specs.push(OptionSpec { name, help, secret, required, default, pattern });
+        specs.push(OptionSpec { name, help, secret, required, default, pattern, words, list });
     }
     specs
 }
@@ -114,6 +146,21 @@ impl Options {
             Some((_, values)) => values.iter().map(Secret::expose).collect(),
             None => self.public.get(name).and_then(Value::as_str).into_iter().collect(),
         }
+    }
+
+    /// One option that is no secret; nothing if it is not set.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.public.get(name).and_then(Value::as_str)
+    }
+
+    /// Every value of an option that may hold several.
+    pub fn list(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.text(name).into_iter().flat_map(str::lines)
+    }
+
+    /// The value of a secret that is used towards the provider.
+    pub fn secret(&self, name: &str) -> Option<&Secret> {
+        self.secrets.iter().find(|(known, _)| known == name).and_then(|(_, values)| values.first())
     }
 
     /// The public options by name, for showing.
@@ -188,7 +235,8 @@ pub(super) fn fill(specs: &[OptionSpec], given: &Map<String, Json>) -> (Options,
             }
         };
         let Some(first) = values.first() else { continue };
-        let member = || (Cow::Owned(spec.name.clone()), Value::String(Cow::Owned(first.clone())));
+        let seen = if spec.list { values.join("\n") } else { first.clone() };
+        let member = || (Cow::Owned(spec.name.clone()), Value::String(Cow::Owned(seen.clone())));
         all.push(member());
         if spec.secret {
             options.secrets.push((spec.name.clone(), values.iter().map(Secret::new).collect()));
@@ -211,7 +259,8 @@ fn values_of(spec: &OptionSpec, given: Option<&Json>) -> Result<Vec<String>, Str
     };
     let values = match given {
         None => spec.default.iter().cloned().collect(),
-        Some(Json::Array(items)) if spec.secret => items
+        Some(Json::String(lines)) if spec.list => lines.lines().map(str::to_owned).collect(),
+        Some(Json::Array(items)) if spec.secret || spec.list => items
             .iter()
             .map(scalar)
             .collect::<Option<Vec<_>>>()
@@ -229,6 +278,9 @@ fn values_of(spec: &OptionSpec, given: Option<&Json>) -> Result<Vec<String>, Str
     {
         return Err(format!("option `{name}` must be {}", pattern.words()));
     }
+    if !spec.words.is_empty() && values.iter().any(|value| !spec.words.contains(value)) {
+        return Err(format!("option `{name}` must be one of: {}", spec.words.join(", ")));
+    }
     Ok(values)
 }
 
@@ -239,7 +291,16 @@ mod tests {
 
     fn spec(name: &str, secret: bool, required: bool) -> OptionSpec {
         let help = "where it is found".to_owned();
-        OptionSpec { name: name.to_owned(), help, secret, required, default: None, pattern: None }
+        OptionSpec {
+            name: name.to_owned(),
+            help,
+            secret,
+            required,
+            default: None,
+            pattern: None,
+            words: Vec::new(),
+            list: false,
+        }
     }
 
     fn said(specs: &[OptionSpec], given: Json) -> Vec<String> {
@@ -259,6 +320,26 @@ mod tests {
         assert_eq!(said(&specs, json!({"app_secret": ""})), ["option `app_secret` is empty"]);
         let digits = OptionSpec { pattern: Some(Pattern::Digits), ..spec("id", false, true) };
         assert_eq!(said(&[digits], json!({"id": "12a"})), ["option `id` must be digits only"]);
+    }
+
+    #[test]
+    fn words_and_shapes_are_checked_and_lists_are_taken_whole() {
+        let tls = OptionSpec { words: vec!["implicit".into(), "starttls".into()], ..spec("tls", false, false) };
+        let folders = OptionSpec { list: true, ..spec("folders", false, false) };
+        let of = |name: &str, pattern| OptionSpec { pattern: Some(pattern), ..spec(name, false, false) };
+        let specs = [tls, folders, of("host", Pattern::Host), of("port", Pattern::Port), of("from", Pattern::Mail)];
+        assert_eq!(said(&specs, json!({"tls": "none"})), ["option `tls` must be one of: implicit, starttls"]);
+        for (name, value) in [("host", "a b"), ("host", "https://a"), ("port", "0"), ("from", "a b@c"), ("from", "a@")]
+        {
+            assert_eq!(said(&specs, json!({name: value})).len(), 1, "{name} = {value}");
+        }
+        let given = json!({"tls": "implicit", "folders": ["INBOX", "Sales, north"], "host": "::1", "port": 993});
+        let options = check(&specs, given.as_object().unwrap()).ok().unwrap();
+        assert_eq!(options.list("folders").collect::<Vec<_>>(), ["INBOX", "Sales, north"]);
+        assert_eq!((options.text("port"), options.text("from")), (Some("993"), None));
+        // As they are kept, they are read again.
+        let kept = options.public().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        assert_eq!(check(&specs, &kept).ok().unwrap().list("folders").count(), 2);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::identifier::Evidence;
+use super::mail::MailLevel;
 use super::outbound::Outbound;
 use crate::base::Timestamp;
 use crate::base::id::{EntryId, InteractionId, SendId};
@@ -58,9 +60,10 @@ pub struct Entry {
 /// What entered: a small JSON head and raw bytes.
 #[derive(Clone, Default)]
 pub struct EntryBody {
-    /// For a webhook the [`RequestHead`]; for anything else the command or outcome itself, as JSON.
+    /// For a webhook the [`RequestHead`], for a mail the [`MailHead`]; for anything else the command or outcome itself, as
+    /// JSON.
     pub head: Bytes,
-    /// For a webhook the raw body, byte for byte; else empty.
+    /// For a webhook the raw body, for a mail all of it, byte for byte; else empty.
     pub raw: Bytes,
 }
 
@@ -86,6 +89,48 @@ pub struct RequestHead {
     /// How its authenticity was checked.
     #[serde(rename = "v")]
     pub verified_by: String,
+}
+
+/// The head of an [`EntryKind::Mail`] entry: how the mail came, and what was found out before it was journaled, since that
+/// needs the network or a secret and cannot be found out again.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct MailHead {
+    /// How it came.
+    #[serde(rename = "s")]
+    pub source: MailSource,
+    /// In which folder it lay, where it was fetched.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// Under which UIDVALIDITY and UID.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<(u32, u32)>,
+    /// To whom it was handed over, as the envelope says.
+    #[serde(rename = "t", default, skip_serializing_if = "Vec::is_empty")]
+    pub envelope_to: Vec<String>,
+    /// By whom, as the envelope says; empty for the null sender.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub envelope_from: Option<String>,
+    /// How far its sender is known.
+    #[serde(rename = "l")]
+    pub level: MailLevel,
+    /// Why.
+    #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence>,
+    /// How many bytes it really has, where the body here was cut.
+    #[serde(rename = "z", default, skip_serializing_if = "Option::is_none")]
+    pub whole_size: Option<u64>,
+}
+
+/// How a mail came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailSource {
+    /// Fetched from a mailbox.
+    Imap,
+    /// Handed over by a mail server.
+    Lmtp,
+    /// In a provider's request.
+    Webhook,
 }
 
 /// What became of a send to a customer.

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::call::Call;
 use super::delivery::Delivery;
 use super::identifier::{Evidence, Identifier, Trust};
+use super::mail::Mail;
 use super::part::Part;
 use crate::base::id::{ConversationId, CustomerId, InteractionId};
 use crate::base::{Pii, Timestamp};
@@ -71,6 +72,9 @@ pub struct Interaction {
     /// Its parts in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
+    /// What only mails have, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<Box<Mail>>,
     /// The call, if `kind` is `call`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Call>,
@@ -394,6 +398,7 @@ impl Interaction {
             text: Pii::default(),
             text_new: None,
             parts: Vec::new(),
+            mail: None,
             call: None,
             lang: None,
             enrich: BTreeMap::new(),

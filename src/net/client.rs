@@ -19,10 +19,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answer;
+use super::dial::Dialer;
 use super::failure::{ClientError, Fault, Phase};
 use super::guard::Refusal;
-use super::pool::{Dialer, Pool, Sender, Target};
-use super::tls;
+use super::pool::{Pool, Sender, Target, dial};
 use crate::base::Result;
 
 /// What the client needs to know.
@@ -163,7 +163,7 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     pool: Arc<Pool>,
     requests: Semaphore,
 }
@@ -175,13 +175,18 @@ impl Client {
     ///
     /// [`crate::base::Kind::Config`] if a file of `extra_roots` cannot be read, naming it.
     pub fn new(settings: Settings) -> Result<Self> {
-        let roots = tls::read_roots(&settings.extra_roots)?;
+        let dialer = Dialer::new(settings.allow.clone(), &settings.extra_roots)?;
         Ok(Client(Arc::new(Inner {
-            dialer: Dialer::new(&settings, roots),
+            dialer: Arc::new(dialer),
             pool: Pool::new(&settings),
             requests: Semaphore::new(settings.requests.clamp(1, Semaphore::MAX_PERMITS)),
             settings,
         })))
+    }
+
+    /// What makes its connections, for whoever speaks something else than HTTP.
+    pub fn dialer(&self) -> Arc<Dialer> {
+        Arc::clone(&self.0.dialer)
     }
 
     /// Makes `request` and reads the whole answer.
@@ -261,7 +266,7 @@ impl Inner {
             // It closed at the very moment it was chosen, and so may all its companions: take a fresh one.
             break;
         }
-        let mut sender = self.dialer.dial(target, self.settings.connect_timeout).await?;
+        let mut sender = dial(&self.dialer, target, &self.settings.ports, self.settings.connect_timeout).await?;
         match attempt(&mut sender, message, target, phase).await? {
             Attempt::Answered(answer) => Ok((answer, sender)),
             Attempt::Unsent(_, error) => Err(ClientError::before(Fault::Connect, &target.name).because(error)),

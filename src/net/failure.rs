@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::body::BoxError;
+use super::dial::DialError;
 use super::guard::Refusal;
 use crate::base::{Error, Kind, Retry, Side};
 
@@ -71,6 +72,19 @@ impl ClientError {
 
     pub(super) fn before(fault: Fault, host: &str) -> Self {
         ClientError::new(Phase::BeforeSend, fault, host)
+    }
+
+    /// A connection that did not come about.
+    pub(super) fn dialing(error: DialError, host: &str) -> Self {
+        let before = |fault| ClientError::before(fault, host);
+        match error {
+            DialError::Name(None) => before(Fault::Dns),
+            DialError::Name(Some(error)) => before(Fault::Dns).because(error),
+            DialError::Refused(refusal) => before(Fault::Refused(refusal)),
+            DialError::Connect(error) => before(Fault::Connect).because(error),
+            DialError::Tls(None) => before(Fault::Tls),
+            DialError::Tls(Some(error)) => before(Fault::Tls).because(error),
+        }
     }
 
     pub(super) fn because(mut self, source: impl Into<BoxError>) -> Self {

@@ -15,12 +15,14 @@
 //! | [`rate`] | rate limits by peer and by channel |
 //! | [`tls`] | certificates that are replaced while connections go on; roots for the client |
 //! | [`guard`] | which addresses the client may dial |
+//! | [`dial`] | connections to hosts by their names, for all that goes out |
 //! | [`client`] | the one HTTP client |
 //! | [`failure`] | how a request of the client failed, and whether it may have reached its peer |
 
 mod answer;
 pub mod body;
 pub mod client;
+pub mod dial;
 pub mod failure;
 pub mod guard;
 pub mod handler;
@@ -34,6 +36,7 @@ pub mod tls;
 
 pub use body::{Body, BodyError, BoxError, Inbound};
 pub use client::Client;
+pub use dial::{DialError, Dialer};
 pub use failure::{ClientError, Fault, Phase};
 pub use handler::{Handler, Request, Response, Tower};
 pub use limit::Limits;

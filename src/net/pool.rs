@@ -1,11 +1,10 @@
-//! The client's connections: made only to checked addresses, kept for the next request, thrown away when old.
+//! The HTTP client's connections: kept for the next request, thrown away when old.
 //!
 //! Built straight on hyper's connections and not on a ready-made pooling client, because only the connection itself can
 //! tell whether a request that failed was ever begun. The invariant: a connection in the pool goes to an address that
 //! was admitted for exactly this scheme, host and port; the pool never holds more than its two bounds.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,24 +15,15 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::sync::{OnceCell, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::client::Settings;
+use super::dial::Dialer;
 use super::failure::{ClientError, Fault};
-use super::guard::{Guard, Refusal};
-use super::tls;
+use super::guard::Refusal;
 
-/// Names resolved at once; each look-up may hold a thread for as long as the system's resolver likes.
-const LOOKUPS: usize = 32;
-/// Addresses of one name that are tried.
-const ADDRESSES: usize = 4;
 /// Bytes of an answer's head.
 const HEAD_BYTES: usize = 64 * 1024;
 
@@ -88,93 +78,24 @@ impl Target {
     }
 }
 
-/// Makes connections.
-pub(super) struct Dialer {
-    guard: Guard,
-    ports: Vec<u16>,
-    roots: RootCertStore,
-    /// Made at the first `https`: reading the system's roots takes time that a plain gateway need not spend.
-    tls: OnceCell<Arc<ClientConfig>>,
-    lookups: Arc<Semaphore>,
-}
-
-impl Dialer {
-    pub(super) fn new(settings: &Settings, roots: RootCertStore) -> Self {
-        let (guard, ports) = (Guard::new(settings.allow.clone()), settings.ports.clone());
-        Dialer { guard, ports, roots, tls: OnceCell::new(), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+/// Resolves, checks, connects and, for `https`, shakes hands, all within `patience`.
+pub(super) async fn dial(
+    dialer: &Dialer,
+    target: &Target,
+    usual: &[u16],
+    patience: Duration,
+) -> Result<Sender, ClientError> {
+    let failed = |fault| ClientError::before(fault, &target.name);
+    let until = Instant::now() + patience;
+    let usual = usual.contains(&target.port);
+    let stream = dialer.connect(&target.host, target.port, (target.https, usual), until).await;
+    let stream = stream.map_err(|error| ClientError::dialing(error, &target.name))?;
+    if !target.https {
+        return shake(stream).await.map_err(|error| failed(Fault::Connect).because(error));
     }
-
-    /// Resolves, checks, connects and, for `https`, shakes hands, all within `patience`.
-    pub(super) async fn dial(&self, target: &Target, patience: Duration) -> Result<Sender, ClientError> {
-        let failed = |fault| ClientError::before(fault, &target.name);
-        let until = Instant::now() + patience;
-        let addresses = timeout_at(until, self.resolve(target)).await.map_err(|_| failed(Fault::Dns))??;
-        self.guard
-            .admit(&addresses, target.https, self.ports.contains(&target.port))
-            .map_err(|refusal| failed(Fault::Refused(refusal)))?;
-        let stream = connect(&addresses, until).await.map_err(|error| failed(Fault::Connect).because(error))?;
-        let _ = stream.set_nodelay(true);
-        if !target.https {
-            return shake(stream).await.map_err(|error| failed(Fault::Connect).because(error));
-        }
-        let secured = timeout_at(until, self.secure(target, stream)).await.map_err(|_| failed(Fault::Tls))??;
-        shake(secured).await.map_err(|error| failed(Fault::Connect).because(error))
-    }
-
-    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ClientError> {
-        let name = match &target.host {
-            Host::Ipv4(v4) => return Ok(vec![SocketAddr::from((*v4, target.port))]),
-            Host::Ipv6(v6) => return Ok(vec![SocketAddr::from((*v6, target.port))]),
-            Host::Domain(name) => name.clone(),
-        };
-        let failed = || ClientError::before(Fault::Dns, &target.name);
-        let permit = Arc::clone(&self.lookups).acquire_owned().await.map_err(|error| failed().because(error))?;
-        let port = target.port;
-        // A task of its own, so that the permit lasts as long as the resolver's thread even if nobody waits any more.
-        let lookup = tokio::spawn(async move {
-            let found = tokio::net::lookup_host((name.as_str(), port)).await.map(Vec::from_iter);
-            drop(permit);
-            found
-        });
-        let found = lookup.await.map_err(|error| failed().because(error))?.map_err(|error| failed().because(error))?;
-        if found.is_empty() { Err(failed()) } else { Ok(found) }
-    }
-
-    async fn secure(
-        &self,
-        target: &Target,
-        stream: TcpStream,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ClientError> {
-        let failed = || ClientError::before(Fault::Tls, &target.name);
-        let config = self.tls.get_or_try_init(|| async {
-            let roots = self.roots.clone();
-            let made = tokio::task::spawn_blocking(move || tls::client_config(&roots)).await;
-            made.map_err(|error| failed().because(error))?.map_err(|error| failed().because(error))
-        });
-        let connector = TlsConnector::from(Arc::clone(config.await?));
-        let name = match &target.host {
-            Host::Ipv4(v4) => ServerName::from(std::net::IpAddr::from(*v4)),
-            Host::Ipv6(v6) => ServerName::from(std::net::IpAddr::from(*v6)),
-            Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|error| failed().because(error))?,
-        };
-        connector.connect(name, stream).await.map_err(|error| failed().because(error))
-    }
-}
-
-/// Tries the addresses in turn; each gets an equal share of the time that is left.
-async fn connect(addresses: &[SocketAddr], until: Instant) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let tried = addresses.len().min(ADDRESSES);
-    for (done, address) in addresses.iter().take(tried).enumerate() {
-        let left = until.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(tried - done).unwrap_or(1);
-        match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => {}
-        }
-    }
-    Err(last)
+    let secured = dialer.secure(&target.host, stream, Some(b"http/1.1"), until).await;
+    let secured = secured.map_err(|error| ClientError::dialing(error, &target.name))?;
+    shake(secured).await.map_err(|error| failed(Fault::Connect).because(error))
 }
 
 /// Begins HTTP/1.1 and drives the connection until it closes, which it does when its [`Sender`] is dropped.

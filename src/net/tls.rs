@@ -113,7 +113,7 @@ pub(super) fn read_roots(files: &[PathBuf]) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-/// The client's side: the system's roots and `extra` ones, HTTP/1.1 only. Reads many files: call it where blocking is
+/// The client's side: the system's roots and `extra` ones. Reads many files: call it where blocking is
 /// allowed.
 ///
 /// # Errors
@@ -130,12 +130,11 @@ pub(super) fn client_config(extra: &RootCertStore) -> Result<Arc<ClientConfig>> 
         let what = "the system has no trust roots, so no HTTPS peer can be checked";
         return Err(Error::new(Kind::Unavailable, what).on_side(crate::base::Side::Operator));
     }
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::internal("the TLS provider lacks a protocol version").because(error))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
