@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | 0 | [`base`] | errors, ids, time, secrets, names of what is measured |
 //! | 1 | [`model`] | interaction, customer, conversation, decision, entry, event: plain data |
-//! | 2 | [`rules`] | pure domain logic |
+//! | 2 | [`rules`], [`mail`] | pure domain logic; mail from bytes to what it says |
 //! | 3 | [`config`], [`script`], [`store`], [`net`] | settings; the Lua engine; journal and state; listeners and clients |
 //! | 4 | [`connector`] | manifest, verification, mapping, rendering, samples |
 //! | 5 | [`flow`] | one file per stage of an interaction's way |
@@ -27,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod connector;
 pub mod flow;
+pub mod mail;
 pub mod model;
 pub mod net;
 pub mod rules;

@@ -14,14 +14,15 @@ use super::{Global, input, report};
 use crate::app::setup;
 use crate::base::{Clock, Error, Result, Timestamp};
 use crate::config::nearest;
-use crate::connector::{Account, Connector, Pattern, Registry, Request, sample};
+use crate::connector::{Account, Connector, Pattern, Registry, Request, Transport, sample};
 use crate::model;
+use crate::model::entry::MailHead;
 
 /// Arguments of `segue normalize`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  segue normalize --connector whatsapp body.json\n  \
 segue normalize --connector twilio-sms --content-type application/x-www-form-urlencoded - < body\n  \
-segue normalize --connector slack request.http\n\n\
+segue normalize --connector slack request.http\n  segue normalize --connector email mail.eml\n\n\
 Exit code 65 if a payload could not be understood.")]
 pub struct NormalizeArgs {
     /// The connector whose payloads these are
@@ -33,7 +34,7 @@ pub struct NormalizeArgs {
     /// Take the account and the options of this channel of the configuration
     #[arg(long, value_name = "NAME")]
     pub channel: Option<String>,
-    /// Files with a body each, or raw requests with headers (.http); `-` is standard input
+    /// Files with a body each, raw requests with headers (.http), or mails; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
@@ -143,6 +144,9 @@ fn outcomes(
     let quarantined = |reason: &str| vec![model::Outcome::Quarantined { reason: reason.to_owned() }];
     if payload.is_empty() {
         return quarantined("the payload is empty");
+    }
+    if connector.transport() == Transport::Imap {
+        return connector.normalize_mail(&payload, &MailHead::unchecked(), account, now);
     }
     let mut request = match request(file, payload) {
         Ok(request) => request,

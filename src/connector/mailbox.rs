@@ -64,6 +64,8 @@ pub struct Mailbox {
     pub begin: Begin,
     /// What becomes of mails that were taken.
     pub after: AfterTaking,
+    /// Whose `Authentication-Results` count.
+    pub authserv_ids: Vec<String>,
 }
 
 /// Notes which of the options that a transport goes by the manifest does not declare.
@@ -112,6 +114,7 @@ impl Connector {
             folders: options.list("folders").map(str::to_owned).collect(),
             begin: if options.text("begin") == Some("all") { Begin::All } else { Begin::New },
             after,
+            authserv_ids: options.list("authserv_ids").map(str::to_owned).collect(),
         }))
     }
 }

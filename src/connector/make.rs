@@ -144,7 +144,7 @@ impl InteractionSpec {
 }
 
 /// Words for an interaction that carries no text: its captions, else what its parts are.
-fn describe(ix: &Interaction) -> String {
+pub(super) fn describe(ix: &Interaction) -> String {
     let said: Vec<&str> =
         ix.parts.iter().filter_map(|part| part.text.as_ref().map(|text| text.expose().as_str())).collect();
     if !said.is_empty() {

@@ -333,7 +333,7 @@ mod tests {
         {
             assert_eq!(said(&specs, json!({name: value})).len(), 1, "{name} = {value}");
         }
-        let given = json!({"tls": "implicit", "folders": ["INBOX", "Sales, north"], "host": "::1", "port": 993});
+        let given = json!({"tls": "implicit", "folders": ["INBOX", "Sales, north"], "host": "127.0.0.1", "port": 993});
         let options = check(&specs, given.as_object().unwrap()).ok().unwrap();
         assert_eq!(options.list("folders").collect::<Vec<_>>(), ["INBOX", "Sales, north"]);
         assert_eq!((options.text("port"), options.text("from")), (Some("993"), None));

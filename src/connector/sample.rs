@@ -5,6 +5,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `samples.toml` | clock, channel, country and options for all; `[cases.NAME]` overrides them for one |
+//! | `NAME.eml` | a mail, byte for byte, for connectors that read a mailbox |
 //! | `NAME.http` | a request: request line, headers, blank line, body byte for byte |
 //! | `NAME.expect.json` | the outcomes it gives, in order |
 //! | `NAME.reject.toml` | `status` and `reason` of its refusal |
@@ -25,6 +26,7 @@ use serde_json::{Map, Value as Json};
 use super::{Account, Answer, BuildMap, Connector, Diagnostic, Folder, Request, SendReading};
 use crate::base::{Pii, Timestamp};
 use crate::model::decision::CallAnswer;
+use crate::model::entry::MailHead;
 use crate::model::{Outbound, Outcome};
 
 /// What became of a connector's samples.
@@ -151,6 +153,8 @@ pub fn run(folder: &Arc<Folder>, map: Option<&BuildMap>, propose: bool) -> Sampl
             runner.case(name, "send", Runner::send);
         } else if let Some(name) = path.strip_suffix(".response.toml") {
             runner.case(name, "response", Runner::responses);
+        } else if let Some(name) = path.strip_suffix(".eml") {
+            runner.case(name, "outcomes", Runner::mail);
         } else if let Some(name) = path.strip_suffix(".http").filter(|name| !name.ends_with(".expect")) {
             runner.request(name);
         }
@@ -276,8 +280,20 @@ impl Runner<'_> {
                 .collect(),
             ..request
         };
-        let outcomes = self.connector.normalize(&kept, &account, now);
-        let given = serde_json::to_value(&outcomes).map_err(|error| error.to_string())?;
+        self.expected(name, &self.connector.normalize(&kept, &account, now))
+    }
+
+    /// A mail, of which nothing is known but its bytes.
+    fn mail(&mut self, name: &str) -> Outcome1 {
+        let setting = self.merged(name);
+        let (account, now) = (self.account(&setting)?, Self::now(&setting)?);
+        let raw = self.folder.files.get(&format!("samples/{name}.eml")).cloned().unwrap_or_default();
+        self.expected(name, &self.connector.normalize_mail(&raw, &MailHead::unchecked(), &account, now))
+    }
+
+    /// Compares outcomes with those in `NAME.expect.json`.
+    fn expected(&mut self, name: &str, outcomes: &[Outcome]) -> Outcome1 {
+        let given = serde_json::to_value(outcomes).map_err(|error| error.to_string())?;
         let again: Result<Vec<Outcome>, _> = serde_json::from_value(given.clone());
         if again.is_err() {
             return Err("what it gives is not in the published form".to_owned());

@@ -20,6 +20,9 @@ use crate::store::{
     ThreadKey,
 };
 
+/// How many links of a story are kept.
+const MOST_LINKS: usize = 20;
+
 /// A customer in the draft, by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CustomerAt(pub(crate) usize);
@@ -352,22 +355,33 @@ impl<'a> Draft<'a> {
 
     /// Links two conversations, each to the other.
     pub(crate) fn link(&mut self, from: ConversationAt, to: ConversationAt, to_is: LinkKind) {
-        const MOST: usize = 20;
         let back = match to_is {
             LinkKind::Public => LinkKind::Private,
             LinkKind::Private => LinkKind::Public,
             LinkKind::Related => LinkKind::Related,
+            LinkKind::Mentioned => return self.mention(from, to),
         };
         let ids = (self.conversation(from).map(|row| row.id), self.conversation(to).map(|row| row.id));
         let (Some(from_id), Some(to_id)) = ids else { return };
         for (at, kind, conversation_id) in [(from, to_is, to_id), (to, back, from_id)] {
             self.change(at, |row| {
                 let link = Link { kind, conversation_id };
-                if !row.links.contains(&link) && row.links.len() < MOST {
+                if !row.links.contains(&link) && row.links.len() < MOST_LINKS {
                     row.links.push(link);
                 }
             });
         }
+    }
+
+    /// Notes on a story that it names another one, of which nothing is changed.
+    fn mention(&mut self, from: ConversationAt, to: ConversationAt) {
+        let Some(conversation_id) = self.conversation(to).map(|row| row.id) else { return };
+        self.change(from, |row| {
+            let link = Link { kind: LinkKind::Mentioned, conversation_id };
+            if !row.links.contains(&link) && row.links.len() < MOST_LINKS {
+                row.links.push(link);
+            }
+        });
     }
 
     pub(crate) fn give_thread(&mut self, key: ThreadKey, conversation: ConversationAt) {

@@ -63,4 +63,7 @@ pub enum LinkKind {
     Private,
     /// The same customer's other open story.
     Related,
+    /// A story that a mail names whose sender is not proven to have a part in it: for an agent to look at. Stands on the side
+    /// of the mail only.
+    Mentioned,
 }

@@ -116,9 +116,25 @@ pub struct MailHead {
     /// Why.
     #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
-    /// How many bytes it really has, where the body here was cut.
-    #[serde(rename = "z", default, skip_serializing_if = "Option::is_none")]
-    pub whole_size: Option<u64>,
+    /// Why it could not be fetched; then there is no body.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+impl MailHead {
+    /// The head of a mail of which nothing is known but its bytes.
+    pub fn unchecked() -> Self {
+        MailHead {
+            source: MailSource::Imap,
+            folder: None,
+            uid: None,
+            envelope_to: Vec::new(),
+            envelope_from: None,
+            level: MailLevel::Unknown,
+            evidence: Vec::new(),
+            failed: None,
+        }
+    }
 }
 
 /// How a mail came.

@@ -76,7 +76,7 @@ fn interaction_field(ix: &Interaction, key: &str) -> Option<Json> {
         "topic" | "urgency" => confident(key),
         "lang" => Some(ix.lang.as_ref().map_or(Json::Null, |lang| lang.tag.as_str().into())),
         _ => pick!(ix, key, id schema conversation_id thread_id channel direction visibility author recipients sent_at
-            received_at seq reply_to kind subject text text_new parts call enrich reply_until delivery flags raw context
+            received_at seq reply_to kind subject text text_new parts mail call enrich reply_until delivery flags raw context
             trace),
     }
 }

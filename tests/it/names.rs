@@ -7,12 +7,20 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     // file, word, reason
     ("cli/connector.rs", "telegram", "an example in a help text"),
     ("cli/connector.rs", "whatsapp", "an example in a help text"),
+    ("cli/normalize.rs", "email", "an example in a help text"),
     ("cli/init.rs", "telegram", "the sample channel of a new project"),
     ("cli/normalize.rs", "slack", "an example in a help text"),
     ("cli/normalize.rs", "twilio-sms", "an example in a help text"),
     ("cli/normalize.rs", "whatsapp", "an example in a help text"),
     ("model/identifier.rs", "telegram", "a namespace of identifiers in the published format"),
     ("model/identifier.rs", "whatsapp", "part of `whatsapp_bsuid`, a namespace of the published format"),
+    ("connector/mail_read.rs", "email", "the member of an address, as JMAP names it"),
+    ("flow/mail_check.rs", "email", "the member of an address, as JMAP names it"),
+    ("mail/address.rs", "email", "the member of an address, as JMAP names it"),
+    ("mail/dkim_key.rs", "email", "a type of service in DKIM's keys"),
+    ("mail/reply_words.rs", "email", "a word that mail programs write"),
+    ("model/interaction.rs", "email", "a kind of channel in the published format"),
+    ("model/mail.rs", "email", "the member of an address, as JMAP names it"),
     ("model/interaction.rs", "whatsapp", "a kind of channel in the published format"),
 ];
 

@@ -1,0 +1,344 @@
+//! From a mail to an interaction: what the mapping of a manifest is for other channels.
+//!
+//! The bytes are read by [`crate::mail`]; here their parts find their places in the interaction. Whoever sent it is as proven
+//! as the head of its entry says, which was found out before it was journaled. The invariant: every mail gives exactly one
+//! outcome, and each part of it can be had again from the original by its `provider_ref`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, json};
+
+use super::make::describe;
+use super::{Account, Connector};
+use crate::base::{Pii, Timestamp};
+use crate::mail::address::Address;
+use crate::mail::attachment::{self, Kind};
+use crate::mail::auto::{self, Around};
+use crate::mail::fields::Fields;
+use crate::mail::read::{Flag as Mark, Limits, Mail as Read};
+use crate::mail::{calendar, canon, dsn, read, reply, tnef};
+use crate::model::entry::MailHead;
+use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
+use crate::model::mail::{Mail, MailAddress, MailReport};
+use crate::model::part::FetchState;
+use crate::model::{
+    Blob, DeliveryState, Flag, Identifier, IdentifierType, Interaction, MailLevel, Normalized, Outcome, Part, PartType,
+    Trust,
+};
+
+/// How much of a mail's text and HTML stands in the interaction; the original has all of it.
+const LIMITS: Limits = Limits { text: 256 << 10, html: 512 << 10, addresses: 100, subject: 1000 };
+/// The most recipients of one interaction.
+const MOST_RECIPIENTS: usize = 256;
+/// Larger mails are no reports of delivery that anybody has to act upon.
+const REPORT_MOST: usize = 512 << 10;
+/// What the reference of a part begins with; the rest is its place in the original, which is whole without one.
+const REFERENCE: &str = "mime:";
+
+impl Connector {
+    /// The outcome of a mail: an interaction, or why it is none.
+    pub fn normalize_mail(
+        &self,
+        raw: &[u8],
+        head: &MailHead,
+        account: &Account,
+        received_at: Timestamp,
+    ) -> Vec<Outcome> {
+        if let Some(reason) = &head.failed {
+            return vec![Outcome::Quarantined { reason: format!("the mail could not be fetched: {reason}") }];
+        }
+        let mail = match read::read(raw, &LIMITS) {
+            Ok(mail) => mail,
+            Err(why) => return vec![Outcome::Quarantined { reason: format!("this is no mail: {why}") }],
+        };
+        let address = account.address.as_deref().unwrap_or(&account.channel);
+        let mut ix = Interaction::blank(self.channel(), self.name(), address);
+        let canonical = data_encoding::HEXLOWER.encode(&canon::hash(raw));
+        let short = |digits: usize| canonical.chars().take(digits).collect::<String>();
+        ix.channel.provider_id = Some(mail.message_id.clone().unwrap_or_else(|| short(32)));
+        ix.received_at = Some(received_at);
+        let latest = received_at.plus_millis(86_400_000);
+        ix.sent_at = mail.date.map(Timestamp::from_seconds).filter(|sent| *sent <= latest);
+        ix.subject = (!mail.subject.is_empty()).then(|| Pii::new(mail.subject.clone()));
+        // From several it is nobody's, whatever was found out before.
+        let level = if mail.from.len() == 1 && mail.from_facts.fields == 1 { head.level } else { MailLevel::Failed };
+        author(&mut ix, &mail, head, level);
+        recipients(&mut ix, &mail);
+        let mut facet = facet(&mail, raw, level);
+        parts(&mut ix, &mail, raw);
+        texts(&mut ix, &mail);
+        facet.report = report(&mail, raw);
+        ix.flags = flags(&mail, &facet, raw, head, account);
+        let mut answered: Vec<String> = mail.in_reply_to.clone();
+        answered.extend(mail.references.iter().rev().filter(|id| !mail.in_reply_to.contains(id)).cloned());
+        ix.reply_to = (!answered.is_empty()).then(|| ReplyTo { message_ids: answered, ..ReplyTo::default() });
+        ix.mail = Some(Box::new(facet));
+        vec![Outcome::Interaction(Box::new(Normalized { interaction: ix, revision: short(16) }))]
+    }
+}
+
+/// The content of a part again, by the reference that its blob has; nothing if it is no reference of a mail, or leads nowhere.
+pub fn mail_part(raw: &[u8], reference: &str) -> Option<Vec<u8>> {
+    let place = reference.strip_prefix(REFERENCE)?;
+    if place.is_empty() {
+        return Some(raw.to_vec());
+    }
+    match place.split_once("/t") {
+        None => read::part_bytes(raw, place),
+        Some((outer, number)) => {
+            let number: usize = number.parse().ok()?;
+            tnef::read(&read::part_bytes(raw, outer)?)?.attachments.into_iter().nth(number).map(|inner| inner.data)
+        }
+    }
+}
+
+/// The canonical form in which an address names a person: nobody distinguishes people by the case of letters.
+pub fn canonical_address(address: &str) -> String {
+    address.trim().to_lowercase()
+}
+
+fn trust(level: MailLevel) -> Trust {
+    match level {
+        MailLevel::Failed => Trust::Anonymous,
+        MailLevel::Unknown => Trust::Observed,
+        MailLevel::Authenticated | MailLevel::Verified => Trust::Verified,
+    }
+}
+
+fn identifier(address: &Address) -> Identifier {
+    Identifier::new(IdentifierType::MAILTO, canonical_address(&address.email))
+}
+
+/// Who wrote it: the one address in From. Where there are several it is nobody's.
+fn author(ix: &mut Interaction, mail: &Read, head: &MailHead, level: MailLevel) {
+    let trust = trust(level);
+    ix.author.trust = trust;
+    ix.author.evidence.clone_from(&head.evidence);
+    if let [from] = mail.from.as_slice() {
+        ix.author.identifier = Some(identifier(from).trusted(trust));
+        ix.author.display_name = from.name.clone().map(Pii::new);
+    }
+}
+
+fn recipients(ix: &mut Interaction, mail: &Read) {
+    let named =
+        mail.to.iter().map(|to| (RecipientRole::To, to)).chain(mail.cc.iter().map(|cc| (RecipientRole::Cc, cc)));
+    for (role, address) in named.take(MOST_RECIPIENTS) {
+        let recipient = Recipient { role, identifier: identifier(address) };
+        if !ix.recipients.contains(&recipient) {
+            ix.recipients.push(recipient);
+        }
+    }
+}
+
+fn facet(mail: &Read, raw: &[u8], level: MailLevel) -> Mail {
+    let (fields, _) = Fields::read(raw);
+    let said = |name: &str| fields.text(name).map(|text| text.chars().take(200).collect::<String>());
+    Mail {
+        message_id: mail.message_id.clone(),
+        in_reply_to: mail.in_reply_to.clone(),
+        references: mail.references.clone(),
+        from: addresses(&mail.from),
+        sender: addresses(&mail.sender),
+        reply_to: addresses(&mail.reply_to),
+        to: addresses(&mail.to),
+        cc: addresses(&mail.cc),
+        bcc: Vec::new(),
+        auto_submitted: said("auto-submitted"),
+        list_id: said("list-id"),
+        level,
+        report: None,
+        marks: mail.flags.iter().map(|mark| word(*mark).to_owned()).collect(),
+    }
+}
+
+fn addresses(list: &[Address]) -> Vec<MailAddress> {
+    let one = |address: &Address| MailAddress {
+        name: address.name.clone().map(Pii::new),
+        email: Pii::new(address.email.clone()),
+    };
+    list.iter().map(one).collect()
+}
+
+fn word(mark: Mark) -> &'static str {
+    match mark {
+        Mark::EncodingProblem => "encoding_problem",
+        Mark::TruncatedText => "truncated_text",
+        Mark::TruncatedHtml => "truncated_html",
+        Mark::HtmlLeftOut => "html_left_out",
+        Mark::TooDeep => "too_deep",
+        Mark::ManyParts => "many_parts",
+        Mark::LongHeader => "long_header",
+        Mark::ManyAddresses => "many_addresses",
+        Mark::NoText => "no_text",
+        Mark::Encrypted => "encrypted",
+        Mark::Signed => "signed",
+    }
+}
+
+/// The HTML, the attachments, and the original as the last part.
+fn parts(ix: &mut Interaction, mail: &Read, raw: &[u8]) {
+    if let Some(html) = &mail.html {
+        ix.parts.push(Part {
+            mediatype: Some("text/html".to_owned()),
+            text: Some(Pii::new(html.clone())),
+            ..Part::new(PartType::Html)
+        });
+    }
+    for part in &mail.parts {
+        match part.kind {
+            Kind::Tnef => unpacked(ix, part, raw),
+            _ => ix.parts.push(attached(part, raw)),
+        }
+    }
+    let data: Map<String, serde_json::Value> = Map::from_iter([("original".to_owned(), json!(true))]);
+    ix.parts.push(Part {
+        mediatype: Some("message/rfc822".to_owned()),
+        blob: Some(blob("", Some("original.eml"), raw.len())),
+        data: Some(Pii::new(data)),
+        ..Part::new(PartType::File)
+    });
+}
+
+fn blob(place: &str, filename: Option<&str>, size: usize) -> Blob {
+    Blob {
+        size: Some(size as u64),
+        filename: filename.map(|name| Pii::new(name.to_owned())),
+        provider_ref: Some(Pii::new(format!("{REFERENCE}{place}"))),
+        fetch: Some(FetchState::Pending),
+        ..Blob::default()
+    }
+}
+
+fn kind_of(media_type: &str) -> PartType {
+    match media_type.split('/').next() {
+        Some("image") => PartType::Image,
+        Some("audio") => PartType::Audio,
+        Some("video") => PartType::Video,
+        _ => PartType::File,
+    }
+}
+
+fn attached(part: &attachment::Part, raw: &[u8]) -> Part {
+    let event = (part.kind == Kind::Calendar)
+        .then(|| calendar::read(&String::from_utf8_lossy(&read::part_bytes(raw, &part.index)?)))
+        .flatten();
+    let mut data = Map::new();
+    if part.inline {
+        data.insert("inline".to_owned(), json!(true));
+    }
+    if let Some(id) = &part.content_id {
+        data.insert("content_id".to_owned(), json!(id));
+    }
+    Part {
+        mediatype: Some(part.media_type.clone()),
+        text: event.as_ref().map(|event| Pii::new(calendar::describe(event))),
+        blob: Some(blob(&part.index, part.filename.as_deref(), part.size)),
+        data: (!data.is_empty()).then(|| Pii::new(data)),
+        ..Part::new(kind_of(&part.media_type))
+    }
+}
+
+/// What Outlook packed into `winmail.dat`; the file itself where it cannot be unpacked.
+fn unpacked(ix: &mut Interaction, part: &attachment::Part, raw: &[u8]) {
+    let Some(inner) = read::part_bytes(raw, &part.index).and_then(|bytes| tnef::read(&bytes)) else {
+        return ix.parts.push(attached(part, raw));
+    };
+    if let Some(text) = inner.text.filter(|text| !text.trim().is_empty()) {
+        ix.parts.push(Part::text(text));
+    }
+    for (number, file) in inner.attachments.iter().enumerate() {
+        let mediatype = file.mime.as_deref().unwrap_or("application/octet-stream");
+        ix.parts.push(Part {
+            mediatype: Some(mediatype.to_owned()),
+            blob: Some(blob(&format!("{}/t{number}", part.index), file.name.as_deref(), file.data.len())),
+            ..Part::new(kind_of(mediatype))
+        });
+    }
+}
+
+/// The text as a whole and what of it is new. Where there is none, words for what there is.
+fn texts(ix: &mut Interaction, mail: &Read) {
+    let text = mail.text.trim();
+    if text.is_empty() {
+        let inner = ix.parts.iter().find(|part| part.kind == PartType::Text).and_then(|part| part.text.clone());
+        ix.text = inner.unwrap_or_else(|| Pii::new(describe(ix)));
+        return;
+    }
+    let sender = mail.from.first().and_then(|from| from.name.as_deref());
+    let split = reply::split_from(&mail.text, sender);
+    let shown = split.shown(&mail.text);
+    ix.text_new = (shown != text).then(|| Pii::new(shown.to_owned()));
+    ix.text = Pii::new(text.to_owned());
+}
+
+/// What it reports of a mail that was sent, if it is a report.
+fn report(mail: &Read, raw: &[u8]) -> Option<MailReport> {
+    const PARTS_MOST: usize = 50;
+    // Another parser reads these, one that a hostile mail can make slow.
+    if raw.len() > REPORT_MOST || mail.parts.len() > PARTS_MOST || mail.flags.contains(&Mark::TooDeep) {
+        return None;
+    }
+    // A lone CR ends a line in mails of old programs.
+    let lines = raw.contains(&b'\n').then_some(raw.to_vec());
+    let lines = lines.unwrap_or_else(|| raw.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }).collect());
+    let found = dsn::read(&mail_parser::MessageParser::default().parse(&lines)?)?;
+    let first = found.recipients.first();
+    let (kind, state) = match found.kind {
+        dsn::ReportKind::Failed => ("failed", Some(DeliveryState::Failed)),
+        dsn::ReportKind::Delayed => ("delayed", None),
+        dsn::ReportKind::Delivered => ("delivered", Some(DeliveryState::Delivered)),
+        dsn::ReportKind::Relayed => ("relayed", None),
+        dsn::ReportKind::Expanded => ("expanded", None),
+        dsn::ReportKind::Complaint => ("complaint", None),
+        dsn::ReportKind::Read => ("read", Some(DeliveryState::Read)),
+    };
+    let status = first
+        .and_then(|recipient| recipient.status)
+        .map(|(class, subject, detail)| format!("{class}.{subject}.{detail}"));
+    Some(MailReport {
+        state,
+        kind: kind.to_owned(),
+        message_id: found.original_message_id.clone(),
+        recipients: found.recipients.iter().map(|recipient| Pii::new(recipient.address.clone())).collect(),
+        status,
+        diagnostic: first
+            .map(|recipient| Pii::new(recipient.diagnostic.clone()))
+            .filter(|said| !said.expose().is_empty()),
+    })
+}
+
+fn flags(mail: &Read, facet: &Mail, raw: &[u8], head: &MailHead, account: &Account) -> BTreeSet<Flag> {
+    let (fields, _) = Fields::read(raw);
+    let recipients: Vec<&str> = mail.to.iter().chain(&mail.cc).map(|address| address.email.as_str()).collect();
+    let is_ours = |address: &str| {
+        let canonical = canonical_address(address);
+        let own = account.address.iter().map(String::as_str).chain(account.options.list("aliases"));
+        own.into_iter().any(|own| canonical_address(own) == canonical)
+    };
+    let found = auto::look(
+        &fields,
+        &Around {
+            subject: &mail.subject,
+            from: if let [from] = mail.from.as_slice() { &from.email } else { "" },
+            envelope_sender: head.envelope_from.as_deref(),
+            recipients: &recipients,
+            calendar_reply: false,
+            trusted: facet.level >= MailLevel::Authenticated,
+            is_ours: &is_ours,
+            gateway: "segue",
+        },
+    );
+    let mut flags = BTreeSet::new();
+    if found.kind != auto::Kind::Person {
+        flags.insert(Flag::Automated);
+    }
+    let failed = facet.report.as_ref().is_some_and(|report| report.kind == "failed" || report.kind == "delayed");
+    if failed || found.kind == auto::Kind::Bounce {
+        flags.extend([Flag::Automated, Flag::Bounce]);
+    }
+    if mail.flags.iter().any(|mark| matches!(mark, Mark::TruncatedText | Mark::TooDeep | Mark::ManyParts)) {
+        flags.insert(Flag::Incomplete);
+    }
+    flags
+}

@@ -1,0 +1,360 @@
+//! Addresses in a field (RFC 5322, section 3.4, with the obsolete forms): groups, comments, quoted names, routes.
+//!
+//! Nothing that may be an address is dropped in silence: when a reader with other rules could see another address than
+//! the one given here, the list says so (`ambiguous`), and the sender must not be trusted.
+
+use super::words;
+
+/// The most bytes of one field that are read, about 5,000 addresses.
+const FIELD_MOST: usize = 256 * 1024;
+/// How far an encoded word may reach in an address field, in bytes.
+const WORD_MOST: usize = 1024;
+/// The longest address that is taken for one: 64 for the name, 255 for the domain (RFC 5321, section 4.5.3.1), and `@`.
+const ADDRESS_MOST: usize = 320;
+/// The longest display name kept, in characters.
+const NAME_MOST: usize = 256;
+
+/// One mailbox.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The display name, decoded; never empty.
+    pub name: Option<String>,
+    /// The address as written, without blanks and comments: `local@domain`.
+    pub email: String,
+}
+
+/// The addresses of a field.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// In their order, those of groups among them.
+    pub list: Vec<Address>,
+    /// Whether another reader could see other addresses here: an `@` in a name without quotes, two addresses without a
+    /// comma, a bracket that does not end.
+    pub ambiguous: bool,
+}
+
+/// Reads the value of an address field. `hint` is the charset of bytes that are no UTF-8 (see [`words::decode`]).
+pub fn parse(raw: &[u8], hint: Option<&str>) -> Addresses {
+    let cut = raw.len() > FIELD_MOST;
+    let mut reader =
+        Reader { hint, found: Addresses { ambiguous: cut, ..Addresses::default() }, one: One::default(), quotes: true };
+    let mut rest = raw.get(..FIELD_MOST).unwrap_or(raw);
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = reader.step(byte, rest, after);
+    }
+    reader.flush();
+    reader.found
+}
+
+/// What was read of one mailbox.
+#[derive(Default)]
+struct One {
+    /// The words before the bracket, with quotes taken off.
+    phrase: Vec<u8>,
+    /// The same with its quotes: an address without brackets is made of it.
+    bare: Vec<u8>,
+    comment: Vec<u8>,
+    angle: Option<Vec<u8>>,
+    /// An `@` stood in the phrase, outside of quotes.
+    at: bool,
+}
+
+struct Reader<'h> {
+    hint: Option<&'h str>,
+    found: Addresses,
+    one: One,
+    /// Whether quotes still open strings: after one that had no end they are characters.
+    quotes: bool,
+}
+
+impl Reader<'_> {
+    /// Takes what begins with `byte` and gives what is left.
+    fn step<'a>(&mut self, byte: u8, all: &'a [u8], after: &'a [u8]) -> &'a [u8] {
+        match byte {
+            b'"' if self.quotes => return self.quoted(after),
+            b'(' => return self.comment(after),
+            b'<' => return self.angle(after),
+            b',' | b';' => self.flush(),
+            b':' if !self.one.at && self.one.angle.is_none() => self.one = One::default(),
+            b'\r' | b'\n' => {}
+            b'=' => {
+                let window = all.get(..WORD_MOST).unwrap_or(all);
+                if let Some(word) = words::word(window) {
+                    let (text, rest) = all.split_at_checked(word.len).unwrap_or((all, &[]));
+                    self.push(text);
+                    return rest;
+                }
+                self.push(b"=");
+            }
+            _ => {
+                self.one.at |= byte == b'@';
+                self.push(&[byte]);
+            }
+        }
+        after
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.one.phrase.extend_from_slice(bytes);
+        self.one.bare.extend_from_slice(bytes);
+    }
+
+    /// A quoted string; without its end, the quote is a character like others.
+    fn quoted<'a>(&mut self, after: &'a [u8]) -> &'a [u8] {
+        let (content, rest) = match delimited(after, b'"') {
+            Some(found) => found,
+            None => {
+                self.found.ambiguous = true;
+                self.quotes = false;
+                return after;
+            }
+        };
+        self.one.bare.push(b'"');
+        self.one.bare.extend(after.iter().take(after.len() - rest.len()));
+        self.one.phrase.extend_from_slice(&content);
+        rest
+    }
+
+    /// A comment, which may hold others. Without its end it goes to the end of the field.
+    fn comment<'a>(&mut self, after: &'a [u8]) -> &'a [u8] {
+        let (mut depth, mut at) = (1_usize, 0);
+        while let Some(&byte) = after.get(at) {
+            match byte {
+                b'\\' => {
+                    at += 1;
+                    self.one.comment.extend(after.get(at));
+                }
+                b'(' => depth += 1,
+                b')' => depth -= 1,
+                _ => self.one.comment.push(byte),
+            }
+            at += 1;
+            if depth == 0 {
+                break;
+            }
+        }
+        self.one.comment.push(b' ');
+        self.found.ambiguous |= depth > 0;
+        after.get(at..).unwrap_or_default()
+    }
+
+    /// An address in brackets. Without its end it goes to the next comma.
+    fn angle<'a>(&mut self, after: &'a [u8]) -> &'a [u8] {
+        if self.one.angle.is_some() {
+            self.found.ambiguous = true;
+            self.flush();
+        }
+        let mut quoted = false;
+        let end = after.iter().position(|byte| {
+            quoted ^= *byte == b'"';
+            !quoted && matches!(byte, b'>' | b'<')
+        });
+        let closed = end.filter(|end| after.get(*end) == Some(&b'>'));
+        self.found.ambiguous |= closed.is_none();
+        let end = closed.unwrap_or_else(|| memchr::memchr3(b',', b'>', b'<', after).unwrap_or(after.len()));
+        self.one.angle = Some(after.get(..end).unwrap_or_default().to_vec());
+        after.get(end + usize::from(after.get(end) == Some(&b'>'))..).unwrap_or_default()
+    }
+
+    /// Ends the mailbox that was read.
+    fn flush(&mut self) {
+        let one = std::mem::take(&mut self.one);
+        let (email, name) = match &one.angle {
+            Some(angle) => {
+                self.found.ambiguous |= one.at;
+                (email(route_less(&without_comments(angle)), self.hint), one.phrase)
+            }
+            None => self.bare(&one),
+        };
+        let Some(email) = email else { return };
+        let mut name = words::decode(&name, self.hint);
+        if name.is_empty() {
+            name = words::decode(&one.comment, self.hint);
+        }
+        // Some programs quote names twice.
+        let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(&name);
+        let name = name.trim().chars().take(NAME_MOST).collect::<String>();
+        self.found.list.push(Address { name: (!name.is_empty()).then_some(name), email });
+    }
+
+    /// An address without brackets, and the words beside it.
+    fn bare(&mut self, one: &One) -> (Option<String>, Vec<u8>) {
+        let tokens = tokens(&one.bare);
+        let mut with_at = tokens.iter().filter(|token| token.contains(&b'@'));
+        let Some(address) = with_at.next() else { return (None, Vec::new()) };
+        self.found.ambiguous |= with_at.next().is_some();
+        let others = tokens.iter().filter(|token| !token.contains(&b'@'));
+        (email(address, self.hint), others.flat_map(|word| [word.as_slice(), b" "]).flatten().copied().collect())
+    }
+}
+
+/// The content up to the unescaped `close`, with escapes taken off, and what follows.
+fn delimited(text: &[u8], close: u8) -> Option<(Vec<u8>, &[u8])> {
+    let mut content = Vec::new();
+    let mut at = 0;
+    loop {
+        match *text.get(at)? {
+            b'\\' => {
+                at += 1;
+                content.push(*text.get(at)?);
+            }
+            byte if byte == close => return Some((content, text.get(at + 1..)?)),
+            byte => content.push(byte),
+        }
+        at += 1;
+    }
+}
+
+/// Words between blanks; blanks around `@` and dots (obsolete, but they come) and within quotes do not part them.
+fn tokens(bare: &[u8]) -> Vec<Vec<u8>> {
+    let mut tokens: Vec<Vec<u8>> = Vec::new();
+    let (mut quoted, mut gap) = (false, true);
+    for &byte in bare.trim_ascii() {
+        quoted ^= byte == b'"';
+        if !quoted && byte.is_ascii_whitespace() {
+            gap = true;
+            continue;
+        }
+        let address = tokens.last().is_some_and(|token| token.contains(&b'@'));
+        let joins = |byte: Option<&u8>| byte == Some(&b'@') || address && byte == Some(&b'.');
+        let glued = joins(Some(&byte)) || tokens.last().is_some_and(|token| joins(token.last()));
+        match tokens.last_mut() {
+            Some(token) if !std::mem::take(&mut gap) || glued => token.push(byte),
+            _ => tokens.push(vec![byte]),
+        }
+        gap = false;
+    }
+    tokens
+}
+
+/// An address in brackets without the comments that the obsolete syntax allows there.
+fn without_comments(angle: &[u8]) -> Vec<u8> {
+    let (mut depth, mut quoted) = (0_usize, false);
+    let kept = angle.iter().copied().filter(|byte| {
+        quoted ^= *byte == b'"' && depth == 0;
+        match byte {
+            b'(' if !quoted => depth += 1,
+            b')' if !quoted && depth > 0 => {
+                depth -= 1;
+                return false;
+            }
+            _ => {}
+        }
+        depth == 0
+    });
+    kept.collect()
+}
+
+/// The address behind a source route (`@a,@b:c@d`) or a `mailto:`.
+fn route_less(angle: &[u8]) -> &[u8] {
+    let angle = angle.trim_ascii();
+    let route = angle.starts_with(b"@") || angle.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"mailto:"));
+    match memchr::memchr(b':', angle).filter(|_| route) {
+        Some(colon) => angle.get(colon + 1..).unwrap_or_default(),
+        None => angle,
+    }
+}
+
+/// `bytes` as an address, without the blanks outside of quotes, if it is one.
+fn email(bytes: &[u8], hint: Option<&str>) -> Option<String> {
+    let text = words::plain(bytes, hint);
+    let mut quoted = false;
+    let email: String = text
+        .chars()
+        .filter(|c| {
+            quoted ^= *c == '"';
+            (quoted && *c == ' ') || !(c.is_whitespace() || c.is_control())
+        })
+        .collect();
+    let (local, domain) = email.rsplit_once('@')?;
+    let whole = !local.is_empty() && !domain.is_empty() && email.len() <= ADDRESS_MOST;
+    let clean = local.starts_with('"') || !local.contains([',', ':', ';', '(', ')']);
+    (whole && clean && !email.contains(['<', '>'])).then_some(email)
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Address").field("named", &self.name.is_some()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(raw: &str) -> Vec<String> {
+        let show = |one: &Address| format!("{}|{}", one.name.as_deref().unwrap_or("-"), one.email);
+        parse(raw.as_bytes(), None).list.iter().map(show).collect()
+    }
+
+    fn ambiguous(raw: &str) -> bool {
+        parse(raw.as_bytes(), None).ambiguous
+    }
+
+    #[test]
+    fn the_usual_forms() {
+        assert_eq!(read("a@b.example"), ["-|a@b.example"]);
+        assert_eq!(read("Ann <a@b>, \"Lee, Bo\" <c@d>"), ["Ann|a@b", "Lee, Bo|c@d"]);
+        assert_eq!(read("a@b (Ann (of Ulm))"), ["Ann of Ulm|a@b"]);
+        assert_eq!(read("=?utf-8?Q?Lee,_Bo?= <c@d>"), ["Lee, Bo|c@d"]);
+        assert_eq!(read("team: a@b, Bo <c@d>;, e@f"), ["-|a@b", "Bo|c@d", "-|e@f"]);
+        assert_eq!(read("nobody:;"), Vec::<String>::new());
+        assert_eq!(read("\"a b\"@c"), ["-|\"a b\"@c"]);
+        assert_eq!(read("Ann\r\n <a@b>"), ["Ann|a@b"]);
+        assert_eq!(read("\"An \\\"X\\\" n\" <a@b>"), ["An \"X\" n|a@b"]);
+    }
+
+    #[test]
+    fn the_unusual_forms() {
+        assert_eq!(read("<@x,@y:a@b>"), ["-|a@b"]);
+        assert_eq!(read("a @ b"), ["-|a@b"]);
+        assert_eq!(read("<mailto:a@b>"), ["-|a@b"]);
+        assert_eq!(read("a@b . c, Ann <d(x)@e(y(z))>"), ["-|a@b.c", "Ann|d@e"]);
+        assert_eq!(read("<nobody:@b;>"), Vec::<String>::new());
+        assert_eq!(read("\"\\\"Ann\\\"\" <a@b>"), ["Ann|a@b"]);
+        assert_eq!(read("a@b; c@d"), ["-|a@b", "-|c@d"]);
+        assert_eq!(read("Mail Delivery System"), Vec::<String>::new());
+        assert_eq!(read("<>"), Vec::<String>::new());
+        assert_eq!(read("\"=?utf-8?Q?=C3=A9?=\" <a@b>"), ["\u{e9}|a@b"]);
+        assert_eq!(read("Ann <a@b"), ["Ann|a@b"]);
+    }
+
+    #[test]
+    fn what_others_may_read_otherwise_is_said() {
+        for odd in ["x@y <a@b>", "<a@b> <c@d>", "a@b c@d", "Ann <a@b", "\"open <a@b>", "a@b (open"] {
+            assert!(ambiguous(odd), "{odd}");
+        }
+        for plain in ["Ann <a@b>", "\"x@y\" <a@b>", "a@b (x)", "a@b, c@d", "g: a@b;", "a @ b"] {
+            assert!(!ambiguous(plain), "{plain}");
+        }
+    }
+
+    #[test]
+    fn a_long_field_takes_no_time() {
+        for piece in ["=?a?q?", "(", "<", "\"", "a@b ", "\\\"", "a,"] {
+            parse(piece.repeat(1_000_000 / piece.len()).as_bytes(), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_every_address_is_clean(raw in "[-a-c@<>()\",;:=?\\\\ \r\n]{0,80}") {
+            for one in parse(raw.as_bytes(), None).list {
+                prop_assert!(one.email.contains('@') && !one.email.contains(char::is_control));
+                prop_assert!(one.name != Some(String::new()));
+            }
+        }
+
+        #[test]
+        fn what_is_written_well_is_read_back(names in proptest::collection::vec("[A-Za-z ,.<>@()]{1,20}", 1..6)) {
+            let field: Vec<String> = names.iter().map(|name| format!("\"{name}\" <x@y>")).collect();
+            let found = parse(field.join(", ").as_bytes(), None);
+            prop_assert!(!found.ambiguous);
+            prop_assert_eq!(found.list.len(), names.len());
+            for (one, name) in found.list.iter().zip(&names) {
+                prop_assert_eq!(one.name.as_deref().unwrap_or(""), name.trim());
+            }
+        }
+    }
+}

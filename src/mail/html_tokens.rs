@@ -1,0 +1,195 @@
+//! HTML as a stream of tags and text, in linear time, for those who make text of it and those who count before cleaning.
+//!
+//! The tokenizer compares every attribute of a tag with all before it, so tags are bounded here: one that has too many
+//! attributes, or is too long, ends the reading. Comments and pictures within the page are taken out first; nobody
+//! needs them and they are what makes ordinary tags long.
+
+use html5ever::buffer_queue::BufferQueue;
+use html5ever::tendril::StrTendril;
+use html5ever::tokenizer::states::RawKind;
+use html5ever::tokenizer::{Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
+use std::borrow::Cow;
+
+/// The longest tag, in bytes.
+const TAG_MOST: usize = 64 * 1024;
+/// The most bytes in a tag that may part attributes.
+const SEPARATORS_MOST: usize = 1000;
+/// How much is given to the tokenizer at once, in bytes.
+const CHUNK: usize = 1024;
+
+/// Takes what a page consists of.
+pub(super) trait Page {
+    /// A start or end tag.
+    fn tag(&mut self, tag: &Tag);
+    /// Text, with its entities read; not what stands in scripts and styles.
+    fn text(&mut self, text: &str);
+    /// Whether no more is wanted.
+    fn full(&self) -> bool;
+}
+
+/// Reads `html` into `page`. False if it was not read to its end.
+pub(super) fn read<P: Page>(html: &str, page: P) -> (P, bool) {
+    let html = without_ballast(html);
+    let sink = Sink { page, raw: false, since: 0 };
+    let mut tokenizer = Tokenizer::new(sink, TokenizerOpts::default());
+    let mut separators = 0;
+    let mut whole = true;
+    let mut rest: &str = &html;
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at_checked(boundary(rest, CHUNK)).unwrap_or((rest, ""));
+        rest = after;
+        let before = tokenizer.sink.since;
+        tokenizer.sink.since += chunk.len();
+        let mut queue = BufferQueue::new();
+        queue.push_back(StrTendril::from_slice(chunk));
+        // Scripts are not run: their end is a tag like others.
+        while let html5ever::tokenizer::TokenizerResult::Script(()) = tokenizer.feed(&mut queue) {}
+        let sink = &tokenizer.sink;
+        separators = if sink.since < before + chunk.len() { 0 } else { separators };
+        separators +=
+            chunk.bytes().filter(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'/' | b'"' | b'\'')).count();
+        if sink.page.full() || sink.since > TAG_MOST || separators > SEPARATORS_MOST && sink.since > chunk.len() {
+            whole = false;
+            break;
+        }
+    }
+    if whole {
+        tokenizer.end();
+    }
+    (tokenizer.sink.page, whole)
+}
+
+/// The last border of characters at or before `at`, but not 0.
+fn boundary(text: &str, at: usize) -> usize {
+    (1..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
+}
+
+struct Sink<P> {
+    page: P,
+    /// Within a script or style.
+    raw: bool,
+    /// Bytes given since the last token came.
+    since: usize,
+}
+
+impl<P: Page> TokenSink for Sink<P> {
+    type Handle = ();
+
+    fn process_token(&mut self, token: Token, _line: u64) -> TokenSinkResult<()> {
+        if !matches!(token, Token::ParseError(_)) {
+            self.since = 0;
+        }
+        match token {
+            Token::TagToken(tag) => {
+                self.page.tag(&tag);
+                let kind = raw_kind(&tag);
+                self.raw = kind.is_some_and(|kind| kind != RawKind::Rcdata);
+                kind.map_or(TokenSinkResult::Continue, TokenSinkResult::RawData)
+            }
+            Token::CharacterTokens(text) if !self.raw => {
+                self.page.text(&text);
+                TokenSinkResult::Continue
+            }
+            _ => TokenSinkResult::Continue,
+        }
+    }
+}
+
+/// How the text behind a start tag is read, if not as HTML.
+fn raw_kind(tag: &Tag) -> Option<RawKind> {
+    match (tag.kind, &*tag.name) {
+        (TagKind::StartTag, "style" | "xmp" | "iframe" | "noembed" | "noframes") => Some(RawKind::Rawtext),
+        (TagKind::StartTag, "script") => Some(RawKind::Rawtext),
+        (TagKind::StartTag, "title" | "textarea") => Some(RawKind::Rcdata),
+        _ => None,
+    }
+}
+
+/// The value of an attribute.
+pub(super) fn attribute<'t>(tag: &'t Tag, name: &str) -> Option<&'t str> {
+    tag.attrs.iter().find(|attribute| &*attribute.name.local == name).map(|attribute| &*attribute.value)
+}
+
+/// The page without comments and without the contents of `data:` addresses.
+pub(super) fn without_ballast(html: &str) -> Cow<'_, str> {
+    let comments = memchr::memmem::find(html.as_bytes(), b"<!--").is_some();
+    let data = memchr::memmem::find(html.as_bytes(), b";base64,").is_some();
+    if !comments && !data {
+        return Cow::Borrowed(html);
+    }
+    let mut kept = String::with_capacity(html.len());
+    let mut rest = html;
+    while let Some((before, after)) = rest.split_once("<!--") {
+        data_less(before, &mut kept);
+        // A comment that does not end is text like the rest.
+        let Some((_, behind)) = after.split_once("-->") else {
+            rest = after;
+            break;
+        };
+        rest = behind;
+    }
+    data_less(rest, &mut kept);
+    Cow::Owned(kept)
+}
+
+/// Writes `html` without what follows `;base64,`.
+fn data_less(html: &str, kept: &mut String) {
+    let mut rest = html;
+    while let Some((before, after)) = rest.split_once(";base64,") {
+        kept.push_str(before);
+        kept.push_str(";base64,");
+        rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '='));
+    }
+    kept.push_str(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Count {
+        tags: usize,
+        text: String,
+    }
+
+    impl Page for Count {
+        fn tag(&mut self, _: &Tag) {
+            self.tags += 1;
+        }
+        fn text(&mut self, text: &str) {
+            self.text.push_str(text);
+        }
+        fn full(&self) -> bool {
+            false
+        }
+    }
+
+    fn count(html: &str) -> (usize, String, bool) {
+        let (page, whole) = read(html, Count::default());
+        (page.tags, page.text, whole)
+    }
+
+    #[test]
+    fn tags_and_text_without_scripts_styles_and_comments() {
+        let html = "<p a='>'>x &eacute;<style>p { a }</style><script>if (a < b) \"</p>\"</script><!-- <b> -->y</p>";
+        assert_eq!(count(html), (6, "x \u{e9}y".to_owned(), true));
+        assert_eq!(count("a <!-- b").1, "a  b");
+    }
+
+    #[test]
+    fn long_ordinary_pages_are_read_to_their_end() {
+        let picture = format!("<img src=\"data:image/png;base64,{}\">", "ab/d".repeat(500_000));
+        assert_eq!(count(&picture), (1, String::new(), true));
+        assert!(count(&format!("<!--{}-->", "a b ".repeat(100_000))).2);
+        assert!(count(&"words and \"words\" / ".repeat(50_000)).2);
+        assert!(count(&format!("<style>{}</style>", "a { b: c } ".repeat(50_000))).2);
+    }
+
+    #[test]
+    fn a_tag_with_too_many_attributes_ends_the_reading() {
+        let many: String = (0..200_000).map(|n| format!(" a{n}")).collect();
+        assert!(!count(&format!("x<p{many}>y")).2);
+        assert!(!count(&format!("x<p a='{}'>y", "z".repeat(100_000))).2);
+    }
+}
