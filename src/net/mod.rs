@@ -15,6 +15,8 @@
 //! | [`rate`] | rate limits by peer and by channel |
 //! | [`tls`] | certificates that are replaced while connections go on; roots for the client |
 //! | [`guard`] | which addresses the client may dial |
+//! | [`dns`] | TXT records, by which domains say who speaks for them |
+//! | [`imap`] | the client of mailboxes |
 //! | [`dial`] | connections to hosts by their names, for all that goes out |
 //! | [`client`] | the one HTTP client |
 //! | [`failure`] | how a request of the client failed, and whether it may have reached its peer |
@@ -23,9 +25,11 @@ mod answer;
 pub mod body;
 pub mod client;
 pub mod dial;
+pub mod dns;
 pub mod failure;
 pub mod guard;
 pub mod handler;
+pub mod imap;
 pub mod limit;
 pub mod peer;
 mod pool;
