@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::call::{Answer, Call, json, typed};
 use super::{Api, BundleReport};
 use crate::base::{Result, Timestamp};
+use crate::flow::mailbox::{State, Told};
 use crate::store::lease::Node;
 
 /// How the gateway is set up and how it does.
@@ -76,6 +77,26 @@ struct ChannelStatus {
     paused: bool,
     /// Whether its requests go unchecked, which they should not outside of trials.
     unverified: bool,
+    /// How its mailbox does, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mailbox: Option<MailboxStatus>,
+}
+
+/// How a mailbox does.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MailboxStatus")]
+struct MailboxStatus {
+    /// `ok`, `degraded` (it is tried again), `stalled` (nothing was read for ten minutes) or `broken` (somebody has to change
+    /// something).
+    state: &'static str,
+    /// When this node last read it to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_at: Option<Timestamp>,
+    /// How many UIDs of its folders were not looked at yet.
+    behind: u64,
+    /// What went wrong last and what helps; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// The bundle that was published last.
@@ -141,6 +162,8 @@ pub(super) async fn status(call: Call) -> Answer {
     let (setup, loaded) = (call.api.context().setup.load_full(), call.api.state.loaded.load_full());
     let mut connectors: BTreeMap<String, String> = loaded.connectors.iter().cloned().collect();
     let mut channels: Vec<ChannelStatus> = Vec::new();
+    let context = call.api.context();
+    let mut mailboxes = context.mailboxes.all(context.clock.now());
     for (name, channel) in &setup.channels {
         let connector = &channel.connector;
         connectors.entry(connector.name().to_owned()).or_insert_with(|| connector.version().to_owned());
@@ -149,6 +172,7 @@ pub(super) async fn status(call: Call) -> Answer {
             connector: connector.name().to_owned(),
             paused: channel.paused,
             unverified: connector.unverified(),
+            mailbox: mailboxes.remove(name).map(mailbox),
         });
     }
     channels.sort_by(|a, b| a.name.cmp(&b.name));
@@ -170,6 +194,16 @@ pub(super) async fn status(call: Call) -> Answer {
         nodes: call.api.context().store.leases.nodes().await?.into_iter().map(node).collect(),
     };
     json(StatusCode::OK, &status)
+}
+
+fn mailbox(told: Told) -> MailboxStatus {
+    let state = match told.state {
+        State::Ok => "ok",
+        State::Degraded => "degraded",
+        State::Stalled => "stalled",
+        State::Broken => "broken",
+    };
+    MailboxStatus { state, read_at: told.read_at, behind: told.behind, error: told.error }
 }
 
 fn publication(bundle: &BundleReport) -> PublicationStatus {

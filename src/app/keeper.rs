@@ -1,4 +1,4 @@
-//! What is kept running beside the stages: one delivery for each help desk, and pruning.
+//! What is kept running beside the stages: one delivery for each help desk, the reading of mailboxes, and pruning.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +11,13 @@ use tokio::task::JoinHandle;
 use super::checkpoints::Checkpoints;
 use crate::base::Result;
 use crate::config::{Config, HelpDesk, Retention};
+use crate::connector::Mailbox;
 use crate::flow::attempt::Destination;
 use crate::flow::deliver;
+use crate::flow::mailbox::{self, Fetching};
 use crate::flow::{Context, stopped};
 use crate::net::Client;
+use crate::net::dns::Dns;
 use crate::net::rate::RateLimits;
 use crate::store::{Cutoffs, Subscription, lease};
 
@@ -23,6 +26,15 @@ pub(super) struct Keeper {
     context: Arc<Context>,
     client: Client,
     running: HashMap<String, Running>,
+    fetching: Arc<Fetching>,
+    mailboxes: HashMap<String, Reading>,
+}
+
+/// A mailbox that is read.
+struct Reading {
+    mailbox: Mailbox,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 struct Running {
@@ -47,8 +59,10 @@ pub(crate) fn destination(helpdesk: &HelpDesk, retry: &crate::config::Retry) -> 
 }
 
 impl Keeper {
-    pub(super) fn new(context: Arc<Context>, client: Client) -> Self {
-        Keeper { context, client, running: HashMap::new() }
+    pub(super) fn new(context: Arc<Context>, client: Client, config: &Config) -> Self {
+        let dns = Dns::new(&config.outbound.dns);
+        let fetching = Fetching::new(context.clone(), client.dialer(), dns, config.limits.mail);
+        Keeper { context, client, running: HashMap::new(), fetching, mailboxes: HashMap::new() }
     }
 
     /// Makes what runs agree with the configuration. Deliveries that did not change go on untouched.
@@ -63,8 +77,10 @@ impl Keeper {
             channels: helpdesk.channels.clone(),
         });
         self.context.store.outbox.subscribe(subscriptions.collect()).await?;
+        let wanted = self.wanted_mailboxes();
         let desks = config.helpdesks.iter().map(|helpdesk| lease::helpdesk(&helpdesk.name));
-        let named = desks.chain([lease::SENDS, lease::MEDIA, lease::UPKEEP].map(str::to_owned)).collect();
+        let boxes = wanted.keys().map(|channel| lease::mailbox(channel));
+        let named = desks.chain(boxes).chain([lease::SENDS, lease::MEDIA, lease::UPKEEP].map(str::to_owned)).collect();
         if let Err(error) = self.context.store.leases.join(named).await {
             tracing::warn!(target: "segue::journal", error = %error.full(), "this node has no part in the work yet");
         }
@@ -85,13 +101,55 @@ impl Keeper {
             let running = Running { helpdesk: helpdesk.clone(), retry: config.retry.clone(), stop, task };
             self.running.insert(helpdesk.name.clone(), running);
         }
+        self.read_mailboxes(wanted);
         Ok(())
+    }
+
+    /// The mailboxes of the channels in force, by channel. One whose options do not fit is told of and left.
+    fn wanted_mailboxes(&self) -> HashMap<String, Mailbox> {
+        let setup = self.context.setup.load_full();
+        let mut wanted = HashMap::new();
+        for (name, channel) in setup.channels.iter().filter(|(_, channel)| !channel.paused) {
+            match channel.connector.mailbox(&channel.account) {
+                Ok(Some(mailbox)) => drop(wanted.insert(name.clone(), mailbox)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(target: "segue::mailbox", error = %error.full(), "a mailbox cannot be read");
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Makes what is read agree with what is wanted. A mailbox that did not change is read on untouched.
+    fn read_mailboxes(&mut self, wanted: HashMap<String, Mailbox>) {
+        self.mailboxes.retain(|name, reading| {
+            let same = wanted.get(name) == Some(&reading.mailbox);
+            if !same {
+                reading.stop.send_replace(true);
+            }
+            same
+        });
+        for (name, mailbox) in wanted {
+            if self.mailboxes.contains_key(&name) {
+                continue;
+            }
+            let (stop, stopping) = watch::channel(false);
+            let task = tokio::spawn(mailbox::run(self.fetching.clone(), name.clone(), mailbox.clone(), stopping));
+            self.mailboxes.insert(name, Reading { mailbox, stop, task });
+        }
     }
 
     /// Ends all deliveries, after the attempts that are under way.
     pub(super) async fn stop(self) {
         for running in self.running.values() {
             running.stop.send_replace(true);
+        }
+        for reading in self.mailboxes.values() {
+            reading.stop.send_replace(true);
+        }
+        for reading in self.mailboxes.into_values() {
+            let _ = reading.task.await;
         }
         for running in self.running.into_values() {
             let _ = running.task.await;

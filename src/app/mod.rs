@@ -131,13 +131,14 @@ impl App {
             metrics,
             waiting: Waiting::default(),
             ahead: Ahead::default(),
+            mailboxes: Default::default(),
             held: AtomicBool::new(!runs),
             blobs: Some(blobs),
         });
         let (stop, stopping) = watch::channel(false);
         let report = reload::report(&config, &ruling, context.clock.now(), &warnings, true);
         let report = Arc::new(ArcSwap::from_pointee(report));
-        let mut keeper = keeper::Keeper::new(context.clone(), client.clone());
+        let mut keeper = keeper::Keeper::new(context.clone(), client.clone(), &config);
         keeper.follow(&config).await.map_err(by_disk)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = Workers::start(context.clone(), cores.clamp(1, 4))?;

@@ -116,6 +116,10 @@ impl Reloader {
                 let next =
                     Report { connectors: connectors.collect(), bundle: self.ruling.report(), ..Report::clone(&before) };
                 self.report.store(Arc::new(next));
+                // Its channels may be others.
+                if let Err(error) = self.keeper.follow(&self.config).await {
+                    tracing::warn!(target: "segue::reload", error = %error.full(), "mailboxes are not followed yet");
+                }
             }
             Err(error) => {
                 tracing::warn!(target: "segue::reload", error = %error.full(), "what is published cannot be read now");

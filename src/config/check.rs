@@ -10,7 +10,7 @@ use super::blobs::Blobs;
 use super::channel::Channel;
 use super::helpdesk::{HelpDesk, Retry};
 use super::limits::Limits;
-use super::listen::{Listen, read_file, read_folder, read_network, read_public_url};
+use super::listen::{Listen, read_address, read_file, read_folder, read_network, read_public_url};
 use super::policy::{Policy, Retention};
 use super::problem::{Place, Problem};
 use super::reader::{Field, Report, Section};
@@ -145,6 +145,7 @@ impl Outbound {
     fn read(section: Section<'_>, on: &secret::Place<'_>) -> Self {
         let outbound = Outbound {
             allow: section.get("allow").map(|field| field.set(read_network)).unwrap_or_default(),
+            dns: section.get("dns").map(|field| field.set(read_address)).unwrap_or_default(),
             roots: section.get("roots").map(|field| field.set(|field| read_file(field, on))).unwrap_or_default(),
         };
         section.finish();

@@ -11,6 +11,9 @@ pub struct Limits {
     pub body: u64,
     /// `media`: most bytes of one file fetched from a provider. Default: `64MiB`.
     pub media: u64,
+    /// `mail`: most bytes of one mail; a larger one stays in its mailbox, and is quarantined with that reason. Default:
+    /// `50MiB`.
+    pub mail: u64,
     /// `headers`: most bytes of a request's head. Default: `32KiB`.
     pub headers: u64,
     /// `in_flight`: most requests worked on at once; beyond it the overload answer is given. Default: 1024.
@@ -35,6 +38,7 @@ impl Default for Limits {
         Limits {
             body: 2 << 20,
             media: 64 << 20,
+            mail: 50 << 20,
             headers: 32 << 10,
             in_flight: 1024,
             connections: 10_000,
@@ -63,6 +67,7 @@ impl Limits {
         let limits = Limits {
             body: size("body", 1 << 10, 256 << 20, default.body),
             media: size("media", 1 << 10, 4 << 30, default.media),
+            mail: size("mail", 64 << 10, 256 << 20, default.mail),
             headers: size("headers", 1 << 10, 1 << 20, default.headers),
             in_flight: count("in_flight", 1_000_000, default.in_flight),
             connections: count("connections", 1_000_000, default.connections),

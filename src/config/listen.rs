@@ -127,7 +127,7 @@ pub(super) fn read_folder(field: &Field<'_>, root: &Path, exists: bool) -> Optio
     Some(path)
 }
 
-fn read_address(field: &Field<'_>) -> Option<SocketAddr> {
+pub(super) fn read_address(field: &Field<'_>) -> Option<SocketAddr> {
     let expected = "an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:443\"";
     field.parse(expected, |text| text.parse().ok())
 }

@@ -27,6 +27,7 @@ mod source;
 mod tests;
 pub mod units;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use blobs::{BlobPlace, Blobs, Bucket};
@@ -116,6 +117,8 @@ pub struct Outbound {
     pub allow: Vec<IpNet>,
     /// `roots`: PEM files of certificate authorities trusted besides the system's. Default: none.
     pub roots: Vec<PathBuf>,
+    /// `dns`: servers, such as `10.1.0.2:53`, that are asked what domains say of mail from them. Default: those of the system.
+    pub dns: Vec<SocketAddr>,
 }
 
 /// Loads the settings from the file at `path`, or from [`FILE_NAME`] within it if it is a folder.

@@ -3,6 +3,7 @@
 //! Takes an item with its customer, gives it with its conversation. Threads come first, then the customer's open story;
 //! public and private sides are linked, never joined ([`crate::rules::attach`]).
 
+use super::attach_mail;
 use super::draft::{ConversationAt, CustomerAt, Draft};
 use super::identify::Identified;
 use crate::base::Result;
@@ -35,9 +36,10 @@ impl Attached {
 pub(crate) async fn step(draft: &mut Draft<'_>, identified: Identified) -> Result<Attached> {
     let item = &identified.item;
     let public = item.interaction.visibility == Visibility::Public;
+    let placed = attach_mail::place(draft, item).await?;
     let thread = match item.thread {
         Some(key) => draft.conversation_by_thread(key).await?,
-        None => None,
+        None => placed.joins,
     };
     let open = draft.open_conversations(identified.customer).await?;
     let candidate = |at: ConversationAt| {
@@ -68,6 +70,7 @@ pub(crate) async fn step(draft: &mut Draft<'_>, identified: Identified) -> Resul
                     wanted.push((parent, side));
                 }
             }
+            wanted.extend(placed.mentions.into_iter().map(|other| (other, LinkKind::Mentioned)));
             for (other, kind) in wanted {
                 linked = true;
                 draft.link(at, other, kind);
@@ -80,6 +83,7 @@ pub(crate) async fn step(draft: &mut Draft<'_>, identified: Identified) -> Resul
     {
         draft.give_thread(key, conversation);
     }
+    attach_mail::leave_keys(draft, &identified.item.interaction, conversation).await?;
     Ok(Attached { identified, conversation, opened, reopened, linked })
 }
 

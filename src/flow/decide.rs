@@ -14,7 +14,7 @@ use crate::base::Result;
 use crate::base::telemetry::{By, thread_cpu};
 use crate::model::decision::CallAnswer;
 use crate::model::event::PolicyFailure;
-use crate::model::{Conversation, Customer, Decision, Direction, EventType, Flag, Interaction};
+use crate::model::{Conversation, Customer, Decision, Direction, EventType, Flag, Interaction, MailLevel};
 use crate::rules::destination;
 use crate::script::{Breach, PolicyInput, Verdict};
 
@@ -52,7 +52,10 @@ pub(crate) async fn step(
     let (mut decision, failure) = match ours {
         true => (None, None),
         false => {
-            let (decision, failure) = ask(context, setup, draft, &interaction, conversation, customer.clone());
+            let (mut decision, failure) = ask(context, setup, draft, &interaction, conversation, customer.clone());
+            if is_not_answered(&interaction) {
+                decision.replies.clear();
+            }
             (Some(decision), failure)
         }
     };
@@ -63,6 +66,12 @@ pub(crate) async fn step(
         decision.queue = queue;
     }
     Ok(Decided { attached, interaction, customer, decision, failure, opening })
+}
+
+/// Whether an automatic answer might reach a program that answers in turn, or somebody who never wrote.
+fn is_not_answered(interaction: &Interaction) -> bool {
+    let unproven = interaction.mail.as_ref().is_some_and(|mail| mail.level < MailLevel::Authenticated);
+    unproven || interaction.flags.contains(&Flag::Automated)
 }
 
 fn ask(

@@ -23,11 +23,10 @@ const NAMES: usize = 5;
 /// Finds or makes the customer.
 pub(crate) async fn step(draft: &mut Draft<'_>, item: Item) -> Result<Identified> {
     let told = person(&item);
-    let trust = told.iter().filter_map(|i| i.trust).max().unwrap_or_default();
-    let matchable = if identity::may_match(trust) { told.as_slice() } else { &[] };
-    let holders = draft.holders(matchable).await?;
+    let (matchable, known_as) = matchable(told);
+    let holders = draft.holders(&known_as).await?;
     let hits: Vec<(usize, usize)> = holders.iter().map(|(place, at)| (*place, at.0)).collect();
-    let found = identity::decide(matchable, &hits);
+    let found = identity::decide(&matchable, &hits);
     let customer = match found.customer {
         Some(at) => CustomerAt(at),
         None => draft.new_customer()?,
@@ -48,8 +47,19 @@ pub(crate) async fn step(draft: &mut Draft<'_>, item: Item) -> Result<Identified
         }
         changed
     });
-    draft.give_identifiers(customer, learned.iter().filter(|(_, free)| *free).map(|(identifier, _)| identifier));
+    let free = known_as.iter().zip(&learned).filter(|(_, (_, free))| *free);
+    draft.give_identifiers(customer, free.map(|(known_as, _)| known_as));
     Ok(Identified { item, customer, conflict: found.conflict })
+}
+
+/// What may be matched of what was told, and what each of it is known as.
+fn matchable(told: Vec<Identifier>) -> (Vec<Identifier>, Vec<Identifier>) {
+    let trust = told.iter().filter_map(|i| i.trust).max().unwrap_or_default();
+    if identity::may_match(trust) {
+        return (told.clone(), told);
+    }
+    let seen = told.into_iter().filter(|_| trust == Trust::Observed);
+    seen.filter_map(|identifier| identity::sighting(&identifier).map(|known_as| (identifier, known_as))).unzip()
 }
 
 /// The identifiers of the customer's side: the author's, or for our own words those of whom they are for.

@@ -20,12 +20,13 @@ use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::By;
 use crate::base::{Error, Result, Timestamp};
+use crate::connector::{Transport, mail_part};
 use crate::model::entry::MediaOutcome;
 use crate::model::part::FetchState;
 use crate::model::{Blob, EntryBody, EntryKind};
 use crate::net::client::{Pour, Poured, Request};
 use crate::net::{Client, Fault};
-use crate::store::blob::Writing;
+use crate::store::blob::{Stored, Writing};
 use crate::store::{DueMedia, Hold, InteractionRow, NewEntry, lease};
 
 /// How many files are fetched side by side.
@@ -161,6 +162,9 @@ async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes:
         return Ok(Fetched::Never("the part has no file".to_owned()));
     };
     let into = Into { context, customer: row.customer, most_bytes };
+    if channel.connector.transport() == Transport::Imap {
+        return from_mail(&row, blob, into).await;
+    }
     walk(client, channel, blob, into).await
 }
 
@@ -169,6 +173,31 @@ struct Into<'a> {
     context: &'a Context,
     customer: i64,
     most_bytes: u64,
+}
+
+/// Takes a part out of the mail that the journal holds.
+async fn from_mail(row: &InteractionRow, mut blob: Blob, into: Into<'_>) -> Result<Fetched> {
+    let never = |reason: &str| Ok(Fetched::Never(reason.to_owned()));
+    let Some(entry) = read(row)?.raw.and_then(|raw| raw.entry.parse::<EntryId>().ok()) else {
+        return never("the interaction does not name its original");
+    };
+    let Some((entry, _)) = into.context.store.journal.entry(entry).await? else {
+        return never("the original is gone");
+    };
+    let reference = blob.provider_ref.as_ref().map(|reference| reference.expose().clone()).unwrap_or_default();
+    let Some(content) = mail_part(&entry.body.raw, &reference).filter(|_| !entry.body.raw.is_empty()) else {
+        return never("the original is gone, or has no such part");
+    };
+    if content.len() as u64 > into.most_bytes {
+        return never("the file is larger than allowed");
+    }
+    let now = into.context.clock.now();
+    let blobs = into.context.blobs.as_ref().ok_or_else(|| Error::internal("there is no place for files"))?;
+    let mut writing = blobs.begin(Some(into.customer), into.most_bytes).await?;
+    writing.push(&content, now).await?;
+    let stored = writing.finish(now).await?;
+    kept(&mut blob, stored);
+    Ok(Fetched::Here { blob: Box::new(blob), mediatype: None })
 }
 
 /// Follows the connector's steps to the file.
@@ -222,12 +251,16 @@ async fn keep(client: &Client, request: Request, mut blob: Blob, into: Into<'_>)
         }
     };
     let stored = filling.writing.finish(now).await?;
+    kept(&mut blob, stored);
+    Ok(Fetched::Here { blob: Box::new(blob), mediatype })
+}
+
+fn kept(blob: &mut Blob, stored: Stored) {
     blob.id = Some(stored.name.to_string());
     blob.size = Some(stored.size);
     blob.sha512 = Some(stored.sha512);
     blob.fetch = Some(FetchState::Fetched);
     blob.fetch_error = None;
-    Ok(Fetched::Here { blob: Box::new(blob), mediatype })
 }
 
 fn refused(status: u16) -> Fetched {

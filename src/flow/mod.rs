@@ -13,6 +13,7 @@ mod ahead;
 pub(crate) mod answering;
 mod arise;
 mod attach;
+mod attach_mail;
 pub mod attempt;
 mod command;
 mod commit;
@@ -27,6 +28,8 @@ mod identify;
 pub mod intake;
 mod journal;
 mod lanes;
+mod mail_check;
+pub mod mailbox;
 pub mod media;
 mod messages;
 mod normalize;
@@ -58,7 +61,7 @@ use crate::model::entry::{Answered, Command, MediaOutcome, SendOutcome};
 use crate::model::{EntryKind, InteractionKind};
 use crate::script::Bundle;
 use crate::store::blob::Blobs;
-use crate::store::{Appended, Changeset, StateRead, Store};
+use crate::store::{Appended, Changeset, MailBatch, StateRead, Store};
 use draft::Draft;
 use journal::Journaled;
 use normalize::{Item, Normalized};
@@ -107,6 +110,8 @@ pub struct Context {
     pub ahead: Ahead,
     /// Whether entries stay pending for now: the bundle that rules cannot be run here.
     pub held: AtomicBool,
+    /// How the mailboxes that are read here do.
+    pub mailboxes: mailbox::Mailboxes,
     /// Fetched files; none in a replay, which fetches nothing.
     pub blobs: Option<Blobs>,
 }
@@ -179,6 +184,25 @@ pub(crate) async fn enter(
     let appended = journal::step(journal, entry).await;
     if !appended.as_ref().is_ok_and(|appended| appended.here) {
         context.ahead.take(id);
+    }
+    appended
+}
+
+/// Enters mails with the cursor behind them, as [`enter`] does requests.
+pub(crate) async fn enter_mails(context: &Context, mut batch: MailBatch) -> Result<Vec<Appended>> {
+    if !context.store.leases.shared() {
+        return context.store.mailboxes.append(batch).await;
+    }
+    for entry in &mut batch.entries {
+        let read = read(context, &Journaled::to_be(entry));
+        entry.keys.clone_from(&read.keys);
+        context.ahead.put(entry.id, read, entry.body.weight());
+    }
+    let ids: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
+    let appended = context.store.mailboxes.append(batch).await;
+    let here = |place: usize| appended.as_ref().ok().and_then(|all| all.get(place)).is_some_and(|one| one.here);
+    for (_, id) in ids.iter().enumerate().filter(|(place, _)| !here(*place)) {
+        context.ahead.take(*id);
     }
     appended
 }

@@ -3,13 +3,13 @@
 //! Takes an entry, gives one outcome for every item in it. The connector's mapping does the work; here its outcomes get
 //! the keys by which the later stages know them. What cannot be mapped is quarantined with its reason, never dropped.
 
-use super::Setup;
 use super::journal::Journaled;
 use super::lanes::Key;
+use super::{ChannelSetup, Setup};
 use crate::base::hash::key16;
 use crate::connector::Request;
-use crate::model::entry::RequestHead;
-use crate::model::{Direction, Identifier, Interaction, InteractionKind, ItemKey, Outcome, Receipt, Trust};
+use crate::model::entry::{MailHead, MailSource, RequestHead};
+use crate::model::{Direction, EntryKind, Identifier, Interaction, InteractionKind, ItemKey, Outcome, Receipt, Trust};
 use crate::store::ThreadKey;
 
 /// An interaction with the keys of its item and thread.
@@ -49,10 +49,9 @@ pub(crate) fn step(setup: &Setup, journaled: &Journaled) -> Vec<Normalized> {
     let Some(channel) = setup.channels.get(&entry.channel) else {
         return vec![Normalized::Quarantined(format!("channel `{}` is not configured any more", entry.channel))];
     };
-    let Some((request, head)) = request(journaled) else {
+    let Some((outcomes, verified_by)) = outcomes(channel, journaled) else {
         return vec![Normalized::Quarantined("the original was pruned".to_owned())];
     };
-    let outcomes = channel.connector.normalize(&request, &channel.account, entry.at);
     outcomes
         .into_iter()
         .map(|outcome| match outcome {
@@ -62,7 +61,7 @@ pub(crate) fn step(setup: &Setup, journaled: &Journaled) -> Vec<Normalized> {
                 interaction.channel.name = Some(entry.channel.clone());
                 interaction.raw = Some(crate::model::interaction::Raw {
                     entry: entry.id.to_string(),
-                    verified_by: head.verified_by.clone(),
+                    verified_by: verified_by.clone(),
                     connector_version: channel.connector.version().to_owned(),
                 });
                 Normalized::Item(Box::new(Item::new(interaction, &normalized.revision)))
@@ -72,6 +71,23 @@ pub(crate) fn step(setup: &Setup, journaled: &Journaled) -> Vec<Normalized> {
             Outcome::Quarantined { reason } => Normalized::Quarantined(reason),
         })
         .collect()
+}
+
+/// What the connector makes of an entry, and how its authenticity was checked; nothing if the original is gone.
+fn outcomes(channel: &ChannelSetup, journaled: &Journaled) -> Option<(Vec<Outcome>, String)> {
+    let entry = journaled.entry();
+    let (connector, account) = (&channel.connector, &channel.account);
+    if entry.kind == EntryKind::Mail {
+        let head: MailHead = serde_json::from_slice(&entry.body.head).ok()?;
+        let came_by = match head.source {
+            MailSource::Imap => "imap",
+            MailSource::Lmtp => "lmtp",
+            MailSource::Webhook => "webhook",
+        };
+        return Some((connector.normalize_mail(&entry.body.raw, &head, account, entry.at), came_by.to_owned()));
+    }
+    let (request, head) = request(journaled)?;
+    Some((connector.normalize(&request, account, entry.at), head.verified_by))
 }
 
 impl Item {
@@ -85,7 +101,9 @@ impl Item {
         let call = interaction.kind == InteractionKind::Call;
         let (account, revision) = if call { ("", "") } else { (channel.account.as_str(), revision) };
         let key = ItemKey::of(&channel.connector, account, provider_id, interaction.kind, revision);
-        let thread = thread_name(&interaction).map(|name| ThreadKey::of(&channel.connector, &channel.account, &name));
+        // A mail belongs where its sender may put it: see `attach_mail`.
+        let name = thread_name(&interaction).filter(|_| interaction.mail.is_none());
+        let thread = name.map(|name| ThreadKey::of(&channel.connector, &channel.account, &name));
         Item { interaction, key, thread, revision: told }
     }
 

@@ -258,6 +258,7 @@ impl Walk<'_> {
                 metrics: Metrics::new(),
                 waiting: Waiting::default(),
                 ahead: Ahead::default(),
+                mailboxes: Default::default(),
                 blobs: None,
                 held: AtomicBool::new(false),
             })

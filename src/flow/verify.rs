@@ -3,11 +3,18 @@
 //! Takes what intake received, gives it verified, or a refusal with its reason. Over the raw bytes, in constant time,
 //! and mandatory: a channel without verification has to say so in its connector's manifest.
 
+use bytes::Bytes;
+
 use super::ChannelSetup;
 use super::intake::Received;
 use crate::base::Timestamp;
 use crate::base::hash::key16;
+use crate::base::id::EntryId;
 use crate::connector::{Refusal, Request};
+use crate::mail::canon;
+use crate::model::entry::MailHead;
+use crate::model::{EntryBody, EntryKind};
+use crate::store::NewEntry;
 
 /// A request that is the provider's. Only [`step`] makes one.
 pub(crate) struct Verified {
@@ -21,6 +28,37 @@ pub(crate) struct Verified {
     pub(crate) delivery_key: [u8; 16],
     /// Whether the provider waits for an answer that policy decides on.
     pub(crate) waits: bool,
+}
+
+/// A mail that was fetched or handed over. What it says is not yet believed.
+pub(crate) struct ReceivedMail {
+    pub(super) channel: String,
+    pub(super) head: MailHead,
+    pub(super) raw: Bytes,
+    pub(super) at: Timestamp,
+}
+
+/// Makes a mail an entry. The same mail is the same entry wherever it lay and whichever server gave it out.
+pub(super) fn step_mail(mail: ReceivedMail) -> NewEntry {
+    let ReceivedMail { channel, head, raw, at } = mail;
+    let content = match (&head.failed, head.uid) {
+        // Nothing of it is here: it is known by where it lies.
+        (Some(_), Some((validity, uid))) => {
+            let folder = head.folder.as_deref().unwrap_or_default();
+            key16(&[b"place", folder.as_bytes(), &validity.to_be_bytes(), &uid.to_be_bytes()])
+        }
+        _ => key16(&[b"content", &canon::hash(&raw)]),
+    };
+    NewEntry {
+        id: EntryId::random(at),
+        kind: EntryKind::Mail,
+        key: Some(key16(&[b"mail", channel.as_bytes(), &content])),
+        channel,
+        at,
+        interactive: false,
+        keys: Vec::new(),
+        body: EntryBody { head: serde_json::to_vec(&head).unwrap_or_default().into(), raw },
+    }
 }
 
 /// Checks a request.

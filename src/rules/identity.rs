@@ -5,7 +5,7 @@
 //! and the conflict is told.
 
 use crate::base::Timestamp;
-use crate::model::{CustomerIdentifier, Identifier, Trust};
+use crate::model::{CustomerIdentifier, Identifier, IdentifierType, Trust};
 
 /// What was found out about a sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,13 @@ pub fn learn(known: &mut Vec<CustomerIdentifier>, told: &[(Identifier, bool)], a
 /// A failed proof (`anonymous`) and a mere sighting open a story of their own and join none.
 pub fn may_match(trust: Trust) -> bool {
     trust >= Trust::Claimed
+}
+
+/// What an address that was only seen is known as: it groups what was sent under it, and never meets the customer who has
+/// proven to hold it.
+pub fn sighting(identifier: &Identifier) -> Option<Identifier> {
+    let seen = identifier.kind.0 == IdentifierType::MAILTO;
+    seen.then(|| Identifier { kind: IdentifierType(format!("seen:{}", identifier.kind.0)), ..identifier.clone() })
 }
 
 #[cfg(test)]

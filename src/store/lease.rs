@@ -29,6 +29,11 @@ pub fn helpdesk(name: &str) -> String {
     format!("helpdesk/{name}")
 }
 
+/// The name of the lease on reading a mailbox.
+pub fn mailbox(channel: &str) -> String {
+    format!("mailbox/{channel}")
+}
+
 /// How a lease stands with this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hold {

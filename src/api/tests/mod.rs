@@ -186,6 +186,7 @@ impl Gateway {
             metrics: Metrics::new(),
             waiting: Waiting::default(),
             ahead: crate::flow::Ahead::default(),
+            mailboxes: Default::default(),
             held: AtomicBool::new(false),
             blobs: Some(
                 Blobs::in_folder(&folder.path().join("blobs"), store.blob_keys.clone(), store.store.blobs.clone())

@@ -139,6 +139,7 @@ fn context(store: &Store) -> Arc<Context> {
         metrics: Metrics::new(),
         waiting: Waiting::default(),
         ahead: Ahead::default(),
+        mailboxes: Default::default(),
         blobs: None,
         held: AtomicBool::new(false),
     })

@@ -12,8 +12,10 @@ use http::Method;
 use tempfile::TempDir;
 
 use super::database::Database;
+use super::dns::Dns;
 use super::helpdesk::{self, HelpDesk};
 use super::http::{Answer, Call, Client};
+use super::mailserver::{MailServer, PASSWORD};
 use super::provider;
 use super::wait;
 
@@ -37,6 +39,10 @@ pub(crate) struct Project {
     limits: String,
     policy: String,
     retry: String,
+    /// Certificates that the gateway trusts.
+    roots: Vec<String>,
+    /// What it asks about senders of mails.
+    dns: Dns,
     channels: Vec<String>,
 }
 
@@ -70,6 +76,8 @@ impl Project {
             retry: "schedule = [\"0s\", \"100ms\", \"100ms\", \"200ms\", \"200ms\", \"500ms\", \"1s\", \"1s\", \"2s\", \"2s\"]\n\
                     jitter = 0.0\n"
                 .to_owned(),
+            roots: Vec::new(),
+            dns: Dns::start(),
             channels: Vec::new(),
         };
         project.write("scripts/policy.lua", PLAIN_POLICY);
@@ -86,6 +94,8 @@ impl Project {
             limits: self.limits.clone(),
             policy: self.policy.clone(),
             retry: self.retry.clone(),
+            roots: self.roots.clone(),
+            dns: self.dns.clone(),
             channels: self.channels.clone(),
             ..other
         }
@@ -166,6 +176,21 @@ impl Project {
         self
     }
 
+    /// What it asks about senders of mails.
+    pub(crate) fn dns(&self) -> &Dns {
+        &self.dns
+    }
+
+    /// Adds a mailbox of a server, reached at `port`, with further lines as its options.
+    pub(crate) fn mailbox(mut self, name: &str, server: &MailServer, port: u16, options: &str) -> Self {
+        self.roots.push(server.certificate());
+        let options = format!(
+            "address = \"box@example.test\"\nimap_host = \"localhost\"\nimap_port = {port}\nuser = \"box\"\n\
+             password = \"{PASSWORD}\"\n{options}"
+        );
+        self.channel(name, "email", &options)
+    }
+
     /// Adds a WhatsApp channel whose API is at `api`.
     pub(crate) fn whatsapp(self, name: &str, api: &str) -> Self {
         self.channel(name, "whatsapp", &whatsapp_options(api))
@@ -192,7 +217,12 @@ impl Project {
         }
         text.push_str("[[listen]]\naddress = \"127.0.0.1:0\"\n");
         let _ = write!(text, "[limits]\n{}", self.limits);
-        text.push_str("[outbound]\nallow = [\"127.0.0.0/8\"]\n");
+        let _ = write!(
+            text,
+            "[outbound]\nallow = [\"127.0.0.0/8\"]\nroots = {:?}\ndns = {:?}\n",
+            self.roots,
+            [self.dns.address().to_string()]
+        );
         let _ = write!(text, "[policy]\n{}[retry]\n{}", self.policy, self.retry);
         text.push_str("[retry.breaker]\nfailures = 10000\n");
         for table in self.tables.iter().chain(&self.channels) {

@@ -2,11 +2,13 @@
 
 pub(crate) mod database;
 pub(crate) mod disk;
+pub(crate) mod dns;
 pub(crate) mod environment;
 pub(crate) mod gateway;
 pub(crate) mod helpdesk;
 pub(crate) mod history;
 pub(crate) mod http;
+pub(crate) mod mailserver;
 pub(crate) mod oracle;
 pub(crate) mod provider;
 pub(crate) mod proxy;

@@ -1,0 +1,152 @@
+//! Stage 6, for mails: which story a mail is part of, by what it refers to.
+//!
+//! What a mail refers to are its sender's words, so a reference leads to a story only if the same sender, proven, was part
+//! of the mail it names; each such mail leaves the keys by which its sender's next ones find it. What strangers name is only
+//! mentioned. [`crate::rules::mail_thread`] decides, and nothing else links a mail.
+
+use super::draft::{ConversationAt, Draft};
+use super::normalize::Item;
+use crate::base::Result;
+use crate::model::{ConversationState, Flag, Interaction, MailLevel};
+use crate::rules::attach::REOPEN_WITHIN;
+use crate::rules::mail_thread::{self, Seen, Sender, Standing, Threading};
+use crate::store::ThreadKey;
+
+/// How many of the mails that one refers to are looked up.
+const ASKED: usize = 12;
+
+/// Where a mail belongs, as far as it goes by what it refers to.
+#[derive(Default)]
+pub(super) struct Placed {
+    /// The story that it joins.
+    pub(super) joins: Option<ConversationAt>,
+    /// Stories that it names.
+    pub(super) mentions: Vec<ConversationAt>,
+}
+
+/// Looks up what a mail refers to, and decides.
+pub(super) async fn place(draft: &mut Draft<'_>, item: &Item) -> Result<Placed> {
+    let ix = &item.interaction;
+    let Some(mail) = &ix.mail else { return Ok(Placed::default()) };
+    let sender = sender(ix);
+    let (mut graph, mut found) = (Vec::new(), Vec::new());
+    for id in referred(ix).take(ASKED) {
+        let of_sender = draft.conversation_by_thread(key(ix, &sender, id)).await?;
+        let at = match of_sender {
+            Some(at) => Some(at),
+            None => draft.conversation_by_thread(key(ix, ANYBODY, id)).await?,
+        };
+        if let Some(at) = at {
+            graph.extend(seen(draft, &mut found, at, of_sender.is_some()));
+        }
+    }
+    let mut subject = Vec::new();
+    if let Some(key) = subject_key(ix, &sender)
+        && let Some(at) = draft.conversation_by_thread(key).await?
+    {
+        subject.extend(seen(draft, &mut found, at, true));
+    }
+    let from = Sender { level: mail.level, automatic: ix.flags.contains(&Flag::Automated) };
+    let story = |no: i64| found.iter().find(|(known, _)| *known == no).map(|(_, at)| *at);
+    Ok(match mail_thread::decide(&from, None, &graph, &subject) {
+        Threading::Join(joined) => Placed { joins: story(joined.conversation()), mentions: Vec::new() },
+        Threading::Mention(named) => Placed { joins: None, mentions: named.into_iter().filter_map(story).collect() },
+        Threading::New => Placed::default(),
+    })
+}
+
+/// Leaves what the next mails about this one are found by.
+pub(super) async fn leave_keys(draft: &mut Draft<'_>, ix: &Interaction, at: ConversationAt) -> Result<()> {
+    let Some(mail) = &ix.mail else { return Ok(()) };
+    let sender = sender(ix);
+    let own = mail.message_id.as_deref();
+    let mut keys: Vec<ThreadKey> = own.map(|id| key(ix, ANYBODY, id)).into_iter().collect();
+    if mail.level >= MailLevel::Authenticated {
+        // What several mails of one sender answer may itself be unknown here, as the first mail to somebody else is.
+        let answered = mail.in_reply_to.iter().chain(mail.references.first()).map(String::as_str);
+        keys.extend(own.into_iter().chain(answered).map(|id| key(ix, &sender, id)));
+        if let Some(subject) = subject_key(ix, &sender) {
+            draft.give_thread(subject, at);
+        }
+    }
+    for key in keys {
+        // Whoever was first keeps it: an id that is used twice takes nothing over.
+        if draft.conversation_by_thread(key).await?.is_none() {
+            draft.give_thread(key, at);
+        }
+    }
+    Ok(())
+}
+
+/// In the place of a sender: found by everybody, and joined by nobody.
+const ANYBODY: &str = "*";
+
+fn key(ix: &Interaction, whose: &str, id: &str) -> ThreadKey {
+    ThreadKey::of(&ix.channel.connector, &ix.channel.account, &format!("mail\n{whose}\n{id}"))
+}
+
+fn sender(ix: &Interaction) -> String {
+    ix.author.identifier.as_ref().map(|identifier| identifier.value.expose().clone()).unwrap_or_default()
+}
+
+/// The mails that it refers to, the one it answers first.
+fn referred(ix: &Interaction) -> impl Iterator<Item = &str> {
+    ix.reply_to.iter().flat_map(|to| &to.message_ids).map(String::as_str)
+}
+
+/// The sender's subject, without what mail programs put before it; nothing if it says nothing.
+fn subject_key(ix: &Interaction, sender: &str) -> Option<ThreadKey> {
+    /// Shorter ones are written by everybody.
+    const LEAST: usize = 8;
+    let subject = bare_subject(ix.subject.as_ref()?.expose());
+    (subject.chars().count() >= LEAST).then(|| key(ix, sender, &format!("subject\n{subject}")))
+}
+
+/// A subject in lower case without `Re:`, `AW:`, `Fwd:` and the like before it.
+fn bare_subject(subject: &str) -> String {
+    let mut rest = subject.trim();
+    while let Some((word, after)) = rest.split_once(':') {
+        let word = word.trim();
+        let marks = (1..=4).contains(&word.chars().count()) && word.chars().all(char::is_alphanumeric);
+        if !marks {
+            break;
+        }
+        rest = after.trim();
+    }
+    rest.to_lowercase()
+}
+
+/// A story as the rule sees it; nothing if it is a public one, which no mail is part of.
+fn seen(
+    draft: &Draft<'_>,
+    found: &mut Vec<(i64, ConversationAt)>,
+    at: ConversationAt,
+    of_sender: bool,
+) -> Option<Seen> {
+    let row = draft.conversation(at).filter(|row| !row.public)?;
+    let standing = match row.state {
+        ConversationState::Open => Standing::Open,
+        ConversationState::Resolved if draft.now().since(row.updated_at) <= REOPEN_WITHIN => Standing::Reopens,
+        ConversationState::Resolved => Standing::Ended,
+    };
+    found.push((row.no, at));
+    Some(Seen { conversation: row.no, standing, of_sender })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_stays_the_same_whatever_programs_put_before_it() {
+        for subject in [
+            "Order 4711 is late",
+            "Re: order 4711 is late",
+            "AW: Fwd: RE: Order 4711 is late",
+            "  Re:Order 4711 is late",
+        ] {
+            assert_eq!(bare_subject(subject), "order 4711 is late");
+        }
+        assert_eq!(bare_subject("Important: read this"), "important: read this");
+    }
+}

@@ -1,0 +1,151 @@
+//! Stage 2, for mails: how far their sender is known.
+//!
+//! What the mailbox's own server says counts if its name is configured and it stands where only that server can have put it;
+//! beside that, signatures are checked here (DKIM, RFC 6376) and held against what the domain in From asks for (DMARC,
+//! RFC 9989). This needs the network, so it comes before the journal, and the journal keeps what was found.
+
+use futures_util::future::join_all;
+
+use super::verify::ReceivedMail;
+use crate::base::{Pii, Timestamp};
+use crate::mail::auth_results::{self, Stated};
+use crate::mail::dkim::{self, DkimOutcome, DkimResult, TxtAnswer};
+use crate::mail::dmarc::{self, Dmarc, Identity, Method, Organization, Policy};
+use crate::mail::fields::Fields;
+use crate::mail::read;
+use crate::model::{Evidence, MailLevel};
+use crate::net::dns::{Dns, Txt};
+use crate::rules::mail_trust::{self, AuthSeen, OwnDmarc, StatedDmarc};
+
+/// Finds out who sent a mail, and notes it in its head.
+pub(super) async fn step(dns: &Dns, authserv_ids: &[String], mail: &mut ReceivedMail) {
+    if mail.raw.is_empty() {
+        return;
+    }
+    let (level, evidence) = check(dns, authserv_ids, &mail.raw, mail.at).await;
+    (mail.head.level, mail.head.evidence) = (level, evidence);
+}
+
+async fn check(dns: &Dns, authserv_ids: &[String], raw: &[u8], at: Timestamp) -> (MailLevel, Vec<Evidence>) {
+    let (fields, _) = Fields::read(raw);
+    let from = read::from_of(&fields);
+    let mut seen = AuthSeen {
+        from_addresses: from.list.len(),
+        from_fields: fields.all("From").count(),
+        own: OwnDmarc::Unknown,
+        stated: StatedDmarc::Nothing,
+        own_token: false,
+    };
+    let mut evidence = Vec::new();
+    // Where another reader could see another address, nobody vouches for this one.
+    let domain = match from.list.as_slice() {
+        [address] if !from.ambiguous => address.email.rsplit_once('@').map(|(_, domain)| domain.to_lowercase()),
+        _ => None,
+    };
+    if let Some(domain) = domain.and_then(|domain| url::Host::parse(&domain).ok()).map(|host| host.to_string()) {
+        let trusted = auth_results::trusted(&fields, authserv_ids, &[]);
+        let spf = trusted.as_ref().map(|trusted| (trusted.has_spf(), trusted.spf_passes())).unwrap_or_default();
+        seen.stated = match trusted.as_ref().and_then(|trusted| trusted.dmarc(&domain)) {
+            Some(Stated::Pass) => StatedDmarc::Pass,
+            Some(Stated::Fail) => StatedDmarc::Fail,
+            Some(Stated::NoPolicy | Stated::Temporary) | None => StatedDmarc::Nothing,
+        };
+        let signed = signatures(dns, raw, at).await;
+        seen.own = own_dmarc(dns, &domain, &signed, &spf).await;
+        evidence.extend(signed.iter().map(|one| told("dkim", outcome(one.result), &one.domain, at)));
+    }
+    let judged = mail_trust::level(&seen);
+    let result = if judged.level >= MailLevel::Authenticated { "pass" } else { "none" };
+    let result = if judged.level == MailLevel::Failed { "fail" } else { result };
+    evidence.extend(judged.evidence.iter().map(|why| told("dmarc", result, why.name(), at)));
+    (judged.level, evidence)
+}
+
+fn told(method: &str, result: &str, detail: &str, at: Timestamp) -> Evidence {
+    Evidence {
+        method: method.to_owned(),
+        result: result.to_owned(),
+        detail: (!detail.is_empty()).then(|| Pii::new(detail.to_owned())),
+        at: Some(at),
+    }
+}
+
+fn outcome(outcome: DkimOutcome) -> &'static str {
+    match outcome {
+        DkimOutcome::Pass => "pass",
+        DkimOutcome::Fail => "fail",
+        DkimOutcome::PermError => "permerror",
+        DkimOutcome::TempError => "temperror",
+        DkimOutcome::Neutral => "neutral",
+    }
+}
+
+async fn txt(dns: &Dns, name: &str) -> TxtAnswer {
+    match dns.txt(name).await {
+        Txt::Found(records) => TxtAnswer::Found(records),
+        Txt::None => TxtAnswer::None,
+        Txt::Temporary => TxtAnswer::Temporary,
+    }
+}
+
+/// The signatures of a mail, checked.
+async fn signatures(dns: &Dns, raw: &[u8], at: Timestamp) -> Vec<DkimResult> {
+    let now = at.seconds().unsigned_abs();
+    let checked = dkim::signatures(raw).into_iter().map(|signature| async move {
+        let key = match signature.key_name() {
+            Some(name) => txt(dns, &name).await,
+            None => TxtAnswer::None,
+        };
+        signature.verify(&key, now)
+    });
+    join_all(checked).await
+}
+
+/// What the domain asks for, and its organization: by asking upwards from the domain.
+async fn walked(dns: &Dns, domain: &str) -> Option<Organization> {
+    let mut answers = Vec::new();
+    for name in dmarc::questions(domain) {
+        let answer = txt(dns, &name).await;
+        let ends = dmarc::ends_walk(&answer) || answer == TxtAnswer::Temporary;
+        answers.push(answer);
+        if ends {
+            break;
+        }
+    }
+    dmarc::organization(domain, &answers)
+}
+
+/// Whether the domain in From stands behind the mail.
+async fn own_dmarc(dns: &Dns, from: &str, signed: &[DkimResult], (spf_known, spf): &(bool, Vec<String>)) -> OwnDmarc {
+    let Some(organization) = walked(dns, from).await else { return OwnDmarc::Unknown };
+    let by_key = signed.iter().filter_map(|one| match one.result {
+        DkimOutcome::Pass => Some((Method::Dkim, one.domain.as_str(), true)),
+        DkimOutcome::TempError => Some((Method::Dkim, one.domain.as_str(), false)),
+        DkimOutcome::Fail | DkimOutcome::PermError | DkimOutcome::Neutral => None,
+    });
+    let by_host = spf.iter().map(|domain| (Method::Spf, domain.as_str(), true));
+    let mut identities = Vec::new();
+    for (method, domain, certain) in by_key.chain(by_host) {
+        let own = match dmarc::needs_walk(domain, from, &organization) {
+            true => walked(dns, domain).await.map(|found| found.domain),
+            false => None,
+        };
+        identities.push((method, domain, own, certain));
+    }
+    let identities: Vec<Identity<'_>> = identities
+        .iter()
+        .map(|(method, domain, own, certain)| Identity {
+            method: *method,
+            domain,
+            organization: own.as_deref(),
+            certain: *certain,
+        })
+        .collect();
+    let enforced = organization.record.is_some_and(|(_, policy)| policy > Policy::None);
+    match dmarc::judge(from, Some(&organization), &identities) {
+        Dmarc::Pass => OwnDmarc::Pass,
+        Dmarc::Fail => OwnDmarc::Fail { complete: *spf_known, enforced },
+        Dmarc::NoPolicy => OwnDmarc::NoPolicy,
+        Dmarc::TempError => OwnDmarc::Unknown,
+    }
+}

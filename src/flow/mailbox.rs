@@ -1,0 +1,208 @@
+//! Stage 1, for mailboxes: mails that are fetched over IMAP.
+//!
+//! One task for each configured mailbox, on the node that holds its lease. It reads every folder from its cursor to its end
+//! ([`scan`]), then waits for news. The cursor moves in the transaction that journals the mails before it, so whatever
+//! breaks off where, no mail is taken twice and none is passed over. `\Seen` plays no part. What goes wrong is told in words
+//! ([`Mailboxes`]) and tried again, the slower the longer it lasts.
+
+mod health;
+mod scan;
+
+pub use health::{Mailboxes, State, Told};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{Context, stopped};
+use crate::base::Error;
+use crate::connector::{Mailbox, Security};
+use crate::net::dns::Dns;
+use crate::net::imap::{self, Fault, ImapError, Session, Sizes};
+use crate::net::{DialError, Dialer, dial};
+use crate::store::{Hold, lease};
+use scan::Scan;
+
+/// How many mailboxes are fetched from at once; the others wait in turn.
+const AT_ONCE: usize = 4;
+/// How long it takes at most to be let in by a server.
+const CONNECT: Duration = Duration::from_secs(30);
+/// After how long a folder is looked at whatever the server told: IDLE can die without a word.
+const LOOK_EVERY: Duration = Duration::from_secs(120);
+/// The same where other folders wait to be looked at.
+const LOOK_AROUND: Duration = Duration::from_secs(20);
+/// How often a server without IDLE is asked.
+const POLL: Duration = Duration::from_secs(20);
+/// How often it is looked at whether the lease is still held.
+const LEASE_EVERY: Duration = Duration::from_secs(1);
+
+/// What all mailboxes share.
+pub struct Fetching {
+    context: Arc<Context>,
+    dialer: Arc<Dialer>,
+    dns: Dns,
+    turns: Arc<Semaphore>,
+    sizes: Sizes,
+}
+
+impl Fetching {
+    /// `most_bytes` is the size of the largest mail that is fetched.
+    pub fn new(context: Arc<Context>, dialer: Arc<Dialer>, dns: Dns, most_bytes: u64) -> Arc<Fetching> {
+        let sizes = Sizes { largest: most_bytes, ..Sizes::default() };
+        Arc::new(Fetching { context, dialer, dns, turns: Arc::new(Semaphore::new(AT_ONCE)), sizes })
+    }
+}
+
+/// Why a mailbox is not read on now.
+enum Trouble {
+    /// The server, or the way to it.
+    Server(ImapError),
+    /// It is not dialed, or not reached.
+    Way(String, Fault),
+    /// The journal takes nothing now.
+    Journal(Error),
+}
+
+impl From<ImapError> for Trouble {
+    fn from(error: ImapError) -> Self {
+        Trouble::Server(error)
+    }
+}
+
+/// Reads a mailbox whenever this node holds its lease, until `stop` is true.
+pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut stop: watch::Receiver<bool>) {
+    let leases = fetching.context.store.leases.clone();
+    let (name, told) = (lease::mailbox(&channel), fetching.context.mailboxes.of(&channel));
+    let mut scan = Scan::new(fetching.clone(), channel, mailbox);
+    let mut pauses = Pauses::default();
+    loop {
+        if !leases.named(&name).may_begin() {
+            told.elsewhere();
+            if stopped(&mut stop, LEASE_EVERY).await {
+                break;
+            }
+            continue;
+        }
+        let trouble = tokio::select! {
+            trouble = session(&fetching, &mut scan) => trouble,
+            () = lost(&fetching.context, &name) => None,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        if leases.named(&name) == Hold::Leaving {
+            leases.let_go(&name);
+        }
+        // What was under way and is not journaled is fetched again from the cursor.
+        let Some(trouble) = trouble else {
+            scan.forget();
+            continue;
+        };
+        let pause = pauses.after(&trouble, told.is_reading());
+        told.failed(&trouble, fetching.context.clock.now());
+        if stopped(&mut stop, pause).await {
+            break;
+        }
+    }
+    told.gone();
+    leases.let_go(&name);
+}
+
+/// Ready once the lease is to be let go, or is lost.
+async fn lost(context: &Context, name: &str) {
+    while context.store.leases.named(name).may_begin() {
+        tokio::time::sleep(LEASE_EVERY).await;
+    }
+}
+
+/// One connection: reads all folders, waits, and reads again until something goes wrong.
+async fn session(fetching: &Fetching, scan: &mut Scan) -> Option<Trouble> {
+    match connected(fetching, &scan.mailbox).await {
+        Ok(mut session) => {
+            let trouble = read(fetching, scan, &mut session).await.err();
+            if trouble.is_some() && !session.is_broken() {
+                session.leave().await;
+            }
+            trouble
+        }
+        Err(trouble) => Some(trouble),
+    }
+}
+
+async fn read(fetching: &Fetching, scan: &mut Scan, session: &mut Session) -> Result<(), Trouble> {
+    let told = fetching.context.mailboxes.of(&scan.channel);
+    let folders = scan.mailbox.folders.clone();
+    loop {
+        // The first one last, since it stays open to be waited for.
+        for folder in folders.iter().rev() {
+            scan.folder(session, folder).await?;
+        }
+        told.read(fetching.context.clock.now());
+        let most = if folders.len() > 1 { LOOK_AROUND } else { LOOK_EVERY };
+        let known = session.folder().map_or(0, |folder| folder.exists);
+        session.wait(known, most, POLL).await?;
+    }
+}
+
+async fn connected(fetching: &Fetching, mailbox: &Mailbox) -> Result<Session, Trouble> {
+    let host = url::Host::parse(&mailbox.host)
+        .map_err(|_| Trouble::Way("the server's name is no name of a host".to_owned(), Fault::Mailbox))?;
+    let until = Instant::now() + CONNECT;
+    let stream = fetching.dialer.connect(&host, mailbox.port, (true, true), until).await.map_err(way)?;
+    dial::server_name(&host).map_err(way)?;
+    let tls = fetching.dialer.tls().await.map_err(|error| Trouble::Way(error.to_string(), Fault::Tls))?;
+    let plan = imap::Plan {
+        host: mailbox.host.clone(),
+        security: match mailbox.security {
+            Security::Implicit => imap::Security::Implicit,
+            Security::StartTls => imap::Security::StartTls,
+        },
+        tls,
+        login: imap::Login::Password {
+            user: mailbox.user.clone(),
+            password: Zeroizing::new(mailbox.password.expose().to_owned()),
+        },
+        times: imap::Times::default(),
+        caps: imap::Caps::default(),
+    };
+    Ok(imap::connect(&plan, stream).await?)
+}
+
+fn way(error: DialError) -> Trouble {
+    match error {
+        DialError::Name(_) => Trouble::Way("the server's name cannot be resolved".to_owned(), Fault::Network),
+        DialError::Refused(refusal) => Trouble::Way(refusal.to_string(), Fault::Mailbox),
+        DialError::Connect(error) => Trouble::Way(format!("nobody answers there: {}", error.kind()), Fault::Network),
+        DialError::Tls(_) => Trouble::Way("the connection cannot be made private".to_owned(), Fault::Tls),
+    }
+}
+
+impl Trouble {
+    fn fault(&self) -> Fault {
+        match self {
+            Trouble::Server(error) => error.fault(),
+            Trouble::Way(_, fault) => *fault,
+            Trouble::Journal(_) => Fault::Network,
+        }
+    }
+}
+
+/// How long to wait after trouble: longer each time, and long from the first where trying again does not help.
+#[derive(Default)]
+struct Pauses(u32);
+
+impl Pauses {
+    fn after(&mut self, trouble: &Trouble, was_reading: bool) -> Duration {
+        const FIRST: Duration = Duration::from_millis(500);
+        const STUBBORN: Duration = Duration::from_secs(30);
+        const LONGEST: Duration = Duration::from_secs(300);
+        // A connection that got somewhere is made again at once.
+        self.0 = if was_reading { 0 } else { (self.0 + 1).min(16) };
+        let first = match trouble.fault() {
+            Fault::Auth | Fault::Tls | Fault::Mailbox => STUBBORN,
+            Fault::Network | Fault::Protocol | Fault::Limit => FIRST,
+        };
+        (first * 2_u32.saturating_pow(self.0.min(10))).min(LONGEST)
+    }
+}

@@ -1,0 +1,276 @@
+//! Reading the folders of a mailbox from their cursors on: what is there, what is new, in batches that are journaled whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::{Fetching, Trouble};
+use crate::base::telemetry::By;
+use crate::base::{Error, Kind, Timestamp};
+use crate::connector::{AfterTaking, Begin, Mailbox};
+use crate::flow::verify::{self, ReceivedMail};
+use crate::flow::{enter_mails, mail_check};
+use crate::model::entry::{MailHead, MailSource};
+use crate::net::imap::{Access, Fault, Fetched, Fetcher, Folder, Session};
+use crate::store::{Cursor, FolderRow, MailBatch, NewEntry};
+
+/// How many UIDs are listed at once.
+const WINDOW: u32 = 1000;
+/// How many mails go into one batch.
+const BATCH: usize = 64;
+/// How many bytes of mails go into one batch, but for the last mail.
+const BATCH_BYTES: usize = 2 << 20;
+
+/// The reading of one mailbox, across connections.
+pub(super) struct Scan {
+    fetching: Arc<Fetching>,
+    pub(super) channel: String,
+    pub(super) mailbox: Mailbox,
+    /// How far each folder was read, as this node knows.
+    rows: Option<HashMap<String, FolderRow>>,
+    /// What was being fetched when the connection broke: a mail that breaks connections is found out by trying again.
+    windows: HashMap<String, Window>,
+}
+
+/// A stretch of UIDs that is being fetched.
+struct Window {
+    validity: u32,
+    high: u32,
+    fetcher: Fetcher,
+}
+
+/// Mails that are to be journaled together.
+#[derive(Default)]
+struct Batch {
+    mails: Vec<ReceivedMail>,
+    bytes: usize,
+    uid: u32,
+}
+
+impl Scan {
+    pub(super) fn new(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox) -> Scan {
+        Scan { fetching, channel, mailbox, rows: None, windows: HashMap::new() }
+    }
+
+    /// Forgets what is known of the cursors: another node may move them.
+    pub(super) fn forget(&mut self) {
+        self.rows = None;
+        self.windows.clear();
+    }
+
+    /// Reads a folder from its cursor to its end.
+    pub(super) async fn folder(&mut self, session: &mut Session, name: &str) -> Result<(), Trouble> {
+        let access = if self.mailbox.after == AfterTaking::Keep { Access::Examine } else { Access::Select };
+        let folder = session.open(name, access).await?;
+        let Some(next) = folder.next else {
+            let reason = "the server does not tell the next UID of the folder".to_owned();
+            return Err(Trouble::Way(reason, Fault::Mailbox));
+        };
+        let row = match self.row(name).await? {
+            Some(row) => row,
+            None => self.begin(name, &folder, next).await?,
+        };
+        let end = next.saturating_sub(1);
+        // Other UIDs: all of the folder is looked at anew, and what was taken before is known by its content.
+        let mut from = row.cursor;
+        let mut uid = if from.validity == folder.validity { from.uid } else { 0 };
+        if folder.exists == 0 && uid < end {
+            uid = end;
+            from = self.commit(name, from, Cursor { validity: folder.validity, uid }, Vec::new()).await?;
+        }
+        while uid < end {
+            let turn = self.fetching.turns.clone().acquire_owned().await;
+            self.told(name, u64::from(end.saturating_sub(uid)));
+            let high = uid.saturating_add(WINDOW).min(end);
+            from = self.window(session, name, from, (folder.validity, uid, high)).await?;
+            uid = from.uid;
+            drop(turn);
+        }
+        self.told(name, 0);
+        self.after(session, name, from).await
+    }
+
+    fn told(&self, folder: &str, behind: u64) {
+        self.fetching.context.mailboxes.of(&self.channel).behind(folder, behind);
+    }
+
+    async fn row(&mut self, name: &str) -> Result<Option<FolderRow>, Trouble> {
+        if self.rows.is_none() {
+            let rows = self.fetching.context.store.mailboxes.folders(self.channel.clone()).await;
+            let rows = rows.map_err(Trouble::Journal)?;
+            self.rows = Some(rows.into_iter().map(|row| (row.folder.clone(), row)).collect());
+        }
+        Ok(self.rows.as_ref().and_then(|rows| rows.get(name)).cloned())
+    }
+
+    /// A folder that was never read: from its beginning, or from what comes now.
+    async fn begin(&mut self, name: &str, folder: &Folder, next: u32) -> Result<FolderRow, Trouble> {
+        let uid = match self.mailbox.begin {
+            Begin::All => 0,
+            Begin::New => next.saturating_sub(1),
+        };
+        let to = Cursor { validity: folder.validity, uid };
+        self.append(name, None, to, Vec::new()).await?;
+        // What was there before is nobody's to move or to flag.
+        let acted = self.fetching.context.store.mailboxes.acted(self.channel.clone(), name.to_owned(), to).await;
+        acted.map_err(Trouble::Journal)?;
+        let row = FolderRow { folder: name.to_owned(), cursor: to, acted: uid, moved_at: self.now() };
+        self.rows.get_or_insert_default().insert(name.to_owned(), row.clone());
+        Ok(row)
+    }
+
+    /// Fetches the mails of a stretch of UIDs. Gives where the cursor is then.
+    async fn window(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        mut from: Cursor,
+        (validity, low, high): (u32, u32, u32),
+    ) -> Result<Cursor, Trouble> {
+        let mut window = match self.windows.remove(name).filter(|window| window.validity == validity) {
+            Some(window) => window,
+            None => {
+                let listed = session.list(low.saturating_add(1), high).await?;
+                Window { validity, high, fetcher: Fetcher::new(validity, listed, self.fetching.sizes) }
+            }
+        };
+        let mut batch = Batch { uid: low, ..Batch::default() };
+        let ended = loop {
+            match window.fetcher.next(session).await {
+                Ok(Some(fetched)) => {
+                    batch.uid = fetched.uid();
+                    if let Some(mail) = self.received(name, validity, fetched) {
+                        batch.bytes += mail.raw.len();
+                        batch.mails.push(mail);
+                    }
+                }
+                Ok(None) => {
+                    batch.uid = window.high;
+                    break Ok(());
+                }
+                Err(error) => break Err(error),
+            }
+            if batch.mails.len() >= BATCH || batch.bytes >= BATCH_BYTES {
+                let full = std::mem::take(&mut batch);
+                batch.uid = full.uid;
+                from = self.commit(name, from, Cursor { validity, uid: full.uid }, full.mails).await?;
+            }
+        };
+        // Also what came before the connection broke.
+        if batch.uid > low || ended.is_ok() {
+            from = self.commit(name, from, Cursor { validity, uid: batch.uid }, batch.mails).await?;
+        }
+        match ended {
+            Ok(()) => Ok(from),
+            Err(error) => {
+                if error.fault() != Fault::Mailbox {
+                    self.windows.insert(name.to_owned(), window);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// What was fetched as it is journaled; nothing if there is no mail of that UID any more.
+    fn received(&self, folder: &str, validity: u32, fetched: Fetched) -> Option<ReceivedMail> {
+        let head = |uid, failed| MailHead {
+            source: MailSource::Imap,
+            folder: Some(folder.to_owned()),
+            uid: Some((validity, uid)),
+            failed,
+            ..MailHead::unchecked()
+        };
+        let mail = |head, raw| ReceivedMail { channel: self.channel.clone(), head, raw, at: self.now() };
+        match fetched {
+            Fetched::Got(got) => Some(mail(head(got.uid, None), got.bytes.into())),
+            Fetched::Gone(_) => None,
+            Fetched::Failed(uid, reason) => Some(mail(head(uid, Some(reason.to_string())), bytes::Bytes::new())),
+        }
+    }
+
+    /// Journals mails and moves the cursor behind them. Where it stood elsewhere, it is read anew by the next try.
+    async fn commit(
+        &mut self,
+        name: &str,
+        from: Cursor,
+        to: Cursor,
+        mut mails: Vec<ReceivedMail>,
+    ) -> Result<Cursor, Trouble> {
+        if from == to && mails.is_empty() {
+            return Ok(to);
+        }
+        let (dns, trusted) = (&self.fetching.dns, &self.mailbox.authserv_ids);
+        join_all(mails.iter_mut().map(|mail| mail_check::step(dns, trusted, mail))).await;
+        let entries = mails.into_iter().map(verify::step_mail).collect();
+        self.append(name, Some(from), to, entries).await?;
+        if let Some(row) = self.rows.as_mut().and_then(|rows| rows.get_mut(name)) {
+            if row.cursor.validity != to.validity {
+                row.acted = 0;
+            }
+            row.cursor = to;
+        }
+        Ok(to)
+    }
+
+    async fn append(
+        &mut self,
+        name: &str,
+        from: Option<Cursor>,
+        to: Cursor,
+        entries: Vec<NewEntry>,
+    ) -> Result<(), Trouble> {
+        let (channel, folder, at) = (self.channel.clone(), name.to_owned(), self.now());
+        let context = &self.fetching.context;
+        match enter_mails(context, MailBatch { channel, folder, entries, from, to, at }).await {
+            Ok(appended) => {
+                for one in appended {
+                    let result = if one.repeat { "repeated" } else { "accepted" };
+                    context.metrics.intake.get_or_create(&By::new(&self.channel, result)).inc();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.forget();
+                let reason = match error.kind() {
+                    Kind::Conflict => Error::new(Kind::Unavailable, "somebody else reads this mailbox").because(error),
+                    _ => error,
+                };
+                Err(Trouble::Journal(reason))
+            }
+        }
+    }
+
+    /// Does with mails what follows once they are in the journal. Doing it again changes nothing.
+    async fn after(&mut self, session: &mut Session, name: &str, taken: Cursor) -> Result<(), Trouble> {
+        let acted = self.row(name).await?.map_or(0, |row| row.acted);
+        if self.mailbox.after == AfterTaking::Keep || acted >= taken.uid {
+            return Ok(());
+        }
+        let mut low = acted;
+        while low < taken.uid {
+            let high = low.saturating_add(WINDOW).min(taken.uid);
+            let listed = session.list(low.saturating_add(1), high).await?;
+            let uids: Vec<u32> = listed.into_iter().map(|mail| mail.uid).collect();
+            if !uids.is_empty() {
+                match &self.mailbox.after {
+                    AfterTaking::Keep => {}
+                    AfterTaking::Flag => session.flag(&uids, "$SegueTaken").await?,
+                    AfterTaking::Move(target) => session.move_to(&uids, target).await?,
+                }
+            }
+            let done = Cursor { uid: high, ..taken };
+            let noted = self.fetching.context.store.mailboxes.acted(self.channel.clone(), name.to_owned(), done).await;
+            noted.map_err(Trouble::Journal)?;
+            low = high;
+        }
+        if let Some(row) = self.rows.as_mut().and_then(|rows| rows.get_mut(name)) {
+            row.acted = taken.uid;
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.fetching.context.clock.now()
+    }
+}
