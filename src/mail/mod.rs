@@ -14,6 +14,8 @@ pub mod calendar;
 pub mod canon;
 pub mod charset;
 mod content;
+#[cfg(test)]
+mod corpus_tests;
 pub mod date;
 pub mod dkim;
 mod dkim_canon;

@@ -146,7 +146,8 @@ fn a_reason_is_short_and_of_one_line() {
 
 #[test]
 fn no_bounce_of_the_corpus_is_answered() {
-    let folder = std::fs::read_dir("../shared/corpus/email/sisimai").into_iter().flatten().flatten();
+    let corpus = crate::mail::corpus_tests::folder().map(|corpus| corpus.join("email/sisimai"));
+    let folder = corpus.into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).flatten();
     let mut kinds = std::collections::BTreeMap::<String, usize>::new();
     for file in folder.filter(|file| file.path().extension().is_some_and(|end| end == "eml")) {
         let raw = std::fs::read(file.path()).unwrap();

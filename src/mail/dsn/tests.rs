@@ -158,8 +158,9 @@ fn addresses_in_prose() {
 
 /// The bounces of the corpus, with lone CR as line ends turned to LF.
 fn corpus() -> Vec<(String, Vec<u8>)> {
-    let Ok(folder) = std::fs::read_dir("../shared/corpus/email/sisimai") else { return Vec::new() };
-    let mails = folder.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "eml"));
+    let folder = crate::mail::corpus_tests::folder().map(|corpus| corpus.join("email/sisimai"));
+    let files = folder.into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let mails = files.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "eml"));
     let mut mails: Vec<_> = mails
         .map(|file| {
             let mut raw = std::fs::read(file.path()).unwrap();
@@ -222,8 +223,9 @@ fn broken_bounces_of_the_corpus_do_not_stop_it() {
 fn mails_of_people_in_the_corpus_are_no_reports() {
     let folders =
         ["talon-standard_replies", "spamscope-mail-parser", "stalwart-mail-parser-legacy", "zbateson-mail-mime-parser"];
+    let Some(corpus) = crate::mail::corpus_tests::folder() else { return };
     for folder in folders {
-        let files = std::fs::read_dir(format!("../shared/corpus/email/{folder}")).into_iter().flatten().flatten();
+        let files = std::fs::read_dir(corpus.join("email").join(folder)).unwrap().flatten();
         for file in files {
             let raw = std::fs::read(file.path()).unwrap();
             let report = MessageParser::default().parse(&raw).and_then(|mail| read(&mail));

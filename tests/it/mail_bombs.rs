@@ -1,0 +1,99 @@
+//! Mails made to do harm cost little time and memory, and lose nothing.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::gateway::SEGUE;
+
+/// What one mail may cost.
+const SECONDS: f64 = 2.0;
+const KILOBYTES: u64 = 256 * 1024;
+
+fn head(more: &str) -> String {
+    format!(
+        "Message-ID: <bomb@customer.example>\r\nFrom: ada@customer.example\r\nTo: box@example.test\r\nSubject: Boom\r\n{more}"
+    )
+}
+
+fn nested(levels: usize) -> String {
+    let mut mail = head("");
+    for level in 0..levels {
+        mail.push_str(&format!("Content-Type: multipart/mixed; boundary=\"b{level}\"\r\n\r\n--b{level}\r\n"));
+    }
+    mail.push_str("Content-Type: text/plain\r\n\r\ndeep down\r\n");
+    for level in (0..levels).rev() {
+        mail.push_str(&format!("--b{level}--\r\n"));
+    }
+    mail
+}
+
+fn many_parts(parts: usize) -> String {
+    let mut mail = head("Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n");
+    for part in 0..parts {
+        mail.push_str(&format!("--b\r\nContent-Type: text/plain; name=\"{part}.txt\"\r\n\r\nno. {part}\r\n"));
+    }
+    mail.push_str("--b--\r\n");
+    mail
+}
+
+/// Multiparts that name boundaries and never open them.
+fn unopened(parts: usize) -> String {
+    let mut mail = head("Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n");
+    for part in 0..parts {
+        mail.push_str(&format!("--b\r\nContent-Type: multipart/mixed; boundary=\"never{part}\"\r\n\r\n"));
+    }
+    mail
+}
+
+/// Runs a command under a watch. Gives what it printed, its seconds and its largest size in kilobytes.
+fn watched(arguments: &[&str]) -> (String, f64, u64) {
+    let script = "import resource, subprocess, sys, time\n\
+        began = time.monotonic()\n\
+        run = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE)\n\
+        took, size = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n\
+        sys.stdout.buffer.write(b'%d %f %d\\n' % (run.returncode, took, size) + run.stdout)\n";
+    let run = Command::new("python3").args(["-c", script, SEGUE]).args(arguments).output().unwrap();
+    let said = String::from_utf8(run.stdout).unwrap();
+    let (figures, printed) = said.split_once('\n').unwrap();
+    let figures: Vec<&str> = figures.split(' ').collect();
+    assert_eq!(figures[0], "0", "{}", String::from_utf8_lossy(&run.stderr));
+    (printed.to_owned(), figures[1].parse().unwrap(), figures[2].parse().unwrap())
+}
+
+#[test]
+fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let html = |inner: String| head("Content-Type: text/html\r\n\r\n") + &inner;
+    let rfc822 = "Content-Type: message/rfc822\r\n\r\n";
+    let bombs = [
+        ("1,000 multiparts in each other", nested(1000), Some("too_deep")),
+        ("10,000 parts", many_parts(10_000), Some("many_parts")),
+        ("20,000 multiparts that are never opened", unopened(20_000), Some("many_parts")),
+        ("1 MB of header", head(&format!("X-Long: {}\r\n\r\n", "x".repeat(1 << 20))), Some("long_header")),
+        ("20,000 fields", head(&"X: y\r\n".repeat(20_000)) + "\r\nhello", None),
+        ("100,000 mails in each other", head("") + &rfc822.repeat(100_000) + "hello", None),
+        ("20,000 blocks in each other", html("<div>".repeat(20_000)), Some("html_left_out")),
+        ("2 MB of quotes", head("\r\n") + &"> ".repeat(1 << 20), None),
+        ("2 MB of one character", head("\r\n") + &"_".repeat(2 << 20), None),
+        (
+            "20,000 addresses",
+            head(&format!("Cc: {}z@example.test\r\n\r\nhello", "a@example.test, ".repeat(20_000))),
+            Some("many_addresses"),
+        ),
+        ("5 MB of base64", head("Content-Transfer-Encoding: base64\r\n\r\n") + &"QUJD\r\n".repeat(900_000), None),
+    ];
+    for (what, mail, mark) in bombs {
+        let file = folder.path().join("bomb.eml");
+        std::fs::write(&file, &mail).unwrap();
+        let (printed, seconds, kilobytes) = watched(&["normalize", "--connector", "email", file.to_str().unwrap()]);
+        println!("{what}: {} bytes, {seconds:.2} s, {} MB", mail.len(), kilobytes >> 10);
+        assert!(seconds < SECONDS && kilobytes < KILOBYTES, "{what}: {seconds} s, {kilobytes} kB");
+        let outcome: Value = serde_json::from_str(&printed).unwrap();
+        let interaction = &outcome["interaction"];
+        let original = interaction["parts"].as_array().unwrap().last().unwrap();
+        assert_eq!(original["blob"]["size"], mail.len(), "{what}: the original is kept whole");
+        let marks = interaction["mail"]["marks"].as_array().cloned().unwrap_or_default();
+        assert!(mark.is_none_or(|mark| marks.contains(&mark.into())), "{what}: {marks:?}");
+    }
+}
