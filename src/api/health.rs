@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::call::{Answer, Call, json, typed};
 use super::{Api, BundleReport};
+use crate::base::telemetry::{By, Name};
 use crate::base::{Result, Timestamp};
 use crate::flow::mailbox::{State, Told};
 use crate::store::lease::Node;
@@ -197,13 +198,16 @@ pub(super) async fn status(call: Call) -> Answer {
 }
 
 fn mailbox(told: Told) -> MailboxStatus {
-    let state = match told.state {
+    MailboxStatus { state: word(told.state), read_at: told.read_at, behind: told.behind, error: told.error }
+}
+
+fn word(state: State) -> &'static str {
+    match state {
         State::Ok => "ok",
         State::Degraded => "degraded",
         State::Stalled => "stalled",
         State::Broken => "broken",
-    };
-    MailboxStatus { state, read_at: told.read_at, behind: told.behind, error: told.error }
+    }
 }
 
 fn publication(bundle: &BundleReport) -> PublicationStatus {
@@ -262,6 +266,17 @@ pub(super) async fn metrics(call: Call) -> Answer {
     if let Ok(pending) = pending(&call.api).await {
         metrics.pending_entries.set(i64::try_from(pending.entries).unwrap_or(i64::MAX));
         metrics.pending_events.set(i64::try_from(pending.events).unwrap_or(i64::MAX));
+    }
+    let context = call.api.context();
+    for (name, told) in context.mailboxes.all(context.clock.now()) {
+        for state in [State::Ok, State::Degraded, State::Stalled, State::Broken] {
+            metrics.mailboxes.get_or_create(&By::new(&name, word(state))).set(i64::from(state == told.state));
+        }
+        let name = Name { name };
+        metrics.mailbox_behind.get_or_create(&name).set(i64::try_from(told.behind).unwrap_or(i64::MAX));
+        if let Some(at) = told.read_at {
+            metrics.mailbox_read.get_or_create(&name).set(at.seconds());
+        }
     }
     const MEDIA: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(typed(StatusCode::OK, MEDIA, metrics.encode()))

@@ -11,7 +11,7 @@ use super::token::Scope;
 use crate::base::Timestamp;
 use crate::base::id::{EntryId, EventId};
 use crate::flow::submit::{self, Submitted};
-use crate::model::entry::{Command, RequestHead};
+use crate::model::entry::{Command, MailHead, RequestHead};
 use crate::model::{Entry, EntryKind};
 use crate::store::{DeadLetter, QuarantineRow};
 
@@ -68,16 +68,25 @@ pub(super) struct Quarantined {
     original: Option<Original>,
 }
 
-/// A provider's request.
+/// A provider's request, or a mail.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Original")]
 struct Original {
-    /// The method.
-    method: String,
-    /// The URL.
-    url: String,
-    /// The headers that its connector keeps.
+    /// The method of a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
+    /// The URL of a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// The headers of a request that its connector keeps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     headers: Vec<(String, String)>,
+    /// The folder that a mail lay in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folder: Option<String>,
+    /// The UID of a mail there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
     /// The body.
     body: String,
     /// How `body` is written: `text`, or `base64` where it is not UTF-8.
@@ -123,17 +132,33 @@ pub(super) async fn quarantined(call: Call) -> Answer {
     json(StatusCode::OK, &Quarantined { entry: id, channel: entry.channel, received_at: entry.at, reasons, original })
 }
 
-/// The request of an entry, if it is one and was not pruned.
+/// The request or mail of an entry, if it is one and was not pruned.
 fn original(entry: &Entry) -> Option<Original> {
-    if entry.kind != EntryKind::Webhook {
-        return None;
-    }
-    let head: RequestHead = serde_json::from_slice(&entry.body.head).ok()?;
+    let empty = Original {
+        method: None,
+        url: None,
+        headers: Vec::new(),
+        folder: None,
+        uid: None,
+        body: String::new(),
+        encoding: "text",
+    };
+    let known = match entry.kind {
+        EntryKind::Webhook => {
+            let head: RequestHead = serde_json::from_slice(&entry.body.head).ok()?;
+            Original { method: Some(head.method), url: Some(head.url), headers: head.headers, ..empty }
+        }
+        EntryKind::Mail => {
+            let head: MailHead = serde_json::from_slice(&entry.body.head).ok()?;
+            Original { folder: head.folder, uid: head.uid.map(|(_, uid)| uid), ..empty }
+        }
+        _ => return None,
+    };
     let (body, encoding) = match std::str::from_utf8(&entry.body.raw) {
         Ok(text) => (text.to_owned(), "text"),
         Err(_) => (data_encoding::BASE64.encode(&entry.body.raw), "base64"),
     };
-    Some(Original { method: head.method, url: head.url, headers: head.headers, body, encoding })
+    Some(Original { body, encoding, ..known })
 }
 
 /// `POST /v1/quarantine/{entry}/retry`

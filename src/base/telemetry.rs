@@ -11,6 +11,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+/// The label of a gauge of a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Name {
+    /// The channel.
+    pub name: String,
+}
+
 /// The label of a counter that is split by one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct By {
@@ -56,6 +63,12 @@ pub struct Metrics {
     pub buckets: Gauge<i64, AtomicI64>,
     /// Nodes that share the work, as this one last saw them; 0 where it shares with nobody.
     pub nodes: Gauge<i64, AtomicI64>,
+    /// Mailboxes by channel and state, 1 for the state that each is in.
+    pub mailboxes: Family<By, Gauge<i64, AtomicI64>>,
+    /// UIDs of mailboxes that were not looked at yet, by channel.
+    pub mailbox_behind: Family<Name, Gauge<i64, AtomicI64>>,
+    /// When each mailbox was last read to its end, as a Unix time in seconds, by channel.
+    pub mailbox_read: Family<Name, Gauge<i64, AtomicI64>>,
     /// CPU seconds by stage.
     pub stage_seconds: Family<Stage, Histogram>,
     /// Counts what might be timed.
@@ -112,6 +125,12 @@ impl Metrics {
         let (buckets, nodes) = (Gauge::default(), Gauge::default());
         registry.register("buckets", "Buckets of the work that this node holds", buckets.clone());
         registry.register("nodes", "Nodes that share the work", nodes.clone());
+        let mailboxes = Family::<By, Gauge<i64, AtomicI64>>::default();
+        registry.register("mailboxes", "Mailboxes by channel and state", mailboxes.clone());
+        let mailbox_behind = Family::<Name, Gauge<i64, AtomicI64>>::default();
+        registry.register("mailbox_behind", "UIDs that were not looked at yet", mailbox_behind.clone());
+        let mailbox_read = Family::<Name, Gauge<i64, AtomicI64>>::default();
+        registry.register("mailbox_read_timestamp", "When it was last read to its end", mailbox_read.clone());
         let stage_seconds = Family::<Stage, Histogram>::new_with_constructor(|| {
             Histogram::new([0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1])
         });
@@ -129,6 +148,9 @@ impl Metrics {
             pending_events,
             buckets,
             nodes,
+            mailboxes,
+            mailbox_behind,
+            mailbox_read,
             stage_seconds,
             turn: Arc::default(),
         }

@@ -23,7 +23,7 @@ use crate::base::id::{EntryId, EventId};
 use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Kind, Result, Retry, Secret, Side};
 use crate::config::{Config, Listen, Store};
-use crate::model::entry::{Command, RequestHead};
+use crate::model::entry::{Command, MailHead, RequestHead};
 use crate::model::{EntryBody, EntryKind};
 use crate::net::{Client, client};
 use crate::store::{DeadLetter, NewEntry, Opened, QuarantineRow, TokenRow};
@@ -390,10 +390,16 @@ fn token(row: &TokenRow) -> Value {
     })
 }
 
-/// A stored request. After its time in retention only stubs are left of it.
+/// A stored request or mail. After its time in retention only stubs are left of it.
 fn request(body: &EntryBody) -> Value {
-    let Ok(head) = serde_json::from_slice::<RequestHead>(&body.head) else { return Value::Null };
-    let mut request = json!({ "method": head.method, "url": head.url, "headers": head.headers });
+    let mail = || serde_json::from_slice::<MailHead>(&body.head).ok();
+    let mut request = match serde_json::from_slice::<RequestHead>(&body.head) {
+        Ok(head) => json!({ "method": head.method, "url": head.url, "headers": head.headers }),
+        Err(_) => match mail() {
+            Some(head) => json!({ "folder": head.folder, "uid": head.uid.map(|(_, uid)| uid) }),
+            None => return Value::Null,
+        },
+    };
     if let Value::Object(members) = &mut request {
         match std::str::from_utf8(&body.raw) {
             Ok(text) => members.insert("body".to_owned(), text.into()),

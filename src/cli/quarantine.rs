@@ -115,6 +115,10 @@ async fn show(gateway: &Gateway, args: &QuarantineShowArgs) -> Outcome {
     if !method.is_empty() {
         report::line(&format!("{method} {url}"))?;
     }
+    let (folder, uid) = (text(request, &["folder"]), text(request, &["uid"]));
+    if !folder.is_empty() {
+        report::line(&format!("a mail of the folder {folder}, UID {uid}"))?;
+    }
     let body = text(request, &["body", "raw", "body_base64"]);
     if !body.is_empty() {
         report::line(&indent(&body, 2))?;

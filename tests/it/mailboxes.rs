@@ -96,6 +96,36 @@ async fn what_is_new_is_taken_and_moved_and_what_was_there_is_left() {
     drop(gateway);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_too_large_is_set_aside_and_the_others_go_on() {
+    let (desk, server) = (HelpDesk::start().await, MailServer::dovecot());
+    let project =
+        project(&desk).limits("mail = \"64KiB\"").mailbox("mail", &server, server.port("imaps"), "begin = \"all\"\n");
+    project.write_config();
+    let token = project.token();
+    server.deliver(&mail(1, "before"));
+    server.deliver(&mail(2, &"a long line\r\n".repeat(20_000)));
+    server.deliver(&mail(3, "behind"));
+    let gateway = Gateway::start(&project).await;
+    desk.wait_for(2).await;
+    gateway.settled(&project).await;
+    let found = gateway.get(&token, "/v1/quarantine").await.json();
+    let one = &found["quarantined"][0];
+    assert!(one["reason"].as_str().unwrap().contains("over the limit"), "{found}");
+    let shown = gateway.get(&token, &format!("/v1/quarantine/{}", one["entry"].as_str().unwrap())).await.json();
+    assert_eq!((&shown["original"]["folder"], &shown["original"]["uid"]), (&"INBOX".into(), &2.into()), "{shown}");
+    let metrics = gateway.get("", "/metrics").await.text();
+    assert!(metrics.contains("segue_mailboxes{name=\"mail\",result=\"ok\"} 1"), "{metrics}");
+    gateway.stop().await;
+    // A restart sets it aside no second time, and the command shows it too.
+    let gateway = Gateway::start(&project).await;
+    wait::until_true("it is read", wait::SOON, async || !told(&gateway, &token).await["read_at"].is_null()).await;
+    gateway.stop().await;
+    assert_eq!(project.number(JOURNALED), 3);
+    let said = project.run(&["quarantine", "show", one["entry"].as_str().unwrap()]);
+    assert!(said.contains("a mail of the folder INBOX, UID 2"), "{said}");
+}
+
 /// How many mails are in a folder, by another client.
 fn count(server: &MailServer, folder: &str) -> usize {
     let script = "import imaplib, ssl, sys\n\

@@ -19,6 +19,9 @@ use crate::store::{Cursor, FolderRow, MailBatch, NewEntry};
 const WINDOW: u32 = 1000;
 /// How many mails go into one batch.
 const BATCH: usize = 64;
+/// Over how many broken connections a stretch is kept as it is while there are more mails behind it: one among them that breaks
+/// connections is known by others that come through.
+const BREAKS: u32 = 20;
 /// How many bytes of mails go into one batch, but for the last mail.
 const BATCH_BYTES: usize = 2 << 20;
 
@@ -38,6 +41,8 @@ struct Window {
     validity: u32,
     high: u32,
     fetcher: Fetcher,
+    /// How many connections broke over it.
+    broke: u32,
 }
 
 /// Mails that are to be journaled together.
@@ -128,11 +133,12 @@ impl Scan {
         mut from: Cursor,
         (validity, low, high): (u32, u32, u32),
     ) -> Result<Cursor, Trouble> {
-        let mut window = match self.windows.remove(name).filter(|window| window.validity == validity) {
+        let kept = |window: &Window| window.validity == validity && (window.high >= high || window.broke < BREAKS);
+        let mut window = match self.windows.remove(name).filter(kept) {
             Some(window) => window,
             None => {
                 let listed = session.list(low.saturating_add(1), high).await?;
-                Window { validity, high, fetcher: Fetcher::new(validity, listed, self.fetching.sizes) }
+                Window { validity, high, fetcher: Fetcher::new(validity, listed, self.fetching.sizes), broke: 0 }
             }
         };
         let mut batch = Batch { uid: low, ..Batch::default() };
@@ -165,6 +171,7 @@ impl Scan {
             Ok(()) => Ok(from),
             Err(error) => {
                 if error.fault() != Fault::Mailbox {
+                    window.broke += 1;
                     self.windows.insert(name.to_owned(), window);
                 }
                 Err(error.into())
