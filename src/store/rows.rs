@@ -83,6 +83,8 @@ pub struct MailBatch {
     pub to: Cursor,
     /// When this was read.
     pub at: Timestamp,
+    /// Noted with a folder that is new: mails that the server took before are not wanted.
+    pub since: Timestamp,
 }
 
 /// How far a folder was read.
@@ -94,6 +96,8 @@ pub struct FolderRow {
     pub cursor: Cursor,
     /// Up to which UID that is done which follows once mails are in the journal.
     pub acted: u32,
+    /// Mails that the server took before are not wanted.
+    pub since: Timestamp,
     /// When the cursor was moved last.
     pub moved_at: Timestamp,
 }

@@ -502,10 +502,12 @@ async fn a_folder_is_read_on_by_one(store: &Store) {
             from: from.map(cursor),
             to: cursor(to),
             at: at(1),
+            since: at(0),
         })
     };
     let stands = async || {
         let folders = store.mailboxes.folders("box".to_owned()).await.unwrap();
+        assert!(folders.iter().all(|row| row.since == at(0)));
         folders.iter().map(|row| (row.cursor.validity, row.cursor.uid, row.acted)).collect::<Vec<_>>()
     };
     let journaled = async || store.catalog.counts().await.unwrap()["entry"];

@@ -80,6 +80,7 @@ async fn mails_that_are_there_and_mails_that_come_are_taken_once_each() {
 async fn what_is_new_is_taken_and_moved_and_what_was_there_is_left() {
     let (desk, mut server) = (HelpDesk::start().await, MailServer::dovecot());
     server.ask("fill box INBOX 4");
+    server.age();
     let options = "after = \"move\"\nmove_to = \"Done\"\n";
     let project = project(&desk).mailbox("mail", &server, server.port("imaps"), options);
     project.write_config();
@@ -93,6 +94,12 @@ async fn what_is_new_is_taken_and_moved_and_what_was_there_is_left() {
     let folders = |server: &MailServer| (count(server, "INBOX"), count(server, "Done"));
     wait::until_true("both are moved", wait::SOON, async || folders(&server) == (4, 2)).await;
     assert_eq!(project.number(JOURNALED), 2);
+    // With new UIDs for all of them it is still so.
+    server.ask("validity box INBOX");
+    server.deliver(&mail(3, "third"));
+    desk.wait_for(3).await;
+    wait::until_true("it is moved", wait::SOON, async || folders(&server) == (4, 3)).await;
+    assert_eq!(project.number(JOURNALED), 3);
     drop(gateway);
 }
 

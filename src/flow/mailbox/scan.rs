@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -12,7 +13,7 @@ use crate::connector::{AfterTaking, Begin, Mailbox};
 use crate::flow::verify::{self, ReceivedMail};
 use crate::flow::{enter_mails, mail_check};
 use crate::model::entry::{MailHead, MailSource};
-use crate::net::imap::{Access, Fault, Fetched, Fetcher, Folder, Session};
+use crate::net::imap::{Access, Fault, Fetched, Fetcher, Folder, Listed, Session};
 use crate::store::{Cursor, FolderRow, MailBatch, NewEntry};
 
 /// How many UIDs are listed at once.
@@ -116,11 +117,16 @@ impl Scan {
             Begin::New => next.saturating_sub(1),
         };
         let to = Cursor { validity: folder.validity, uid };
-        self.append(name, None, to, Vec::new()).await?;
+        // What the server took a little earlier may be told by a clock that is behind.
+        let since = match self.mailbox.begin {
+            Begin::All => Timestamp::from_millis(0),
+            Begin::New => self.now().minus(Duration::from_secs(3600)),
+        };
+        self.append(name, None, to, since, Vec::new()).await?;
         // What was there before is nobody's to move or to flag.
         let acted = self.fetching.context.store.mailboxes.acted(self.channel.clone(), name.to_owned(), to).await;
         acted.map_err(Trouble::Journal)?;
-        let row = FolderRow { folder: name.to_owned(), cursor: to, acted: uid, moved_at: self.now() };
+        let row = FolderRow { folder: name.to_owned(), cursor: to, acted: uid, since, moved_at: self.now() };
         self.rows.get_or_insert_default().insert(name.to_owned(), row.clone());
         Ok(row)
     }
@@ -137,7 +143,7 @@ impl Scan {
         let mut window = match self.windows.remove(name).filter(kept) {
             Some(window) => window,
             None => {
-                let listed = session.list(low.saturating_add(1), high).await?;
+                let listed = self.wanted(name, session.list(low.saturating_add(1), high).await?);
                 Window { validity, high, fetcher: Fetcher::new(validity, listed, self.fetching.sizes), broke: 0 }
             }
         };
@@ -179,6 +185,13 @@ impl Scan {
         }
     }
 
+    /// Those of the mails that are wanted: where UIDs were given anew, also what was there before the first look is listed.
+    fn wanted(&self, name: &str, mut listed: Vec<Listed>) -> Vec<Listed> {
+        let since = self.rows.as_ref().and_then(|rows| rows.get(name)).map_or(0, |row| row.since.millis());
+        listed.retain(|mail| mail.arrived.is_none_or(|arrived| arrived.as_millisecond() >= since));
+        listed
+    }
+
     /// What was fetched as it is journaled; nothing if there is no mail of that UID any more.
     fn received(&self, folder: &str, validity: u32, fetched: Fetched) -> Option<ReceivedMail> {
         let head = |uid, failed| MailHead {
@@ -210,7 +223,7 @@ impl Scan {
         let (dns, trusted) = (&self.fetching.dns, &self.mailbox.authserv_ids);
         join_all(mails.iter_mut().map(|mail| mail_check::step(dns, trusted, mail))).await;
         let entries = mails.into_iter().map(verify::step_mail).collect();
-        self.append(name, Some(from), to, entries).await?;
+        self.append(name, Some(from), to, self.now(), entries).await?;
         if let Some(row) = self.rows.as_mut().and_then(|rows| rows.get_mut(name)) {
             if row.cursor.validity != to.validity {
                 row.acted = 0;
@@ -225,11 +238,12 @@ impl Scan {
         name: &str,
         from: Option<Cursor>,
         to: Cursor,
+        since: Timestamp,
         entries: Vec<NewEntry>,
     ) -> Result<(), Trouble> {
         let (channel, folder, at) = (self.channel.clone(), name.to_owned(), self.now());
         let context = &self.fetching.context;
-        match enter_mails(context, MailBatch { channel, folder, entries, from, to, at }).await {
+        match enter_mails(context, MailBatch { channel, folder, entries, from, to, at, since }).await {
             Ok(appended) => {
                 for one in appended {
                     let result = if one.repeat { "repeated" } else { "accepted" };
@@ -257,7 +271,7 @@ impl Scan {
         let mut low = acted;
         while low < taken.uid {
             let high = low.saturating_add(WINDOW).min(taken.uid);
-            let listed = session.list(low.saturating_add(1), high).await?;
+            let listed = self.wanted(name, session.list(low.saturating_add(1), high).await?);
             let uids: Vec<u32> = listed.into_iter().map(|mail| mail.uid).collect();
             if !uids.is_empty() {
                 match &self.mailbox.after {

@@ -330,7 +330,15 @@ pub static TABLES: [Table; 31] = [
     operational(
         "mailbox",
         &["channel", "folder"],
-        &[text("channel"), text("folder"), number("validity"), number("uid"), number("acted"), time("moved_at")],
+        &[
+            text("channel"),
+            text("folder"),
+            number("validity"),
+            number("uid"),
+            number("acted"),
+            time("since"),
+            time("moved_at"),
+        ],
     ),
     operational("pruned", &["class"], &[text("class"), inside("position")]),
     // The keys of entries and interactions once more, in the order in which SQLite finds them.

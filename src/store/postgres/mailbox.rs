@@ -28,6 +28,7 @@ struct Ready {
     from: Option<Cursor>,
     to: Cursor,
     at: Timestamp,
+    since: Timestamp,
 }
 
 /// Moves the cursor of a batch. False if it is not where the batch begins; where it stands already at the end, an earlier
@@ -37,9 +38,9 @@ async fn move_cursor(session: &Session, batch: &Ready) -> std::result::Result<bo
     let (channel, folder) = (&batch.channel, &batch.folder);
     let moved = match batch.from {
         None => {
-            let sql = "INSERT INTO mailbox (channel, folder, validity, uid, acted, moved_at)
-                       VALUES ($1, $2, $3, $4, 0, $5) ON CONFLICT DO NOTHING";
-            session.run(sql, &[channel, folder, &validity, &uid, &at]).await?
+            let sql = "INSERT INTO mailbox (channel, folder, validity, uid, acted, moved_at, since)
+                       VALUES ($1, $2, $3, $4, 0, $5, $6) ON CONFLICT DO NOTHING";
+            session.run(sql, &[channel, folder, &validity, &uid, &at, &batch.since.millis()]).await?
         }
         Some(from) => {
             let sql = "UPDATE mailbox SET acted = CASE WHEN validity = $3 THEN acted ELSE 0 END,
@@ -71,7 +72,7 @@ async fn take(session: &Session, batch: &Ready) -> std::result::Result<Option<Ve
 
 impl Mailboxes for PgMailboxes {
     fn append(&self, batch: MailBatch) -> BoxFuture<'static, Result<Vec<Appended>>> {
-        let MailBatch { channel, folder, entries, from, to, at } = batch;
+        let MailBatch { channel, folder, entries, from, to, at, since } = batch;
         let sealed = entries.into_iter().map(|entry| {
             let sealed = self.codec.seal_entry(&entry)?;
             Ok(self.writer.ordered(entry, sealed, None))
@@ -80,7 +81,7 @@ impl Mailboxes for PgMailboxes {
             Ok(appends) => appends,
             Err(error) => return std::future::ready(Err(error)).boxed(),
         };
-        let batch = Arc::new(Ready { channel, folder, appends, from, to, at });
+        let batch = Arc::new(Ready { channel, folder, appends, from, to, at, since });
         let (writer, written) = (self.writer.clone(), batch.clone());
         let written = self.writer.job_then(
             move |session| {
@@ -98,7 +99,7 @@ impl Mailboxes for PgMailboxes {
 
     fn folders(&self, channel: String) -> BoxFuture<'_, Result<Vec<FolderRow>>> {
         async move {
-            let sql = "SELECT folder, validity, uid, acted, moved_at FROM mailbox WHERE channel = $1
+            let sql = "SELECT folder, validity, uid, acted, since, moved_at FROM mailbox WHERE channel = $1
                         ORDER BY folder COLLATE \"C\"";
             all(self.readers.rows(sql, &[&channel]).await?, folder)
         }
@@ -125,6 +126,7 @@ fn folder(row: &Row) -> Result<FolderRow> {
         folder: get(row, 0)?,
         cursor: Cursor { validity: number(1)?, uid: number(2)? },
         acted: number(3)?,
-        moved_at: Timestamp::from_millis(get(row, 4)?),
+        since: Timestamp::from_millis(get(row, 4)?),
+        moved_at: Timestamp::from_millis(get(row, 5)?),
     })
 }

@@ -32,10 +32,10 @@ fn move_cursor(connection: &Connection, batch: &MailBatch) -> rusqlite::Result<b
     let moved = match batch.from {
         None => connection
             .prepare_cached(
-                "INSERT INTO mailbox (channel, folder, validity, uid, acted, moved_at) VALUES (?1, ?2, ?3, ?4, 0, ?5)
+                "INSERT INTO mailbox (channel, folder, validity, uid, acted, moved_at, since) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)
                  ON CONFLICT DO NOTHING",
             )?
-            .execute((channel, folder, to.validity, to.uid, at))?,
+            .execute((channel, folder, to.validity, to.uid, at, batch.since.millis()))?,
         Some(from) => connection
             .prepare_cached(
                 "UPDATE mailbox SET acted = CASE WHEN validity = ?3 THEN acted ELSE 0 END,
@@ -114,14 +114,15 @@ impl Mailboxes for SqliteMailboxes {
         self.readers.apart(move |connection| {
             connection
                 .prepare_cached(
-                    "SELECT folder, validity, uid, acted, moved_at FROM mailbox WHERE channel = ?1 ORDER BY folder",
+                    "SELECT folder, validity, uid, acted, since, moved_at FROM mailbox WHERE channel = ?1 ORDER BY folder",
                 )?
                 .query_map([&channel], |row| {
                     Ok(FolderRow {
                         folder: row.get(0)?,
                         cursor: Cursor { validity: row.get(1)?, uid: row.get(2)? },
                         acted: row.get(3)?,
-                        moved_at: Timestamp::from_millis(row.get(4)?),
+                        since: Timestamp::from_millis(row.get(4)?),
+                        moved_at: Timestamp::from_millis(row.get(5)?),
                     })
                 })?
                 .collect()

@@ -50,6 +50,13 @@ impl MailServer {
         answer
     }
 
+    /// Has all mails that are there be two hours old.
+    pub(crate) fn age(&self) {
+        let mails = std::path::Path::new(self.told["folder"].as_str().unwrap()).join("mail");
+        let words = ["-type", "f", "-path", "*/new/*", "-exec", "touch", "-d", "2 hours ago", "{}", "+"];
+        assert!(Command::new("find").arg(mails).args(words).status().unwrap().success());
+    }
+
     /// One of its ports: `imap`, `imaps`, `lmtp`, `smtp`, `smtps`.
     pub(crate) fn port(&self, name: &str) -> u16 {
         self.told[name].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap()
