@@ -127,9 +127,24 @@ pub(crate) fn emit(draft: &mut Draft<'_>, at: ConversationAt, kind: EventType, t
 /// The interaction without its bulk.
 fn cut(interaction: &Interaction) -> Interaction {
     let mut cut = interaction.clone();
+    // Where what is new is known, it says more than the whole.
+    if let Some(new) = &mut cut.text_new {
+        shorten(new.expose_mut(), CUT_TEXT);
+        shorten(cut.text.expose_mut(), CUT_TEXT / 4);
+    }
     shorten(cut.text.expose_mut(), CUT_TEXT);
-    cut.text_new = None;
     cut.context = None;
+    cut.recipients.truncate(10);
+    if let Some(answered) = &mut cut.reply_to {
+        answered.message_ids.truncate(5);
+    }
+    if let Some(mail) = &mut cut.mail {
+        for list in [&mut mail.from, &mut mail.sender, &mut mail.reply_to, &mut mail.to, &mut mail.cc] {
+            list.truncate(3);
+        }
+        mail.in_reply_to.truncate(5);
+        mail.references.truncate(5);
+    }
     cut.parts.truncate(10);
     for part in &mut cut.parts {
         part.data = None;
@@ -148,5 +163,39 @@ pub(crate) fn shorten(text: &mut String, most: usize) {
             end -= 1;
         }
         text.truncate(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Pii;
+    use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
+    use crate::model::{ChannelKind, Identifier, Mail, MailAddress, Part, PartType};
+
+    #[test]
+    fn the_largest_mail_leaves_room_for_the_rest_of_its_event() {
+        let long = "x".repeat(120);
+        let address = MailAddress { name: Some(Pii::new(long.clone())), email: Pii::new(long.clone()) };
+        let addresses = || vec![address.clone(); 100];
+        let mut ix = Interaction::blank(ChannelKind::Email, "c", "a");
+        ix.text = Pii::new("long ".repeat(100_000));
+        ix.text_new = Some(Pii::new("new ".repeat(10_000)));
+        let recipient = Recipient { role: RecipientRole::Cc, identifier: Identifier::new("mailto", long.clone()) };
+        ix.recipients = vec![recipient; 256];
+        ix.reply_to = Some(ReplyTo { message_ids: vec![long.clone(); 41], ..ReplyTo::default() });
+        ix.parts = vec![Part { text: Some(Pii::new("y".repeat(500_000))), ..Part::new(PartType::Html) }; 30];
+        ix.mail = Some(Box::new(Mail {
+            from: addresses(),
+            to: addresses(),
+            cc: addresses(),
+            references: vec![long.clone(); 41],
+            in_reply_to: vec![long; 41],
+            ..Mail::default()
+        }));
+        let cut = cut(&ix);
+        let bytes = serde_json::to_vec(&cut).unwrap().len();
+        assert!(bytes < MOST_BYTES * 9 / 10, "{bytes}");
+        assert!(cut.text_new.is_some_and(|new| new.expose().starts_with("new ") && new.expose().len() == CUT_TEXT));
     }
 }
