@@ -4,6 +4,7 @@
 //! as the head of its entry says, which was found out before it was journaled. The invariant: every mail gives exactly one
 //! outcome, and each part of it can be had again from the original by its `provider_ref`.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, json};
@@ -15,7 +16,7 @@ use crate::mail::address::Address;
 use crate::mail::attachment::{self, Kind};
 use crate::mail::auto::{self, Around};
 use crate::mail::fields::Fields;
-use crate::mail::read::{Flag as Mark, Limits, Mail as Read};
+use crate::mail::read::{Flag as Mark, Limits, Mail as Read, Opened};
 use crate::mail::{calendar, canon, dsn, read, reply, tnef};
 use crate::model::entry::MailHead;
 use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
@@ -47,7 +48,8 @@ impl Connector {
         if let Some(reason) = &head.failed {
             return vec![Outcome::Quarantined { reason: format!("the mail could not be fetched: {reason}") }];
         }
-        let mail = match read::read(raw, &LIMITS) {
+        let opened = Opened::new(raw);
+        let mail = match opened.read(&LIMITS) {
             Ok(mail) => mail,
             Err(why) => return vec![Outcome::Quarantined { reason: format!("this is no mail: {why}") }],
         };
@@ -64,11 +66,12 @@ impl Connector {
         let level = if mail.from.len() == 1 && mail.from_facts.fields == 1 { head.level } else { MailLevel::Failed };
         author(&mut ix, &mail, head, level);
         recipients(&mut ix, &mail);
-        let mut facet = facet(&mail, raw, level);
-        parts(&mut ix, &mail, raw);
+        let (fields, _) = Fields::read(raw);
+        let mut facet = facet(&mail, &fields, level);
+        parts(&mut ix, &mail, &opened, raw.len());
         texts(&mut ix, &mail);
         facet.report = report(&mail, raw);
-        ix.flags = flags(&mail, &facet, raw, head, account);
+        ix.flags = flags(&mail, &facet, &fields, head, account);
         let mut answered: Vec<String> = mail.in_reply_to.clone();
         answered.extend(mail.references.iter().rev().filter(|id| !mail.in_reply_to.contains(id)).cloned());
         ix.reply_to = (!answered.is_empty()).then(|| ReplyTo { message_ids: answered, ..ReplyTo::default() });
@@ -93,7 +96,7 @@ pub fn mail_part(raw: &[u8], reference: &str) -> Option<Vec<u8>> {
 }
 
 /// The canonical form in which an address names a person: nobody distinguishes people by the case of letters.
-pub fn canonical_address(address: &str) -> String {
+fn canonical_address(address: &str) -> String {
     address.trim().to_lowercase()
 }
 
@@ -131,8 +134,7 @@ fn recipients(ix: &mut Interaction, mail: &Read) {
     }
 }
 
-fn facet(mail: &Read, raw: &[u8], level: MailLevel) -> Mail {
-    let (fields, _) = Fields::read(raw);
+fn facet(mail: &Read, fields: &Fields<'_>, level: MailLevel) -> Mail {
     let said = |name: &str| fields.text(name).map(|text| text.chars().take(200).collect::<String>());
     Mail {
         message_id: mail.message_id.clone(),
@@ -177,7 +179,7 @@ fn word(mark: Mark) -> &'static str {
 }
 
 /// The HTML, the attachments, and the original as the last part.
-fn parts(ix: &mut Interaction, mail: &Read, raw: &[u8]) {
+fn parts(ix: &mut Interaction, mail: &Read, opened: &Opened<'_>, size: usize) {
     if let Some(html) = &mail.html {
         ix.parts.push(Part {
             mediatype: Some("text/html".to_owned()),
@@ -187,14 +189,14 @@ fn parts(ix: &mut Interaction, mail: &Read, raw: &[u8]) {
     }
     for part in &mail.parts {
         match part.kind {
-            Kind::Tnef => unpacked(ix, part, raw),
-            _ => ix.parts.push(attached(part, raw)),
+            Kind::Tnef => unpacked(ix, part, opened),
+            _ => ix.parts.push(attached(part, opened)),
         }
     }
     let data: Map<String, serde_json::Value> = Map::from_iter([("original".to_owned(), json!(true))]);
     ix.parts.push(Part {
         mediatype: Some("message/rfc822".to_owned()),
-        blob: Some(blob("", Some("original.eml"), raw.len())),
+        blob: Some(blob("", Some("original.eml"), size)),
         data: Some(Pii::new(data)),
         ..Part::new(PartType::File)
     });
@@ -219,9 +221,9 @@ fn kind_of(media_type: &str) -> PartType {
     }
 }
 
-fn attached(part: &attachment::Part, raw: &[u8]) -> Part {
+fn attached(part: &attachment::Part, opened: &Opened<'_>) -> Part {
     let event = (part.kind == Kind::Calendar)
-        .then(|| calendar::read(&String::from_utf8_lossy(&read::part_bytes(raw, &part.index)?)))
+        .then(|| calendar::read(&String::from_utf8_lossy(&opened.part_bytes(&part.index)?)))
         .flatten();
     let mut data = Map::new();
     if part.inline {
@@ -240,9 +242,9 @@ fn attached(part: &attachment::Part, raw: &[u8]) -> Part {
 }
 
 /// What Outlook packed into `winmail.dat`; the file itself where it cannot be unpacked.
-fn unpacked(ix: &mut Interaction, part: &attachment::Part, raw: &[u8]) {
-    let Some(inner) = read::part_bytes(raw, &part.index).and_then(|bytes| tnef::read(&bytes)) else {
-        return ix.parts.push(attached(part, raw));
+fn unpacked(ix: &mut Interaction, part: &attachment::Part, opened: &Opened<'_>) {
+    let Some(inner) = opened.part_bytes(&part.index).and_then(|bytes| tnef::read(&bytes)) else {
+        return ix.parts.push(attached(part, opened));
     };
     if let Some(text) = inner.text.filter(|text| !text.trim().is_empty()) {
         ix.parts.push(Part::text(text));
@@ -280,8 +282,10 @@ fn report(mail: &Read, raw: &[u8]) -> Option<MailReport> {
         return None;
     }
     // A lone CR ends a line in mails of old programs.
-    let lines = raw.contains(&b'\n').then_some(raw.to_vec());
-    let lines = lines.unwrap_or_else(|| raw.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }).collect());
+    let lines = match raw.contains(&b'\n') {
+        true => Cow::Borrowed(raw),
+        false => raw.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }).collect(),
+    };
     let found = dsn::read(&mail_parser::MessageParser::default().parse(&lines)?)?;
     let first = found.recipients.first();
     let (kind, state) = match found.kind {
@@ -308,8 +312,7 @@ fn report(mail: &Read, raw: &[u8]) -> Option<MailReport> {
     })
 }
 
-fn flags(mail: &Read, facet: &Mail, raw: &[u8], head: &MailHead, account: &Account) -> BTreeSet<Flag> {
-    let (fields, _) = Fields::read(raw);
+fn flags(mail: &Read, facet: &Mail, fields: &Fields<'_>, head: &MailHead, account: &Account) -> BTreeSet<Flag> {
     let recipients: Vec<&str> = mail.to.iter().chain(&mail.cc).map(|address| address.email.as_str()).collect();
     let is_ours = |address: &str| {
         let canonical = canonical_address(address);
@@ -317,7 +320,7 @@ fn flags(mail: &Read, facet: &Mail, raw: &[u8], head: &MailHead, account: &Accou
         own.into_iter().any(|own| canonical_address(own) == canonical)
     };
     let found = auto::look(
-        &fields,
+        fields,
         &Around {
             subject: &mail.subject,
             from: if let [from] = mail.from.as_slice() { &from.email } else { "" },

@@ -47,7 +47,7 @@ pub use convert::e164;
 pub use diagnostic::Diagnostic;
 pub use folder::Folder;
 pub use http_call::HttpCall;
-pub use mail_read::{canonical_address, mail_part};
+pub use mail_read::mail_part;
 pub use mailbox::{AfterTaking, Begin, Mailbox, Security};
 pub use media::MediaCall;
 pub use options::{Account, OptionFault, OptionSpec, Options, Pattern};

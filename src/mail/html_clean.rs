@@ -3,7 +3,7 @@
 //! The cleaner builds a tree, which takes time squared in its depth and may copy open formatting into every paragraph;
 //! so the tags are counted first and pages that would cost too much are not cleaned at all.
 
-use super::html_tokens::{self, Page};
+use super::html_tokens::{self, Page, is_void};
 use ammonia::{Builder, UrlRelative};
 use html5ever::tokenizer::{Tag, TagKind};
 use std::collections::{HashMap, HashSet};
@@ -185,24 +185,6 @@ fn is_format(name: &str) -> bool {
     matches!(
         name,
         "a" | "b" | "big" | "code" | "em" | "font" | "i" | "nobr" | "s" | "small" | "strike" | "strong" | "tt" | "u"
-    )
-}
-
-fn is_void(name: &str) -> bool {
-    matches!(
-        name,
-        "br" | "hr"
-            | "img"
-            | "input"
-            | "meta"
-            | "link"
-            | "area"
-            | "base"
-            | "col"
-            | "embed"
-            | "source"
-            | "wbr"
-            | "param"
     )
 }
 

@@ -4,7 +4,7 @@
 //! quotes an older mail gets `> ` before each line, as it would have in a plain mail, so that one reader of quotes serves
 //! both.
 
-use super::html_tokens::{self, Page, attribute};
+use super::html_tokens::{self, Page, attribute, is_void};
 use html5ever::tokenizer::{Tag, TagKind};
 
 /// How deep elements with an effect may lie in each other; deeper ones have none.
@@ -316,24 +316,6 @@ fn readable(c: char) -> Option<char> {
         c if c.is_control() => None,
         c => Some(c),
     }
-}
-
-fn is_void(name: &str) -> bool {
-    matches!(
-        name,
-        "br" | "hr"
-            | "img"
-            | "input"
-            | "meta"
-            | "link"
-            | "area"
-            | "base"
-            | "col"
-            | "embed"
-            | "source"
-            | "wbr"
-            | "param"
-    )
 }
 
 /// Whether an element is not shown.

@@ -27,6 +27,25 @@ pub(super) trait Page {
     fn full(&self) -> bool;
 }
 
+/// Whether an element never has an end tag.
+pub(super) fn is_void(name: &str) -> bool {
+    matches!(
+        name,
+        "br" | "hr"
+            | "img"
+            | "input"
+            | "meta"
+            | "link"
+            | "area"
+            | "base"
+            | "col"
+            | "embed"
+            | "source"
+            | "wbr"
+            | "param"
+    )
+}
+
 /// Reads `html` into `page`. False if it was not read to its end.
 pub(super) fn read<P: Page>(html: &str, page: P) -> (P, bool) {
     let html = without_ballast(html);

@@ -166,33 +166,54 @@ const USUAL: [&str; 13] = [
 /// # Errors
 /// If the bytes are no mail: none of the usual header fields is in their first block.
 pub fn read(raw: &[u8], limits: &Limits) -> Result<Mail, NotMail> {
-    let raw = start(raw);
-    if raw.is_empty() {
-        return Err(NotMail("it is empty"));
-    }
-    let tree = tree::build(raw);
-    let root = tree.nodes.first().ok_or(NotMail("it is empty"))?;
-    let fields = &root.fields;
-    if !USUAL.iter().any(|name| fields.first(name).is_some()) {
-        return Err(NotMail("it has none of the header fields that a mail has"));
-    }
-    let hint = charset_hint(&tree);
-    let content = content::read(&tree, limits, hint.as_deref());
-    Ok(mail(fields, content, limits, hint.as_deref()))
+    Opened::new(raw).read(limits)
 }
 
 /// The decoded content of the part `index` of a mail, as [`Part::index`] names it.
 pub fn part_bytes(raw: &[u8], index: &str) -> Option<Vec<u8>> {
-    let tree = tree::build(start(raw));
-    let (path, block) = match index.split_once("u") {
-        Some((path, number)) => (path.trim_end_matches('.'), Some(number.parse::<usize>().ok()?.checked_sub(1)?)),
-        None => (index, None),
-    };
-    let node = tree.nodes.iter().find(|node| !node.multipart && Tree::path_of(node) == path)?;
-    let (bytes, _) = transfer::decode(node.encoding, node.body);
-    match block {
-        Some(block) => transfer::uu_blocks(&bytes).nth(block).map(|block| block.content()),
-        None => Some(bytes.into_owned()),
+    Opened::new(raw).part_bytes(index)
+}
+
+/// A mail taken apart once, for those who want both what it says and the content of its parts.
+pub struct Opened<'a> {
+    tree: Tree<'a>,
+    empty: bool,
+}
+
+impl<'a> Opened<'a> {
+    /// Takes a mail apart; whatever the bytes are.
+    pub fn new(raw: &'a [u8]) -> Opened<'a> {
+        let raw = start(raw);
+        Opened { tree: tree::build(raw), empty: raw.is_empty() }
+    }
+
+    /// What the mail says.
+    ///
+    /// # Errors
+    /// As [`read`] tells.
+    pub fn read(&self, limits: &Limits) -> Result<Mail, NotMail> {
+        let root = self.tree.nodes.first().filter(|_| !self.empty).ok_or(NotMail("it is empty"))?;
+        let fields = &root.fields;
+        if !USUAL.iter().any(|name| fields.first(name).is_some()) {
+            return Err(NotMail("it has none of the header fields that a mail has"));
+        }
+        let hint = charset_hint(&self.tree);
+        let content = content::read(&self.tree, limits, hint.as_deref());
+        Ok(mail(fields, content, limits, hint.as_deref()))
+    }
+
+    /// The decoded content of the part `index`, as [`Part::index`] names it.
+    pub fn part_bytes(&self, index: &str) -> Option<Vec<u8>> {
+        let (path, block) = match index.split_once("u") {
+            Some((path, number)) => (path.trim_end_matches('.'), Some(number.parse::<usize>().ok()?.checked_sub(1)?)),
+            None => (index, None),
+        };
+        let node = self.tree.nodes.iter().find(|node| !node.multipart && Tree::path_of(node) == path)?;
+        let (bytes, _) = transfer::decode(node.encoding, node.body);
+        match block {
+            Some(block) => transfer::uu_blocks(&bytes).nth(block).map(|block| block.content()),
+            None => Some(bytes.into_owned()),
+        }
     }
 }
 

@@ -218,6 +218,21 @@ pub(super) async fn second(store: &Store, position: i64, seed: u8, customer_vers
 }
 
 /// Waits for something that must not take long.
+/// A message to a customer who has written before.
+pub(super) fn outbound(id: SendId, text: &str) -> Outbound {
+    Outbound {
+        id,
+        channel: "wa".to_owned(),
+        account: "1".to_owned(),
+        to: Some(Identifier::new("tel", "+49")),
+        thread_id: None,
+        reply_to: None,
+        public: false,
+        text: Some(Pii::new(text.to_owned())),
+        parts: Vec::new(),
+    }
+}
+
 pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(std::time::Duration::from_secs(60), what).await.expect("it is not there in time")
 }
@@ -381,17 +396,7 @@ async fn a_send_is_intended_once(store: &Store) {
     let id = SendId::from_bytes([9; 16]);
     let position = store.journal.append(webhook(None, b"")).await.unwrap().position;
     let mut set = Changeset { position, bundle: "b1".to_owned(), ..Changeset::default() };
-    let message = Outbound {
-        id,
-        channel: "wa".to_owned(),
-        account: "1".to_owned(),
-        to: Some(Identifier::new("tel", "+49")),
-        thread_id: None,
-        reply_to: None,
-        public: false,
-        text: Some(Pii::new("hello".to_owned())),
-        parts: Vec::new(),
-    };
+    let message = outbound(id, "hello");
     let interaction = InteractionId::from_bytes([3; 16]);
     set.sends.push(SendWrite { planned: PlannedSend { message, interaction }, conversation: 1, at: at(0) });
     assert!(matches!(commit(store, set).await, Committed::Done(_)));

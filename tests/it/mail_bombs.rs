@@ -28,6 +28,18 @@ fn nested(levels: usize) -> String {
     mail
 }
 
+/// Invitations in a large mail: each is looked into.
+fn many_invitations(invitations: usize) -> String {
+    let mut mail = head("Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n");
+    for number in 0..invitations {
+        mail.push_str("--b\r\nContent-Type: text/calendar\r\n\r\nBEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n");
+        mail.push_str(&format!("SUMMARY:no. {number}\r\nDESCRIPTION:{}\r\n", "x\r\n".repeat(2000)));
+        mail.push_str("END:VEVENT\r\nEND:VCALENDAR\r\n");
+    }
+    mail.push_str("--b--\r\n");
+    mail
+}
+
 fn many_parts(parts: usize) -> String {
     let mut mail = head("Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n");
     for part in 0..parts {
@@ -69,6 +81,7 @@ fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
     let bombs = [
         ("1,000 multiparts in each other", nested(1000), Some("too_deep")),
         ("10,000 parts", many_parts(10_000), Some("many_parts")),
+        ("900 invitations", many_invitations(900), None),
         ("20,000 multiparts that are never opened", unopened(20_000), Some("many_parts")),
         ("1 MB of header", head(&format!("X-Long: {}\r\n\r\n", "x".repeat(1 << 20))), Some("long_header")),
         ("20,000 fields", head(&"X: y\r\n".repeat(20_000)) + "\r\nhello", None),

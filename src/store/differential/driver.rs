@@ -1,6 +1,6 @@
 //! One backend, driven by operations: what each did is told in words that are the same for both.
 
-use super::super::suite::{Open, everything, soon};
+use super::super::suite::{Open, everything, outbound, soon};
 use super::super::*;
 use super::event;
 use super::ops::Op;
@@ -8,7 +8,7 @@ use crate::base::Pii;
 use crate::base::hash::key16;
 use crate::base::id::SendId;
 use crate::model::entry::PlannedSend;
-use crate::model::{ConversationState, EntryBody, EntryKind, EventType, Identifier, ItemKey, Outbound};
+use crate::model::{ConversationState, EntryBody, EntryKind, EventType, ItemKey};
 use crate::store::archive::Place;
 
 fn at(n: usize) -> Timestamp {
@@ -267,17 +267,7 @@ impl Backend {
             Op::Note { key } => set.sides.push(([*key; 16], at(n))),
             Op::Send { text } => {
                 let id = SendId::from_bytes(own("send", n));
-                let message = Outbound {
-                    id,
-                    channel: "wa".to_owned(),
-                    account: "1".to_owned(),
-                    to: Some(Identifier::new("tel", "+49")),
-                    thread_id: None,
-                    reply_to: None,
-                    public: false,
-                    text: Some(Pii::new(text.clone())),
-                    parts: Vec::new(),
-                };
+                let message = outbound(id, text);
                 let interaction = InteractionId::from_bytes(own("interaction", n));
                 let conversation = self.stories.first().map_or(0, |story| story.1);
                 let planned = PlannedSend { message, interaction };
