@@ -124,6 +124,7 @@ impl Bench {
             url: "https://segue.example.org/in/whatsapp".to_owned(),
             headers: Vec::new(),
             verified_by: "hmac X-Hub-Signature-256".to_owned(),
+            sender: None,
         };
         NewEntry {
             id: EntryId::random(self.now),

@@ -74,7 +74,8 @@ fn run() -> Result<()> {
         let account = self::account(connector, &json!({"secret_token": "abc", "bot_token": "1:abc"}))?;
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
         let body = Bytes::from_static(TELEGRAM.as_bytes());
-        let request = Request { method: "POST".to_owned(), url: "https://x/in/telegram".to_owned(), headers, body };
+        let request =
+            Request { method: "POST".to_owned(), url: "https://x/in/telegram".to_owned(), headers, body, signer: None };
         normalize(&mut timer, "normalize: Telegram text", connector, &account, &request)?;
     }
 
@@ -99,7 +100,7 @@ fn whatsapp() -> Result<(Request, Bytes)> {
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
     let body = Bytes::from(body.to_owned());
     let url = "https://segue.example.org/in/whatsapp".to_owned();
-    Ok((Request { method: "POST".to_owned(), url, headers, body: body.clone() }, body))
+    Ok((Request { method: "POST".to_owned(), url, headers, body: body.clone(), signer: None }, body))
 }
 
 /// Times normalizing and gives the interaction that comes of it.

@@ -59,8 +59,7 @@ pub(crate) fn destination(helpdesk: &HelpDesk, retry: &crate::config::Retry) -> 
 }
 
 impl Keeper {
-    pub(super) fn new(context: Arc<Context>, client: Client, config: &Config) -> Self {
-        let dns = Dns::new(&config.outbound.dns);
+    pub(super) fn new(context: Arc<Context>, client: Client, dns: Arc<Dns>, config: &Config) -> Self {
         let fetching = Fetching::new(context.clone(), client.dialer(), dns, config.limits.mail);
         Keeper { context, client, running: HashMap::new(), fetching, mailboxes: HashMap::new() }
     }

@@ -27,6 +27,7 @@ use crate::base::{Clock, Error, Result};
 use crate::config::Store as Backend;
 use crate::config::{Config, ForwardedHeader, Listen};
 use crate::flow::{Ahead, Context, intake::Intake, media, send, wait::Waiting, work::Workers};
+use crate::net::dns::Dns;
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
@@ -138,7 +139,8 @@ impl App {
         let (stop, stopping) = watch::channel(false);
         let report = reload::report(&config, &ruling, context.clock.now(), &warnings, true);
         let report = Arc::new(ArcSwap::from_pointee(report));
-        let mut keeper = keeper::Keeper::new(context.clone(), client.clone(), &config);
+        let dns = Arc::new(Dns::new(&config.outbound.dns));
+        let mut keeper = keeper::Keeper::new(context.clone(), client.clone(), dns.clone(), &config);
         keeper.follow(&config).await.map_err(by_disk)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = Workers::start(context.clone(), cores.clamp(1, 4))?;
@@ -146,7 +148,7 @@ impl App {
         let rates = rates_of(&config);
         let mut tasks = vec![
             tokio::spawn(send::run(context.clone(), client.clone(), stopping.clone())),
-            tokio::spawn(media::run(context.clone(), client, most, stopping.clone())),
+            tokio::spawn(media::run(context.clone(), client.clone(), most, stopping.clone())),
             tokio::spawn(keeper::collect(context.clone(), config.blobs.unused, stopping.clone())),
             tokio::spawn(keeper::prune(
                 context.clone(),
@@ -155,11 +157,9 @@ impl App {
                 stopping.clone(),
             )),
         ];
-        let intake = Arc::new(Intake {
-            context: context.clone(),
-            rates,
-            body_bytes: usize::try_from(config.limits.body).unwrap_or(usize::MAX),
-        });
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (body, mail) = (size(config.limits.body), size(config.limits.mail));
+        let intake = Arc::new(Intake::new(context.clone(), rates, (client, dns), (body, mail)));
         let (closing, closed) = watch::channel(false);
         let working = Arc::new(AtomicBool::new(true));
         let state = ApiState {

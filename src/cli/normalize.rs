@@ -178,7 +178,7 @@ fn request(file: &Path, payload: Vec<u8>) -> Result<Request, String> {
         return raw_request(payload);
     }
     let url = "https://gateway.example/".to_owned();
-    Ok(Request { method: "POST".to_owned(), url, headers: Vec::new(), body: Bytes::from(payload) })
+    Ok(Request { method: "POST".to_owned(), url, headers: Vec::new(), body: Bytes::from(payload), signer: None })
 }
 
 /// A raw request. Its request line may be left out, and so may its whole head, down to the blank line.

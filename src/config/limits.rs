@@ -11,8 +11,8 @@ pub struct Limits {
     pub body: u64,
     /// `media`: most bytes of one file fetched from a provider. Default: `64MiB`.
     pub media: u64,
-    /// `mail`: most bytes of one mail; a larger one stays in its mailbox, and is quarantined with that reason. Default:
-    /// `50MiB`.
+    /// `mail`: most bytes of one mail; a larger one stays in its mailbox, and is quarantined with that reason, or is refused
+    /// where it comes in a request. Default: `50MiB`.
     pub mail: u64,
     /// `headers`: most bytes of a request's head. Default: `32KiB`.
     pub headers: u64,

@@ -10,6 +10,7 @@ use super::convert::duration_millis;
 use super::diagnostic::{Diagnostic, nearest};
 use super::eval::Tables;
 use super::expr::Names;
+use super::mail_in::MailSpec;
 use super::mapping::Mapping;
 use super::media::{MEDIA_SCOPES, MediaSpec};
 use super::options::{self, OptionSpec};
@@ -58,16 +59,13 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
     let option_names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
     let transport = identity.as_ref().map_or(Transport::Webhook, |identity| identity.transport);
     mailbox::check_options(transport, &specs, notes);
-    let verify: Vec<Scheme> =
-        table.tables("verify", notes).into_iter().filter_map(|t| Scheme::read(t, &option_names, notes)).collect();
-    if verify.is_empty() && transport == Transport::Webhook {
-        notes.wrong(0, "there is no `[[verify]]`; a connector that checks nothing must say `kind = \"none\"`");
-    }
+    let verify = table.tables("verify", notes);
     let ack = read_ack(table.table("ack", notes), transport, notes);
     let tables = read_tables(table.table("tables", notes), notes);
     let capabilities = Capabilities::read(table.table("capabilities", notes), notes);
     let challenges = table.tables("challenge", notes);
     let answer = table.table("answer", notes);
+    let mail = table.table("mail", notes);
     let payload = table.table("payload", notes);
     let sends = table.tables("send", notes);
     let response = table.table("response", notes);
@@ -80,6 +78,8 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
         Transport::Imap => Mapping::default(),
     };
     let called = c.names.scripts.take().map(RefCell::into_inner).unwrap_or_default();
+    let verify = read_schemes(verify, transport, identity.as_ref(), &option_names, &mut c);
+    let mail = mail.and_then(|table| MailSpec::read(table, &mut c));
     let challenges = challenges.into_iter().filter_map(|table| Challenge::read(table, &mut c)).collect();
     let answer = answer.and_then(|table| AnswerSpec::read(table, &mut c));
     let delivery_key = identity.as_ref().and_then(|id| id.delivery_key.clone());
@@ -119,6 +119,7 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
         answer,
         json_in: identity.json_in,
         mapping,
+        mail,
         script,
         capabilities,
         sends,
@@ -127,6 +128,21 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
         tables,
         folder: Arc::clone(folder),
     })
+}
+
+fn read_schemes(
+    tables: Vec<Table>,
+    transport: Transport,
+    identity: Option<&Identity>,
+    options: &[String],
+    c: &mut Compiler<'_, '_>,
+) -> Vec<Scheme> {
+    let key = identity.and_then(|identity| identity.delivery_key.as_ref()).map(|(text, _)| text.as_str());
+    let schemes: Vec<Scheme> = tables.into_iter().filter_map(|table| Scheme::read(table, options, key, c)).collect();
+    if schemes.is_empty() && transport == Transport::Webhook {
+        c.notes.wrong(0, "there is no `[[verify]]`; a connector that checks nothing must say `kind = \"none\"`");
+    }
+    schemes
 }
 
 fn names(scopes: &[&str], specs: &[OptionSpec], tables: &Tables, secrets: bool) -> Names {

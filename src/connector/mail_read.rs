@@ -80,6 +80,11 @@ impl Connector {
     }
 }
 
+/// Whether a blob's reference is one of a part of a mail.
+pub fn is_mail_part(reference: &str) -> bool {
+    reference.starts_with(REFERENCE)
+}
+
 /// The content of a part again, by the reference that its blob has; nothing if it is no reference of a mail, or leads nowhere.
 pub fn mail_part(raw: &[u8], reference: &str) -> Option<Vec<u8>> {
     let place = reference.strip_prefix(REFERENCE)?;

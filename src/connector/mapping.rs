@@ -253,23 +253,27 @@ impl Bind {
     }
 }
 
+/// Reads `let`: names for values, each known to what follows it. The slots are the caller's to give back.
+pub(super) fn read_lets(table: &mut Table, c: &mut Compiler<'_, '_>) -> Vec<(usize, Expr)> {
+    let lets = table.texts("let", c.notes);
+    lets.into_iter()
+        .filter_map(|(text, at)| match text.split_once(" = ") {
+            Some((name, source)) => {
+                let expr = c.expr_of(source, at + name.len() + 3)?;
+                Some((c.names.add(name.trim()), expr))
+            }
+            None => {
+                c.notes.wrong(at, "`let` is written `NAME = EXPRESSION`");
+                None
+            }
+        })
+        .collect()
+}
+
 impl Item {
     fn read(mut table: Table, shared: &[(String, usize, Node)], c: &mut Compiler<'_, '_>) -> Option<Item> {
         let each = Bind::read_all(&mut table, c);
-        let lets = table.texts("let", c.notes);
-        let lets: Vec<(usize, Expr)> = lets
-            .into_iter()
-            .filter_map(|(text, at)| match text.split_once(" = ") {
-                Some((name, source)) => {
-                    let expr = c.expr_of(source, at + name.len() + 3)?;
-                    Some((c.names.add(name.trim()), expr))
-                }
-                None => {
-                    c.notes.wrong(at, "`let` is written `NAME = EXPRESSION`");
-                    None
-                }
-            })
-            .collect();
+        let lets = read_lets(&mut table, c);
         let when = c.expr(&mut table, "when");
         let base = table.take("base");
         let mut nodes = table.nodes("case");

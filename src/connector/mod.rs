@@ -19,6 +19,7 @@ mod expr;
 mod folder;
 mod http_call;
 mod load;
+mod mail_in;
 mod mail_read;
 mod mailbox;
 mod make;
@@ -47,7 +48,8 @@ pub use convert::e164;
 pub use diagnostic::Diagnostic;
 pub use folder::Folder;
 pub use http_call::HttpCall;
-pub use mail_read::mail_part;
+pub use mail_in::MailIn;
+pub use mail_read::{is_mail_part, mail_part};
 pub use mailbox::{AfterTaking, Begin, Mailbox, Security};
 pub use media::MediaCall;
 pub use options::{Account, OptionFault, OptionSpec, Options, Pattern};
@@ -155,6 +157,7 @@ pub struct Connector {
     answer: Option<AnswerSpec>,
     json_in: Option<String>,
     mapping: mapping::Mapping,
+    mail: Option<mail_in::MailSpec>,
     script: Option<Box<dyn MapEngine>>,
     capabilities: Capabilities,
     sends: Vec<send::SendSpec>,
@@ -320,6 +323,22 @@ impl Connector {
         None
     }
 
+    /// Where the certificate lies by which a request can be checked, for whoever takes it to fetch and put into
+    /// [`Request::signer`]; nothing if the connector needs none.
+    ///
+    /// # Errors
+    ///
+    /// The reason if the request would be refused whatever lies there.
+    pub fn signer(&self, request: &Request, account: &Account) -> Option<std::result::Result<String, Refusal>> {
+        self.verify.iter().find_map(|scheme| scheme.signer(request, account))
+    }
+
+    /// What is to be fetched to tell the provider that a verified request reached us, where it is one that asks for that.
+    /// Nothing else is to be done with it.
+    pub fn confirmation(&self, request: &Request, account: &Account) -> Option<String> {
+        self.verify.iter().find_map(|scheme| scheme.confirmation(request, account))
+    }
+
     /// Whether a request is authentic, over its raw bytes and in constant time.
     ///
     /// # Errors
@@ -332,8 +351,9 @@ impl Connector {
         now: Timestamp,
     ) -> std::result::Result<VerifiedBy, Refusal> {
         let mut first = None;
+        let reading = verify::Reading { tables: &self.tables, json_in: self.json_in.as_deref() };
         for scheme in &self.verify {
-            match scheme.check(request, account, now) {
+            match scheme.check(request, account, now, &reading) {
                 Ok(verified) => return Ok(verified),
                 Err(refusal) => first = first.or(Some(refusal)),
             }
@@ -390,8 +410,14 @@ impl Connector {
         })
     }
 
-    /// The outcomes of a verified request: at least one, and at least one for every item in it.
+    /// The outcomes of a verified request: at least one, and at least one for every item in it. Of the sender of a mail in it
+    /// nothing is known.
     pub fn normalize(&self, request: &Request, account: &Account, received_at: Timestamp) -> Vec<Outcome> {
+        self.normalize_found(request, None, account, received_at)
+    }
+
+    /// What the mapping gives.
+    fn mapped(&self, request: &Request, account: &Account, received_at: Timestamp) -> Vec<Outcome> {
         let body = match request::read_body(request, self.json_in.as_deref()) {
             Ok(body) => body,
             Err(error) => return vec![Outcome::Quarantined { reason: error.to_string() }],

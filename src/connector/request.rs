@@ -24,6 +24,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body, byte for byte.
     pub body: Bytes,
+    /// What lies where [`super::Connector::signer`] says, as it was fetched: PEM.
+    pub signer: Option<Bytes>,
 }
 
 /// What a provider is answered.
@@ -115,6 +117,45 @@ fn read_multipart<'a>(body: &Bytes, content_type: &str) -> Result<Value<'a>> {
     read.now_or_never().unwrap_or_else(|| Ok(Value::Null)).map_err(broken)
 }
 
+/// The bytes of the first field of this name in a form, as they came: what is in it need not be text. Nothing if the body is no
+/// form or has no such field.
+pub(super) fn form_field(request: &Request, name: &str) -> Option<Bytes> {
+    match request.media_type().as_str() {
+        "application/x-www-form-urlencoded" => {
+            let decoded = |piece: &[u8]| -> Vec<u8> {
+                let spaced: Vec<u8> = piece.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+                percent_encoding::percent_decode(&spaced).collect()
+            };
+            let pairs = request.body.split(|byte| *byte == b'&').map(|pair| {
+                let end = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+                let (held, value) = pair.split_at_checked(end).unwrap_or((pair, &[]));
+                (held, value.get(1..).unwrap_or_default())
+            });
+            let mut found = pairs.filter(|(held, _)| held.len() <= 3 * name.len() && decoded(held) == name.as_bytes());
+            found.next().map(|(_, value)| Bytes::from(decoded(value)))
+        }
+        "multipart/form-data" => multipart_field(request, name),
+        _ => None,
+    }
+}
+
+fn multipart_field(request: &Request, name: &str) -> Option<Bytes> {
+    let boundary = multer::parse_boundary(request.header("content-type")?).ok()?;
+    let whole = request.body.clone();
+    let stream = futures_util::stream::once(async move { Ok::<_, std::convert::Infallible>(whole) });
+    let mut form = multer::Multipart::new(stream, boundary);
+    let read = async {
+        while let Some(field) = form.next_field().await? {
+            if field.name() == Some(name) {
+                return field.bytes().await.map(Some);
+            }
+        }
+        Ok::<_, multer::Error>(None)
+    };
+    // The whole body is in memory, so the reader never has to wait.
+    read.now_or_never()?.ok()?
+}
+
 /// Reads the body by its content type; `json_in` names the form field that holds JSON, if there is one.
 pub(super) fn read_body<'r>(request: &'r Request, json_in: Option<&str>) -> Result<Value<'r>> {
     let media_type = request.media_type();
@@ -195,6 +236,7 @@ mod tests {
             url: "https://gate.example/in/x?a=1&a=2&b=%20c".to_owned(),
             headers: vec![("content-type".to_owned(), content_type.to_owned())],
             body: Bytes::from(body.to_owned()),
+            signer: None,
         }
     }
 
@@ -221,6 +263,25 @@ mod tests {
         assert_eq!(value.get("From").unwrap().as_str(), Some("+1415"));
         assert_eq!(value.get("f").unwrap().get("size").unwrap().scalar(), Some("2"));
         assert!(read_body(&request("multipart/form-data", body), None).is_err());
+    }
+
+    #[test]
+    fn a_field_of_a_form_is_had_byte_for_byte() {
+        let form = "b%2Dx=1&a=%E4+%2B%0D%0A%00&a=second&c";
+        let mut request = request("application/x-www-form-urlencoded", form);
+        let field = |request: &Request, name: &str| form_field(request, name).map(|bytes| bytes.to_vec());
+        assert_eq!(field(&request, "a").unwrap(), b"\xe4 +\r\n\0");
+        assert_eq!(field(&request, "b-x").unwrap(), b"1");
+        assert_eq!((field(&request, "c"), field(&request, "d")), (Some(Vec::new()), None));
+        let whole = b"\xe4 +\r\n--x\r\n\0\r\n";
+        let head = b"--cut\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n";
+        let parts: [&[u8]; 5] =
+            [head, whole, b"\r\n--cut\r\nContent-Disposition: form-data; name=\"b\"", b"\r\n\r\n2\r\n", b"--cut--\r\n"];
+        request.body = parts.concat().into();
+        request.headers = vec![("content-type".to_owned(), "multipart/form-data; boundary=cut".to_owned())];
+        assert_eq!((field(&request, "a").unwrap(), field(&request, "b").unwrap()), (whole.to_vec(), b"2".to_vec()));
+        request.headers.clear();
+        assert_eq!(field(&request, "a"), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `samples.toml` | clock, channel, country and options for all; `[cases.NAME]` overrides them for one |
 //! | `NAME.eml` | a mail, byte for byte, for connectors that read a mailbox |
+//! | `signer.pem` | the certificate that requests are signed by, where they name one |
 //! | `NAME.http` | a request: request line, headers, blank line, body byte for byte |
 //! | `NAME.expect.json` | the outcomes it gives, in order |
 //! | `NAME.reject.toml` | `status` and `reason` of its refusal |
@@ -223,6 +224,9 @@ impl Runner<'_> {
             for scheme in &self.connector.verify {
                 scheme.sign(&mut request, &account, now);
             }
+        }
+        if let Some(Ok(_)) = self.connector.signer(&request, &account) {
+            request.signer = self.folder.files.get("samples/signer.pem").map(|pem| Bytes::copy_from_slice(pem));
         }
         Ok((request, account, now))
     }
@@ -446,7 +450,7 @@ pub fn parse_http(content: &[u8]) -> Result<Request, String> {
     let host = headers.iter().find(|(name, _)| name == "host").map_or("gateway.example", |(_, host)| host.as_str());
     let url = if target.contains("://") { target.to_owned() } else { format!("https://{host}{target}") };
     let body = Bytes::copy_from_slice(content.get(body_start..).unwrap_or_default());
-    Ok(Request { method: method.to_owned(), url, headers, body })
+    Ok(Request { method: method.to_owned(), url, headers, body, signer: None })
 }
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ fn json_request(body: &[u8]) -> Request {
         url: "https://gateway.example/in/x".to_owned(),
         headers: vec![("content-type".to_owned(), "application/json".to_owned())],
         body: Bytes::copy_from_slice(body),
+        signer: None,
     }
 }
 
@@ -204,6 +205,39 @@ fn a_broken_manifest_names_file_line_and_nearest_name() {
         let found = found(&changed);
         let line = found.iter().find(|line| line.contains(reason)).unwrap_or_else(|| panic!("{to}: {found:?}"));
         assert!(line.starts_with("demo/connector.toml:") && line.contains(hint), "{line}");
+    }
+}
+
+#[test]
+fn what_says_how_a_mail_comes_is_checked_when_it_is_loaded() {
+    let ed = ["[connector]", "[connector]\ndelivery_key = \"body.token\""];
+    let keyed = SMALL.replacen(ed[0], ed[1], 1);
+    let from = keyed.find("[[verify]]").unwrap();
+    let to = keyed.find("[ack]").unwrap();
+    let with = |lines: &str| {
+        let verify = format!("[[verify]]\nkind = \"hmac-fields\"\nalgorithm = \"sha256\"\nkey = \"secret\"\n{lines}\n");
+        found(&format!("{}{verify}{}", &keyed[..from], &keyed[to..]))
+    };
+    let whole =
+        "signature = \"body.sig\"\ntimestamp = \"body.at\"\nsigns = [\"body.at\", \"body.token\"]\nseconds = 600";
+    assert_eq!(with(whole), Vec::<String>::new());
+    let cases = [
+        (whole.replace(", \"body.token\"", ""), "must be the `delivery_key`"),
+        (whole.replace("\nseconds = 600", ""), "needs `seconds`"),
+        (whole.replace("body.sig", "bdy.sig"), "unknown name `bdy`"),
+    ];
+    for (lines, reason) in cases {
+        let found = with(&lines);
+        assert!(found.iter().any(|line| line.contains(reason)), "{lines}: {found:?}");
+    }
+    let mail = |lines: &str| found(&format!("{SMALL}\n[mail]\n{lines}"));
+    assert_eq!(mail("let = [\"note = json(body.note)\"]\nraw = \"note.raw\""), Vec::<String>::new());
+    for (lines, reason) in [
+        ("spf = \"body.spf\"", "name one of them"),
+        ("raw = \"body.a\"\nfield = \"a\"", "name one of them"),
+        ("raw = \"body.a\"\nbase46 = \"body.b\"", "did you mean `base64`?"),
+    ] {
+        assert!(mail(lines).iter().any(|line| line.contains(reason)), "{lines}: {:?}", mail(lines));
     }
 }
 
@@ -451,7 +485,7 @@ fn published_twilio_vectors_hold() {
         let headers = [("content-type", media), ("x-twilio-signature", signature)];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let body = Bytes::from(body.to_owned());
-        let request = Request { method: "POST".to_owned(), url: url.to_owned(), headers, body };
+        let request = Request { method: "POST".to_owned(), url: url.to_owned(), headers, body, signer: None };
         connector.verify(&request, &account(token), now()).is_ok()
     };
     let base = "https://mycompany.com/myapp.php?foo=1&bar=2";
@@ -527,6 +561,21 @@ fn media_is_fetched_from_the_hosts_that_the_manifest_names() {
     assert!(call.url.expose().ends_with("/photos/file%201.jpg"));
     let body = br#"{"ok":true,"result":{"file_path":"../../x"}}"#;
     assert!(telegram.media_call(&blob, &sample_account(&telegram), 1, Some(body)).is_err());
+}
+
+/// Prints what mapping one message costs; `SEGUE_MEASURE=1` with `--nocapture`.
+#[test]
+fn mapping_a_message_is_cheap() {
+    let connector = shipped("whatsapp");
+    let account = sample_account(&connector);
+    let content = connector.folder().files.get("samples/text.http").unwrap();
+    let request = sample::parse_http(content).unwrap();
+    let rounds = if std::env::var_os("SEGUE_MEASURE").is_some() { 100_000 } else { 100 };
+    let start = std::time::Instant::now();
+    for _ in 0..rounds {
+        assert_eq!(std::hint::black_box(connector.normalize(&request, &account, now())).len(), 1);
+    }
+    println!("normalize: {:.2} us", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
 }
 
 /// Cut anywhere or with any byte changed, a payload still gives outcomes, and nothing panics.

@@ -3,14 +3,24 @@
 //! Always over the raw bytes, always in constant time, and never optional: a manifest that checks nothing must say
 //! `kind = "none"`. Several schemes in one manifest are alternatives; one that holds is enough.
 
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
-use ring::{hmac, signature};
+mod fields;
+mod public_key;
+mod sns;
+mod twilio;
 
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use ring::hmac;
+
+use self::fields::Fields;
+use self::public_key::Algorithm;
+use self::sns::Sns;
+use super::compile::Compiler;
+use super::eval::Tables;
 use super::options::Account;
 use super::request::Request;
 use super::tree::{Notes, Table};
 use crate::base::Timestamp;
-use crate::base::hash::{same_secret, sha256};
+use crate::base::hash::same_secret;
 
 /// How a request was shown to be authentic: a word for the interaction's `raw.verified_by`, such as `hmac-sha256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +52,22 @@ pub(super) enum Scheme {
     Token { header: Option<String>, query: Option<String>, prefix: String, key: String },
     /// HTTP Basic (RFC 7617).
     Basic { user: String, password: String },
-    /// Ed25519 (RFC 8032) in a header over declared pieces.
-    Ed25519 { signature: Where, window: Option<Window>, key: String },
+    /// A signature in a header over declared pieces, whose public key is known.
+    PublicKey { algorithm: Algorithm, signature: Where, window: Option<Window>, key: String },
+    /// A keyed hash over fields of the request.
+    Fields(Box<Fields>),
+    /// Amazon SNS's: RSA over fields of the message, by a certificate that it names.
+    Sns(Sns),
     /// Nothing is checked.
     None,
+}
+
+/// How a body is read, for schemes whose pieces stand in it.
+pub(super) struct Reading<'c> {
+    /// `[tables]` of the manifest.
+    pub(super) tables: &'c Tables,
+    /// The form field that holds JSON, if there is one.
+    pub(super) json_in: Option<&'c str>,
 }
 
 /// Where a signature stands, how it is written and what it covers.
@@ -128,53 +150,89 @@ impl Scheme {
             Scheme::Twilio { .. } => "twilio-hmac-sha1",
             Scheme::Token { .. } => "token",
             Scheme::Basic { .. } => "basic",
-            Scheme::Ed25519 { .. } => "ed25519",
+            Scheme::PublicKey { algorithm, .. } => algorithm.name(),
+            Scheme::Fields(fields) => fields.name,
+            Scheme::Sns(_) => "sns",
             Scheme::None => "none",
         }
     }
 
-    /// Reads one `[[verify]]` table.
-    pub(super) fn read(mut table: Table, options: &[String], notes: &mut Notes<'_>) -> Option<Scheme> {
-        const KINDS: [&str; 6] = ["hmac", "twilio", "token", "basic", "ed25519", "none"];
-        let (kind, at) = table.need("kind", notes)?;
+    /// Reads one `[[verify]]` table. `delivery_key` is what the manifest says makes a request known again.
+    pub(super) fn read(
+        mut table: Table,
+        options: &[String],
+        delivery_key: Option<&str>,
+        c: &mut Compiler<'_, '_>,
+    ) -> Option<Scheme> {
+        const KINDS: [&str; 9] =
+            ["hmac", "hmac-fields", "twilio", "token", "basic", "ed25519", "ecdsa-p256", "sns", "none"];
+        let (kind, at) = table.need("kind", c.notes)?;
         let scheme = match kind.as_str() {
-            "hmac" => read_hmac(&mut table, options, notes),
+            "hmac" => read_hmac(&mut table, options, c.notes),
+            "hmac-fields" => {
+                let fields = Fields::read(&mut table, options, delivery_key, c);
+                fields.map(|fields| Scheme::Fields(Box::new(fields)))
+            }
             "twilio" => {
-                let header = lower(table.text("header", notes)).unwrap_or_else(|| "x-twilio-signature".to_owned());
-                key(&mut table, "key", options, notes).map(|key| Scheme::Twilio { header, key })
+                let header = lower(table.text("header", c.notes)).unwrap_or_else(|| "x-twilio-signature".to_owned());
+                key(&mut table, "key", options, c.notes).map(|key| Scheme::Twilio { header, key })
             }
             "token" => {
-                let header = lower(table.text("header", notes));
-                let query = table.text("query", notes).map(|(text, _)| text);
-                let prefix = table.text("prefix", notes).map(|(text, _)| text).unwrap_or_default();
+                let header = lower(table.text("header", c.notes));
+                let query = table.text("query", c.notes).map(|(text, _)| text);
+                let prefix = table.text("prefix", c.notes).map(|(text, _)| text).unwrap_or_default();
                 if header.is_some() == query.is_some() {
-                    notes.wrong(table.at, "a token stands in a `header` or in a `query` parameter; name one of them");
+                    c.notes.wrong(table.at, "a token stands in a `header` or in a `query` parameter; name one of them");
                 }
-                key(&mut table, "key", options, notes).map(|key| Scheme::Token { header, query, prefix, key })
+                key(&mut table, "key", options, c.notes).map(|key| Scheme::Token { header, query, prefix, key })
             }
             "basic" => {
-                let user = key(&mut table, "user", options, notes);
-                let password = key(&mut table, "password", options, notes);
+                let user = key(&mut table, "user", options, c.notes);
+                let password = key(&mut table, "password", options, c.notes);
                 user.zip(password).map(|(user, password)| Scheme::Basic { user, password })
             }
-            "ed25519" => {
-                let signature = read_where(&mut table, notes);
-                let window = read_window(&mut table, notes);
-                let key = key(&mut table, "key", options, notes);
-                signature.zip(key).map(|(signature, key)| Scheme::Ed25519 { signature, window, key })
+            "ed25519" | "ecdsa-p256" => {
+                let algorithm = if kind == "ed25519" { Algorithm::Ed25519 } else { Algorithm::EcdsaP256 };
+                let signature = read_where(&mut table, c.notes);
+                let window = read_window(&mut table, c.notes);
+                let key = key(&mut table, "key", options, c.notes);
+                signature.zip(key).map(|(signature, key)| Scheme::PublicKey { algorithm, signature, window, key })
             }
+            "sns" => Sns::read(&mut table, options, c.notes).map(Scheme::Sns),
             "none" => Some(Scheme::None),
             _ => {
-                notes.wrong_name(at, format!("unknown verification scheme `{kind}`"), &kind, KINDS);
+                c.notes.wrong_name(at, format!("unknown verification scheme `{kind}`"), &kind, KINDS);
                 return None;
             }
         };
-        table.finish(notes);
+        table.finish(c.notes);
         scheme
     }
 
+    /// Where the certificate lies that a request is checked by, if this scheme needs one.
+    pub(super) fn signer(&self, request: &Request, account: &Account) -> Option<Result<String, Refusal>> {
+        match self {
+            Scheme::Sns(sns) => Some(sns.signer(request, account)),
+            _ => None,
+        }
+    }
+
+    /// What is to be fetched to confirm a request, if it asks for that.
+    pub(super) fn confirmation(&self, request: &Request, account: &Account) -> Option<String> {
+        match self {
+            Scheme::Sns(sns) => sns.confirmation(request, account),
+            _ => None,
+        }
+    }
+
     /// Checks a request.
-    pub(super) fn check(&self, request: &Request, account: &Account, now: Timestamp) -> Result<VerifiedBy, Refusal> {
+    pub(super) fn check(
+        &self,
+        request: &Request,
+        account: &Account,
+        now: Timestamp,
+        reading: &Reading<'_>,
+    ) -> Result<VerifiedBy, Refusal> {
         let verified = |by: &str| Ok(VerifiedBy(by.to_owned()));
         match self {
             Scheme::Hmac { algorithm, name, signature, window, key } => {
@@ -191,7 +249,7 @@ impl Scheme {
                 }
                 Err(Refusal::new("signature does not match"))
             }
-            Scheme::Twilio { header, key } => twilio(request, header, &keys(account, key)?),
+            Scheme::Twilio { header, key } => twilio::check(request, header, &keys(account, key)?),
             Scheme::Token { header, query, prefix, key } => {
                 let stated = match (header, query) {
                     (Some(name), _) => request.header(name).map(str::to_owned),
@@ -209,7 +267,7 @@ impl Scheme {
                 }
             }
             Scheme::Basic { user, password } => basic(request, &keys(account, user)?, &keys(account, password)?),
-            Scheme::Ed25519 { signature, window, key } => {
+            Scheme::PublicKey { algorithm, signature, window, key } => {
                 let stated = signature.stated(request)?;
                 if let Some(window) = window {
                     window.check(request, now)?;
@@ -217,16 +275,14 @@ impl Scheme {
                 let mut message = Vec::with_capacity(request.body.len() + 64);
                 signature.pieces(request, |piece| message.extend_from_slice(piece))?;
                 for text in keys(account, key)? {
-                    let public =
-                        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).or_else(|_| BASE64.decode(text.as_bytes()));
-                    let public = public.map_err(|_| Refusal::new("configured public key is neither hex nor base64"))?;
-                    let public = signature::UnparsedPublicKey::new(&signature::ED25519, public);
-                    if public.verify(&message, &stated).is_ok() {
-                        return verified("ed25519");
+                    if algorithm.verifies(text, &message, &stated).map_err(Refusal::new)? {
+                        return verified(algorithm.name());
                     }
                 }
                 Err(Refusal::new("signature does not match"))
             }
+            Scheme::Fields(fields) => fields.check(request, account, now, reading),
+            Scheme::Sns(sns) => sns.check(request, account),
             Scheme::None => verified("none"),
         }
     }
@@ -251,7 +307,7 @@ impl Scheme {
                 }
             }
             Scheme::Twilio { header, key } => {
-                let text = BASE64.encode(&twilio_tag(&request.url, &twilio_fields(request), &secret(key)));
+                let text = BASE64.encode(&twilio::tag(&request.url, &twilio::fields(request), &secret(key)));
                 set_default(request, header, text);
             }
             Scheme::Token { header, query, prefix, key } => {
@@ -268,8 +324,8 @@ impl Scheme {
                 let text = BASE64.encode(format!("{}:{}", secret(user), secret(password)).as_bytes());
                 set_default(request, "authorization", format!("Basic {text}"));
             }
-            // Its private half is the provider's; samples carry literal signatures.
-            Scheme::Ed25519 { .. } | Scheme::None => {}
+            // The private half is the provider's, or the signature stands in the body: samples have it written out.
+            Scheme::PublicKey { .. } | Scheme::Fields(_) | Scheme::Sns(_) | Scheme::None => {}
         }
     }
 }
@@ -306,86 +362,8 @@ fn basic(request: &Request, users: &[&str], passwords: &[&str]) -> Result<Verifi
     }
 }
 
-/// Twilio's request signature: <https://www.twilio.com/docs/usage/security>.
-fn twilio(request: &Request, header: &str, secrets: &[&str]) -> Result<VerifiedBy, Refusal> {
-    let stated = request.header(header).ok_or_else(|| Refusal::new(format!("no `{header}` header")))?;
-    let stated =
-        BASE64.decode(stated.as_bytes()).map_err(|_| Refusal::new(format!("`{header}` header is not base64")))?;
-    let query = request.query();
-    if let Some((_, stated_hash)) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "bodySHA256")
-    {
-        let actual = HEXLOWER_PERMISSIVE.encode(&sha256(&request.body));
-        if !same_secret(actual.as_bytes(), stated_hash.to_ascii_lowercase().as_bytes()) {
-            return Err(Refusal::new("body does not have the hash that the URL states"));
-        }
-    }
-    let fields = twilio_fields(request);
-    for url in url_variants(&request.url) {
-        for secret in secrets {
-            if same_secret(&twilio_tag(&url, &fields, secret), &stated) {
-                return Ok(VerifiedBy("twilio-hmac-sha1".to_owned()));
-            }
-        }
-    }
-    Err(Refusal::new("signature does not match"))
-}
-
-/// What is signed beside the URL: the form's pairs sorted by bytes, repeats of one pair once.
-fn twilio_fields(request: &Request) -> Vec<(String, String)> {
-    // A JSON body is covered by the hash in the URL and a GET by the URL itself.
-    if request.media_type() != "application/x-www-form-urlencoded" {
-        return Vec::new();
-    }
-    let pairs = url::form_urlencoded::parse(&request.body);
-    let mut pairs: Vec<_> = pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
-    pairs.sort();
-    pairs.dedup();
-    pairs
-}
-
-fn twilio_tag(url: &str, fields: &[(String, String)], secret: &str) -> Vec<u8> {
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
-    let mut context = hmac::Context::with_key(&key);
-    context.update(url.as_bytes());
-    for (name, value) in fields {
-        context.update(name.as_bytes());
-        context.update(value.as_bytes());
-    }
-    context.sign().as_ref().to_vec()
-}
-
-/// The URL as it is, without its port and with the standard one: Twilio signs one or the other, depending on product.
-fn url_variants(url: &str) -> Vec<String> {
-    let mut variants = vec![url.to_owned()];
-    let Some((scheme, rest)) = url.split_once("://") else { return variants };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
-    let at = if user.is_empty() { "" } else { "@" };
-    let bare = match host.rsplit_once(':') {
-        Some((bare, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !bare.is_empty() => bare,
-        _ => host,
-    };
-    let standard = if scheme.eq_ignore_ascii_case("http") { 80 } else { 443 };
-    variants.push(format!("{scheme}://{user}{at}{bare}{path}"));
-    variants.push(format!("{scheme}://{user}{at}{bare}:{standard}{path}"));
-    variants
-}
-
 fn read_hmac(table: &mut Table, options: &[String], notes: &mut Notes<'_>) -> Option<Scheme> {
-    const ALGORITHMS: [(&str, &str, hmac::Algorithm); 3] = [
-        ("sha1", "hmac-sha1", hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
-        ("sha256", "hmac-sha256", hmac::HMAC_SHA256),
-        ("sha512", "hmac-sha512", hmac::HMAC_SHA512),
-    ];
-    let algorithm = table.need("algorithm", notes).and_then(|(wanted, at)| {
-        let found = ALGORITHMS.into_iter().find(|(known, ..)| *known == wanted);
-        if found.is_none() {
-            let known = ALGORITHMS.iter().map(|(known, ..)| *known);
-            notes.wrong_name(at, format!("unknown algorithm `{wanted}`"), &wanted, known);
-        }
-        found
-    });
+    let algorithm = read_algorithm(table, notes);
     let signature = read_where(table, notes);
     let window = read_window(table, notes);
     let key = key(table, "key", options, notes);
@@ -393,10 +371,27 @@ fn read_hmac(table: &mut Table, options: &[String], notes: &mut Notes<'_>) -> Op
     Some(Scheme::Hmac { algorithm, name, signature: signature?, window, key: key? })
 }
 
-fn read_where(table: &mut Table, notes: &mut Notes<'_>) -> Option<Where> {
-    let header = lower(table.need("header", notes));
-    let prefix = table.text("prefix", notes).map(|(text, _)| text).unwrap_or_default();
-    let base64 = match table.text("encoding", notes) {
+/// What a manifest calls a keyed hash, what [`VerifiedBy`] calls it, and which it is.
+type Hash = (&'static str, &'static str, hmac::Algorithm);
+
+fn read_algorithm(table: &mut Table, notes: &mut Notes<'_>) -> Option<Hash> {
+    const ALGORITHMS: [Hash; 3] = [
+        ("sha1", "hmac-sha1", hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
+        ("sha256", "hmac-sha256", hmac::HMAC_SHA256),
+        ("sha512", "hmac-sha512", hmac::HMAC_SHA512),
+    ];
+    let (wanted, at) = table.need("algorithm", notes)?;
+    let found = ALGORITHMS.into_iter().find(|(known, ..)| *known == wanted);
+    if found.is_none() {
+        let known = ALGORITHMS.iter().map(|(known, ..)| *known);
+        notes.wrong_name(at, format!("unknown algorithm `{wanted}`"), &wanted, known);
+    }
+    found
+}
+
+/// Whether a signature is written in base64; else it is hex.
+fn read_encoding(table: &mut Table, notes: &mut Notes<'_>) -> bool {
+    match table.text("encoding", notes) {
         None => false,
         Some((encoding, _)) if encoding == "hex" => false,
         Some((encoding, _)) if encoding == "base64" => true,
@@ -404,7 +399,13 @@ fn read_where(table: &mut Table, notes: &mut Notes<'_>) -> Option<Where> {
             notes.wrong_name(at, format!("unknown encoding `{encoding}`"), &encoding, ["hex", "base64"]);
             false
         }
-    };
+    }
+}
+
+fn read_where(table: &mut Table, notes: &mut Notes<'_>) -> Option<Where> {
+    let header = lower(table.need("header", notes));
+    let prefix = table.text("prefix", notes).map(|(text, _)| text).unwrap_or_default();
+    let base64 = read_encoding(table, notes);
     let texts = table.texts("signs", notes);
     let mut signs: Vec<Signed> = texts
         .into_iter()

@@ -10,18 +10,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
+use tokio::sync::Semaphore;
 
 use super::outcome::head;
-use super::{ChannelSetup, Context, enter, verify, wait};
+use super::signer::Signers;
+use super::{ChannelSetup, Context, enter, mail_check, verify, wait};
 use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::{By, thread_cpu};
 use crate::base::{Error, Kind, Result, Timestamp};
-use crate::connector::{Answer, AnswerSpec, Request};
+use crate::connector::{Ack, Answer, AnswerSpec, Request};
 use crate::model::entry::Answered;
 use crate::model::{EntryBody, EntryKind};
-use crate::net;
+use crate::net::dns::Dns;
 use crate::net::rate::RateLimits;
+use crate::net::{self, Client};
 use crate::store::NewEntry;
 
 /// A request whose body was read. What it says is not yet believed.
@@ -33,18 +36,44 @@ pub(crate) struct Received {
 
 /// The handler of `/in/<channel>`.
 pub struct Intake {
-    /// What all stages share.
-    pub context: Arc<Context>,
-    /// Limits by peer and channel.
-    pub rates: Arc<RateLimits>,
-    /// The greatest body taken, in bytes.
-    pub body_bytes: usize,
+    context: Arc<Context>,
+    rates: Arc<RateLimits>,
+    /// Who is asked about the senders of mails.
+    dns: Arc<Dns>,
+    /// The certificates that requests are signed by.
+    signers: Signers,
+    /// The greatest body taken, in bytes, and the greatest of a connector whose requests hold whole mails.
+    most: (usize, usize),
+    /// Turns for bodies that are greater than an ordinary one.
+    large: Semaphore,
 }
+
+/// How many requests with a large mail are taken at once: they are in memory before anything says whose they are.
+const LARGE_AT_ONCE: usize = 4;
 
 /// How an answer is counted.
 type Outcome = (&'static str, net::Response);
 
 impl Intake {
+    /// `client` and `dns` are the ways out; `body` is the greatest body taken, in bytes, `mail` the greatest mail in one.
+    pub fn new(
+        context: Arc<Context>,
+        rates: Arc<RateLimits>,
+        (client, dns): (Client, Arc<Dns>),
+        (body, mail): (usize, usize),
+    ) -> Self {
+        // Base64 makes three bytes four, and something stands around it.
+        let with_mail = (mail / 3).saturating_mul(4).saturating_add(body);
+        Intake {
+            context,
+            rates,
+            dns,
+            signers: Signers::new(client),
+            most: (body, with_mail),
+            large: Semaphore::new(LARGE_AT_ONCE),
+        }
+    }
+
     /// Answers a request to the channel of this name.
     pub async fn answer(&self, name: &str, incoming: net::Request) -> net::Response {
         let setup = self.context.setup.load_full();
@@ -74,12 +103,26 @@ impl Intake {
             return ("refused", problem(StatusCode::BAD_REQUEST, "the request names no host"));
         };
         let (method, headers) = (incoming.method.clone(), flatten(&incoming.headers));
-        let body = match incoming.body.read(self.body_bytes).await {
+        let (ordinary, with_mail) = self.most;
+        let fits = incoming.body.declared().is_some_and(|size| size <= ordinary as u64);
+        let large = channel.connector.takes_mails() && !fits;
+        let turn = large.then(|| self.large.try_acquire());
+        if let Some(Err(_)) = turn {
+            return ("overloaded", overload(2));
+        }
+        let body = match incoming.body.read(if large { with_mail } else { ordinary }).await {
             Ok(body) => body,
             Err(error) => return ("refused", problem(error.status(), "the body could not be read")),
         };
         let read = Instant::now();
-        let request = Request { method: method.as_str().to_owned(), url, headers, body };
+        let mut request = Request { method: method.as_str().to_owned(), url, headers, body, signer: None };
+        // A request that would be refused whatever its certificate is refused below, with the same reason.
+        if let Some(Ok(url)) = channel.connector.signer(&request, &channel.account) {
+            request.signer = self.signers.certificate(&url).await;
+            if request.signer.is_none() {
+                return ("unavailable", overload(5));
+            }
+        }
         let received = Received { channel: name.to_owned(), request, at: self.context.clock.now() };
         let outcome = self.receive(channel, received, &method).await;
         self.context.metrics.acknowledgement.observe(read.elapsed().as_secs_f64());
@@ -95,7 +138,7 @@ impl Intake {
             return ("refused", problem(StatusCode::METHOD_NOT_ALLOWED, "deliveries are POST requests"));
         }
         let name = received.channel.clone();
-        let verified = match verify::step(channel, received) {
+        let mut verified = match verify::step(channel, received) {
             Ok(verified) => verified,
             Err(refusal) => {
                 tracing::info!(target: "segue::verify", channel = %name, reason = %refusal.reason, "refused");
@@ -104,21 +147,35 @@ impl Intake {
             }
         };
         self.context.stage_seconds("verify", begun);
+        if let Some(url) = channel.connector.confirmation(&verified.request, &channel.account) {
+            return self.confirmed(channel, &url).await;
+        }
+        if channel.connector.takes_mails() {
+            mail_check::step_request(&self.dns, channel, &mut verified).await;
+        }
         let outcome = if verified.waits {
             self.answer_while_waiting(channel, verified).await
         } else {
             let id = EntryId::random(verified.at);
             let ack = channel.connector.ack();
-            enter(&self.context, id, verified).await.map(|appended| {
-                let said =
-                    Answer { status: ack.status, content_type: ack.content_type.clone(), body: ack.body.clone() };
-                (if appended.repeat { "repeated" } else { "accepted" }, respond(&said))
-            })
+            let said = acknowledgement(ack);
+            enter(&self.context, id, verified)
+                .await
+                .map(|appended| (if appended.repeat { "repeated" } else { "accepted" }, respond(&said)))
         };
         outcome.unwrap_or_else(|error| {
             tracing::error!(target: "segue::journal", channel = %name, error = %error.full(), "not taken");
             ("unavailable", overloaded(channel, 5))
         })
+    }
+
+    /// Confirms what a provider asks to have confirmed: like a challenge, it is answered without an entry.
+    async fn confirmed(&self, channel: &ChannelSetup, url: &str) -> Outcome {
+        if !self.signers.confirm(url).await {
+            return ("unavailable", overloaded(channel, 5));
+        }
+        tracing::info!(target: "segue::intake", channel = %channel.account.channel, "a subscription was confirmed");
+        ("challenge", respond(&acknowledgement(channel.connector.ack())))
     }
 
     /// Journals a request whose sender waits, and answers what the policy says within the deadline, else the declared
@@ -207,6 +264,10 @@ fn flatten(headers: &HeaderMap) -> Vec<(String, String)> {
         value.to_str().ok().map(|value| (name.as_str().to_owned(), value.to_owned()))
     };
     headers.iter().filter_map(text).collect()
+}
+
+fn acknowledgement(ack: &Ack) -> Answer {
+    Answer { status: ack.status, content_type: ack.content_type.clone(), body: ack.body.clone() }
 }
 
 fn respond(answer: &Answer) -> net::Response {

@@ -45,6 +45,7 @@ pub(crate) fn entry(id: EntryId, verified: Verified) -> NewEntry {
         url: verified.request.url,
         headers: verified.kept_headers,
         verified_by: verified.verified_by,
+        sender: verified.sender,
     };
     NewEntry {
         id,

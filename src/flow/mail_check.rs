@@ -3,30 +3,77 @@
 //! What the mailbox's own server says counts if its name is configured and it stands where only that server can have put it;
 //! beside that, signatures are checked here (DKIM, RFC 6376) and held against what the domain in From asks for (DMARC,
 //! RFC 9989). This needs the network, so it comes before the journal, and the journal keeps what was found.
+//!
+//! A provider that hands mails over in its requests may say itself what came of SPF and DMARC: it has seen the connection, and
+//! its request was verified, so that its word counts like that of the mailbox's server.
+
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
-use super::verify::ReceivedMail;
+use super::ChannelSetup;
+use super::verify::{ReceivedMail, Verified};
 use crate::base::{Pii, Timestamp};
 use crate::mail::auth_results::{self, Stated};
 use crate::mail::dkim::{self, DkimOutcome, DkimResult, TxtAnswer};
 use crate::mail::dmarc::{self, Dmarc, Identity, Method, Organization, Policy};
 use crate::mail::fields::Fields;
 use crate::mail::read;
+use crate::model::entry::SenderFound;
 use crate::model::{Evidence, MailLevel};
 use crate::net::dns::{Dns, Txt};
 use crate::rules::mail_trust::{self, AuthSeen, OwnDmarc, StatedDmarc};
+
+/// How long the domains of a fetched mail's sender may take to be asked: nobody waits for it.
+const FETCHED: Duration = Duration::from_secs(60);
+/// The same for a mail in a request, whose provider waits to be told that it was taken. What was not found out by then is
+/// unknown.
+const IN_REQUEST: Duration = Duration::from_secs(2);
 
 /// Finds out who sent a mail, and notes it in its head.
 pub(super) async fn step(dns: &Dns, authserv_ids: &[String], mail: &mut ReceivedMail) {
     if mail.raw.is_empty() {
         return;
     }
-    let (level, evidence) = check(dns, authserv_ids, &mail.raw, mail.at).await;
-    (mail.head.level, mail.head.evidence) = (level, evidence);
+    let about = About { authserv_ids, said: Said::default(), within: FETCHED };
+    let found = check(dns, &about, &mail.raw, mail.at).await;
+    (mail.head.level, mail.head.evidence) = (found.level, found.evidence);
 }
 
-async fn check(dns: &Dns, authserv_ids: &[String], raw: &[u8], at: Timestamp) -> (MailLevel, Vec<Evidence>) {
+/// Finds out who sent the mail that is in a request, if there is one, and notes it beside the request.
+pub(super) async fn step_request(dns: &Dns, channel: &ChannelSetup, verified: &mut Verified) {
+    let Some(Ok(mail)) = channel.connector.mail_in(&verified.request, &channel.account) else { return };
+    let ids: Vec<String> = channel.account.options.list("authserv_ids").map(str::to_owned).collect();
+    let spf = mail.spf.as_deref().map(|said| {
+        let sender = mail.envelope_from.as_deref().and_then(|from| from.rsplit_once('@'));
+        sender.map(|(_, domain)| domain.to_lowercase()).filter(|_| said == "pass")
+    });
+    let dmarc = match mail.dmarc.as_deref() {
+        Some("pass") => StatedDmarc::Pass,
+        Some("fail") => StatedDmarc::Fail,
+        _ => StatedDmarc::Nothing,
+    };
+    let about = About { authserv_ids: &ids, said: Said { spf, dmarc }, within: IN_REQUEST };
+    verified.sender = Some(check(dns, &about, &mail.raw, verified.at).await);
+}
+
+/// What is known of a mail beside its bytes, and how long finding out more may take.
+struct About<'a> {
+    authserv_ids: &'a [String],
+    said: Said,
+    within: Duration,
+}
+
+/// What the provider says that handed the mail over.
+#[derive(Default)]
+struct Said {
+    /// SPF: nothing if it says nothing, else the domain of the envelope's sender if that passed.
+    spf: Option<Option<String>>,
+    dmarc: StatedDmarc,
+}
+
+async fn check(dns: &Dns, about: &About<'_>, raw: &[u8], at: Timestamp) -> SenderFound {
     let (fields, _) = Fields::read(raw);
     let from = read::from_of(&fields);
     let mut seen = AuthSeen {
@@ -43,22 +90,31 @@ async fn check(dns: &Dns, authserv_ids: &[String], raw: &[u8], at: Timestamp) ->
         _ => None,
     };
     if let Some(domain) = domain.and_then(|domain| url::Host::parse(&domain).ok()).map(|host| host.to_string()) {
-        let trusted = auth_results::trusted(&fields, authserv_ids, &[]);
-        let spf = trusted.as_ref().map(|trusted| (trusted.has_spf(), trusted.spf_passes())).unwrap_or_default();
+        let trusted = auth_results::trusted(&fields, about.authserv_ids, &[]);
+        let mut spf = trusted.as_ref().map(|trusted| (trusted.has_spf(), trusted.spf_passes())).unwrap_or_default();
+        if let Some(said) = &about.said.spf {
+            spf.0 = true;
+            spf.1.extend(said.clone());
+        }
         seen.stated = match trusted.as_ref().and_then(|trusted| trusted.dmarc(&domain)) {
             Some(Stated::Pass) => StatedDmarc::Pass,
             Some(Stated::Fail) => StatedDmarc::Fail,
-            Some(Stated::NoPolicy | Stated::Temporary) | None => StatedDmarc::Nothing,
+            Some(Stated::NoPolicy | Stated::Temporary) | None => about.said.dmarc,
         };
-        let signed = signatures(dns, raw, at).await;
-        seen.own = own_dmarc(dns, &domain, &signed, &spf).await;
-        evidence.extend(signed.iter().map(|one| told("dkim", outcome(one.result), &one.domain, at)));
+        let own = async {
+            let signed = signatures(dns, raw, at).await;
+            (own_dmarc(dns, &domain, &signed, &spf).await, signed)
+        };
+        if let Ok((own, signed)) = timeout(about.within, own).await {
+            seen.own = own;
+            evidence.extend(signed.iter().map(|one| told("dkim", outcome(one.result), &one.domain, at)));
+        }
     }
     let judged = mail_trust::level(&seen);
     let result = if judged.level >= MailLevel::Authenticated { "pass" } else { "none" };
     let result = if judged.level == MailLevel::Failed { "fail" } else { result };
     evidence.extend(judged.evidence.iter().map(|why| told("dmarc", result, why.name(), at)));
-    (judged.level, evidence)
+    SenderFound { level: judged.level, evidence }
 }
 
 fn told(method: &str, result: &str, detail: &str, at: Timestamp) -> Evidence {

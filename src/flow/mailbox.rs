@@ -43,14 +43,14 @@ const LEASE_EVERY: Duration = Duration::from_secs(1);
 pub struct Fetching {
     context: Arc<Context>,
     dialer: Arc<Dialer>,
-    dns: Dns,
+    dns: Arc<Dns>,
     turns: Arc<Semaphore>,
     sizes: Sizes,
 }
 
 impl Fetching {
     /// `most_bytes` is the size of the largest mail that is fetched.
-    pub fn new(context: Arc<Context>, dialer: Arc<Dialer>, dns: Dns, most_bytes: u64) -> Arc<Fetching> {
+    pub fn new(context: Arc<Context>, dialer: Arc<Dialer>, dns: Arc<Dns>, most_bytes: u64) -> Arc<Fetching> {
         let sizes = Sizes { largest: most_bytes, ..Sizes::default() };
         Arc::new(Fetching { context, dialer, dns, turns: Arc::new(Semaphore::new(AT_ONCE)), sizes })
     }

@@ -12,7 +12,9 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use super::commit::{FETCH_WITHIN, fetch_again};
+use super::journal::Journaled;
 use super::messages::read;
+use super::normalize;
 use super::outcome::head;
 use super::send::to_request;
 use super::{ChannelSetup, Context};
@@ -20,7 +22,7 @@ use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::By;
 use crate::base::{Error, Result, Timestamp};
-use crate::connector::{Transport, mail_part};
+use crate::connector::{Transport, is_mail_part, mail_part};
 use crate::model::entry::MediaOutcome;
 use crate::model::part::FetchState;
 use crate::model::{Blob, EntryBody, EntryKind};
@@ -162,8 +164,9 @@ async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes:
         return Ok(Fetched::Never("the part has no file".to_owned()));
     };
     let into = Into { context, customer: row.customer, most_bytes };
-    if channel.connector.transport() == Transport::Imap {
-        return from_mail(&row, blob, into).await;
+    let of_mail = blob.provider_ref.as_ref().is_some_and(|reference| is_mail_part(reference.expose()));
+    if of_mail && (channel.connector.takes_mails() || channel.connector.transport() == Transport::Imap) {
+        return from_mail(channel, &row, blob, into).await;
     }
     walk(client, channel, blob, into).await
 }
@@ -175,8 +178,8 @@ struct Into<'a> {
     most_bytes: u64,
 }
 
-/// Takes a part out of the mail that the journal holds.
-async fn from_mail(row: &InteractionRow, mut blob: Blob, into: Into<'_>) -> Result<Fetched> {
+/// Takes a part out of the mail that the journal holds, on its own or in a request.
+async fn from_mail(channel: &ChannelSetup, row: &InteractionRow, mut blob: Blob, into: Into<'_>) -> Result<Fetched> {
     let never = |reason: &str| Ok(Fetched::Never(reason.to_owned()));
     let Some(entry) = read(row)?.raw.and_then(|raw| raw.entry.parse::<EntryId>().ok()) else {
         return never("the interaction does not name its original");
@@ -185,7 +188,8 @@ async fn from_mail(row: &InteractionRow, mut blob: Blob, into: Into<'_>) -> Resu
         return never("the original is gone");
     };
     let reference = blob.provider_ref.as_ref().map(|reference| reference.expose().clone()).unwrap_or_default();
-    let Some(content) = mail_part(&entry.body.raw, &reference).filter(|_| !entry.body.raw.is_empty()) else {
+    let raw = normalize::mail(channel, &Journaled::reloaded(entry));
+    let Some(content) = raw.and_then(|raw| mail_part(&raw, &reference)) else {
         return never("the original is gone, or has no such part");
     };
     if content.len() as u64 > into.most_bytes {

@@ -36,6 +36,7 @@ mod normalize;
 mod outcome;
 pub mod replay;
 pub mod send;
+mod signer;
 pub mod submit;
 pub mod verify;
 pub mod wait;

@@ -3,6 +3,8 @@
 //! Takes an entry, gives one outcome for every item in it. The connector's mapping does the work; here its outcomes get
 //! the keys by which the later stages know them. What cannot be mapped is quarantined with its reason, never dropped.
 
+use bytes::Bytes;
+
 use super::journal::Journaled;
 use super::lanes::Key;
 use super::{ChannelSetup, Setup};
@@ -39,8 +41,21 @@ pub(crate) fn request(journaled: &Journaled) -> Option<(Request, RequestHead)> {
         url: head.url.clone(),
         headers: head.headers.clone(),
         body: journaled.entry().body.raw.clone(),
+        signer: None,
     };
     Some((request, head))
+}
+
+/// The mail of an entry, byte for byte: all of it, or what stands in its request. Nothing if there is none, or none any more.
+pub(crate) fn mail(channel: &ChannelSetup, journaled: &Journaled) -> Option<Bytes> {
+    let raw = match journaled.entry().kind {
+        EntryKind::Webhook => {
+            let (request, _) = request(journaled)?;
+            channel.connector.mail_in(&request, &channel.account)?.ok()?.raw
+        }
+        _ => journaled.entry().body.raw.clone(),
+    };
+    (!raw.is_empty()).then_some(raw)
 }
 
 /// Reads an entry. An entry whose channel is gone is quarantined, since it may come back.
@@ -87,7 +102,7 @@ fn outcomes(channel: &ChannelSetup, journaled: &Journaled) -> Option<(Vec<Outcom
         return Some((connector.normalize_mail(&entry.body.raw, &head, account, entry.at), came_by.to_owned()));
     }
     let (request, head) = request(journaled)?;
-    Some((connector.normalize(&request, account, entry.at), head.verified_by))
+    Some((connector.normalize_found(&request, head.sender.as_ref(), account, entry.at), head.verified_by))
 }
 
 impl Item {

@@ -12,7 +12,7 @@ use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::connector::{Refusal, Request};
 use crate::mail::canon;
-use crate::model::entry::MailHead;
+use crate::model::entry::{MailHead, SenderFound};
 use crate::model::{EntryBody, EntryKind};
 use crate::store::NewEntry;
 
@@ -28,6 +28,8 @@ pub(crate) struct Verified {
     pub(crate) delivery_key: [u8; 16],
     /// Whether the provider waits for an answer that policy decides on.
     pub(crate) waits: bool,
+    /// What was found out about the sender of the mail in it: see [`super::mail_check`].
+    pub(crate) sender: Option<SenderFound>,
 }
 
 /// A mail that was fetched or handed over. What it says is not yet believed.
@@ -78,5 +80,6 @@ pub(crate) fn step(channel: &ChannelSetup, received: Received) -> Result<Verifie
         verified_by: verified.0,
         kept_headers,
         waits,
+        sender: None,
     })
 }

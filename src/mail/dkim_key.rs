@@ -96,7 +96,7 @@ const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 
 /// The `RSAPublicKey` (RFC 8017) in a key, which is one or, mostly, a `SubjectPublicKeyInfo` around one.
-fn pkcs1(key: &[u8]) -> Option<&[u8]> {
+pub(crate) fn pkcs1(key: &[u8]) -> Option<&[u8]> {
     let (SEQUENCE, inner, _) = der(key)? else { return None };
     match der(inner)? {
         (INTEGER, ..) => Some(key),

@@ -19,7 +19,7 @@ mod corpus_tests;
 pub mod date;
 pub mod dkim;
 mod dkim_canon;
-mod dkim_key;
+pub(crate) mod dkim_key;
 pub mod dmarc;
 pub mod dsn;
 pub mod fields;

@@ -89,6 +89,20 @@ pub struct RequestHead {
     /// How its authenticity was checked.
     #[serde(rename = "v")]
     pub verified_by: String,
+    /// What was found out about the sender of the mail in it, where it holds one.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<SenderFound>,
+}
+
+/// How far the sender of a mail is known, which was found out before the mail was journaled and cannot be found out again.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct SenderFound {
+    /// How far.
+    #[serde(rename = "l")]
+    pub level: MailLevel,
+    /// Why.
+    #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence>,
 }
 
 /// The head of an [`EntryKind::Mail`] entry: how the mail came, and what was found out before it was journaled, since that

@@ -259,6 +259,7 @@ impl Gateway {
             url: "https://gateway.example/in/trial".to_owned(),
             headers: vec![("content-type".to_owned(), "application/json".to_owned())],
             verified_by: "none".to_owned(),
+            sender: None,
         };
         let raw = json!({ "batches": [{ "messages": messages }] }).to_string();
         let body = EntryBody { head: serde_json::to_vec(&head).unwrap().into(), raw: raw.into() };

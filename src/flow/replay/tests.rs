@@ -229,6 +229,7 @@ impl Live {
                     url: "https://gateway.example/in/x".to_owned(),
                     headers: vec![("content-type".to_owned(), "application/json".to_owned())],
                     verified_by: "none".to_owned(),
+                    sender: None,
                 };
                 let raw = json!({ "batches": [{ "messages": messages }] }).to_string();
                 let body = EntryBody { head: outcome::head(&head).unwrap(), raw: raw.into() };
