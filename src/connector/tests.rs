@@ -127,6 +127,44 @@ fn payloads_of_others_are_understood() {
     }
 }
 
+/// The content type of a payload of the corpus, whose file does not tell it.
+fn type_of(path: &Path, body: &[u8]) -> String {
+    if path.extension().is_none_or(|e| e != "multipart") {
+        return "application/json".to_owned();
+    }
+    let first = body.strip_prefix(b"--").unwrap_or(body).split(|byte| *byte == b'\r' || *byte == b'\n').next();
+    format!("multipart/form-data; boundary=\"{}\"", String::from_utf8_lossy(first.unwrap_or_default()))
+}
+
+#[test]
+fn payloads_of_mail_providers_hold_a_mail_or_a_reason() {
+    for name in ["postmark", "mailgun", "sendgrid", "amazon-ses"] {
+        let connector = shipped(name);
+        let account = sample_account(&connector);
+        for (path, mut body) in corpus(name) {
+            let form = path.extension().is_some_and(|e| e == "multipart");
+            if form && memchr::memmem::find(&body, b"\r\n").is_none() {
+                // It was kept as text, which lost its line ends.
+                body = String::from_utf8_lossy(&body).replace('\n', "\r\n").into_bytes();
+            }
+            let mut request = json_request(&body);
+            request.headers = vec![("content-type".to_owned(), type_of(&path, &body))];
+            let outcomes = connector.normalize(&request, &account, now());
+            let file = path.file_name().unwrap().to_string_lossy();
+            let holds = |what: &str| memchr::memmem::find(&body, what.as_bytes()).is_some();
+            let whole = ["\"RawEmail\"", "name=\"email\"", "name=\"body-mime\""].into_iter().any(holds);
+            match outcomes.as_slice() {
+                [Outcome::Interaction(one)] if whole => {
+                    let ix = &one.interaction;
+                    assert!(ix.author.identifier.is_some() && !ix.text.expose().is_empty(), "{name}/{file}");
+                }
+                [Outcome::Quarantined { .. } | Outcome::Ignored { .. }, ..] if !whole => {}
+                _ => panic!("{name}/{file}: {}", serde_json::to_string(&outcomes).unwrap()),
+            }
+        }
+    }
+}
+
 fn folder(manifest: &str) -> Arc<Folder> {
     let files = [("connector.toml".to_owned(), manifest.as_bytes().to_vec().into())];
     Arc::new(Folder { name: "demo".to_owned(), files: files.into() })
