@@ -9,12 +9,12 @@ use crate::support::helpdesk::{Delivery, HelpDesk};
 use crate::support::mailserver::MailServer;
 
 /// Signs mails of `signed.example`, whose key and policy stand in the DNS.
-struct Signer {
+pub(crate) struct Signer {
     folder: tempfile::TempDir,
 }
 
 impl Signer {
-    fn new(project: &Project) -> Signer {
+    pub(crate) fn new(project: &Project) -> Signer {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key.pem");
         let run = |arguments: &[&str]| {
@@ -30,7 +30,7 @@ impl Signer {
         Signer { folder }
     }
 
-    fn sign(&self, mail: &[u8]) -> Vec<u8> {
+    pub(crate) fn sign(&self, mail: &[u8]) -> Vec<u8> {
         let key = self.folder.path().join("key.pem");
         let mut command = environment::python();
         command.arg("tests/peers/sign_mail.py").args(["s1", "signed.example", key.to_str().unwrap()]);
@@ -55,7 +55,8 @@ fn mail(id: &str, from: &str, more: &str) -> Vec<u8> {
     format!("{head}To: box@example.test\r\nSubject: The broken kettle\r\n\r\nSee {id}.\r\n").into_bytes()
 }
 
-fn level(delivery: &Delivery) -> (&str, &str) {
+/// How far the sender of a mail is known, and the trust of its author.
+pub(crate) fn level(delivery: &Delivery) -> (&str, &str) {
     let interaction = delivery.interaction();
     (interaction["mail"]["level"].as_str().unwrap(), interaction["author"]["trust"].as_str().unwrap())
 }

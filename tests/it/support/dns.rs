@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A running server. It answers until the process ends.
@@ -9,17 +10,21 @@ use std::sync::{Arc, Mutex};
 pub(crate) struct Dns {
     address: SocketAddr,
     records: Arc<Mutex<BTreeMap<String, String>>>,
+    silent: Arc<AtomicBool>,
 }
 
 impl Dns {
     /// One that knows nothing yet.
     pub(crate) fn start() -> Dns {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let dns = Dns { address: socket.local_addr().unwrap(), records: Arc::default() };
-        let records = dns.records.clone();
+        let dns = Dns { address: socket.local_addr().unwrap(), records: Arc::default(), silent: Arc::default() };
+        let (records, silent) = (dns.records.clone(), dns.silent.clone());
         std::thread::spawn(move || {
             let mut buffer = [0; 1500];
             while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+                if silent.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let answer = answer(&buffer[..length], &records.lock().unwrap());
                 let _ = socket.send_to(&answer, peer);
             }
@@ -30,6 +35,11 @@ impl Dns {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Answers nothing from now on.
+    pub(crate) fn silence(&self) {
+        self.silent.store(true, Ordering::Relaxed);
     }
 
     /// Adds a record.
