@@ -165,6 +165,27 @@ fn payloads_of_mail_providers_hold_a_mail_or_a_reason() {
     }
 }
 
+/// Where the corpus is present: the vector that the provider publishes with its libraries.
+#[test]
+fn the_published_vector_of_p256_holds() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus/signature_vectors.json");
+    let Ok(text) = std::fs::read_to_string(path) else { return };
+    let vectors: Json = serde_json::from_str(&text).unwrap();
+    let vectors = vectors.as_array().or_else(|| vectors["vectors"].as_array()).unwrap();
+    let vector = vectors.iter().find(|vector| vector["provider"] == "sendgrid").unwrap();
+    let part = |name: &str| vector[name].as_str().unwrap().to_owned();
+    let connector = shipped("sendgrid");
+    let options = json!({ "address": "support@shop.example", "public_key": part("public_key") });
+    let account = connector.account("mail", options.as_object().unwrap(), None).unwrap_or_else(|w| panic!("{w:?}"));
+    let mut request = json_request(part("body").as_bytes());
+    for name in ["timestamp", "signature"] {
+        request.headers.push((format!("x-twilio-email-event-webhook-{name}"), part(name)));
+    }
+    assert_eq!(connector.verify(&request, &account, now()), Ok(VerifiedBy("ecdsa-p256".to_owned())));
+    request.body = Bytes::copy_from_slice(request.body.trim_ascii_end());
+    assert!(connector.verify(&request, &account, now()).is_err(), "the last line end is signed");
+}
+
 fn folder(manifest: &str) -> Arc<Folder> {
     let files = [("connector.toml".to_owned(), manifest.as_bytes().to_vec().into())];
     Arc::new(Folder { name: "demo".to_owned(), files: files.into() })
