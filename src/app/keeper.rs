@@ -14,10 +14,11 @@ use crate::config::{Config, HelpDesk, Retention};
 use crate::connector::Mailbox;
 use crate::flow::attempt::Destination;
 use crate::flow::deliver;
+use crate::flow::mail_check::Checking;
 use crate::flow::mailbox::{self, Fetching};
+
 use crate::flow::{Context, stopped};
 use crate::net::Client;
-use crate::net::dns::Dns;
 use crate::net::rate::RateLimits;
 use crate::store::{Cutoffs, Subscription, lease};
 
@@ -59,8 +60,8 @@ pub(crate) fn destination(helpdesk: &HelpDesk, retry: &crate::config::Retry) -> 
 }
 
 impl Keeper {
-    pub(super) fn new(context: Arc<Context>, client: Client, dns: Arc<Dns>, config: &Config) -> Self {
-        let fetching = Fetching::new(context.clone(), client.dialer(), dns, config.limits.mail);
+    pub(super) fn new(context: Arc<Context>, client: Client, checking: Arc<Checking>, config: &Config) -> Self {
+        let fetching = Fetching::new(context.clone(), client.dialer(), checking, config.limits.mail);
         Keeper { context, client, running: HashMap::new(), fetching, mailboxes: HashMap::new() }
     }
 

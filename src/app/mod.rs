@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod checkpoints;
 mod front;
 mod keeper;
+mod mail_door;
 pub mod objects;
 mod reload;
 pub mod setup;
@@ -26,8 +27,13 @@ use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Error, Result};
 use crate::config::Store as Backend;
 use crate::config::{Config, ForwardedHeader, Listen};
+use crate::flow::handover::Handover;
+use crate::flow::mail_check::Checking;
+use crate::flow::send_mail::Mailer;
 use crate::flow::{Ahead, Context, intake::Intake, media, send, wait::Waiting, work::Workers};
+use crate::mail::token::TokenKey;
 use crate::net::dns::Dns;
+use crate::net::lmtp;
 use crate::net::rate::{Rate, RateLimits};
 use crate::net::server::{Server, Settings};
 use crate::net::{Client, Limits, PublicUrl, ServerTls, TrustedProxies, client, peer::ProxyHeaders};
@@ -80,6 +86,8 @@ impl std::fmt::Debug for Watched {
 /// A running gateway.
 pub struct App {
     servers: Vec<(Server, &'static str)>,
+    /// Where mails are handed over.
+    handover: Option<lmtp::Listener>,
     /// Told before the doors are drained, so that open event streams end.
     closing: watch::Sender<bool>,
     working: Arc<AtomicBool>,
@@ -139,15 +147,17 @@ impl App {
         let (stop, stopping) = watch::channel(false);
         let report = reload::report(&config, &ruling, context.clock.now(), &warnings, true);
         let report = Arc::new(ArcSwap::from_pointee(report));
-        let dns = Arc::new(Dns::new(&config.outbound.dns));
-        let mut keeper = keeper::Keeper::new(context.clone(), client.clone(), dns.clone(), &config);
+        let token_key = Arc::new(TokenKey::new(store.mail_secret.clone()));
+        let mailer = Mailer::new(client.clone(), token_key.clone());
+        let checking = Arc::new(Checking { dns: Dns::new(&config.outbound.dns), key: token_key });
+        let mut keeper = keeper::Keeper::new(context.clone(), client.clone(), checking.clone(), &config);
         keeper.follow(&config).await.map_err(by_disk)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = Workers::start(context.clone(), cores.clamp(1, 4))?;
         let most = config.limits.media;
         let rates = rates_of(&config);
         let mut tasks = vec![
-            tokio::spawn(send::run(context.clone(), client.clone(), stopping.clone())),
+            tokio::spawn(send::run(context.clone(), client.clone(), mailer, stopping.clone())),
             tokio::spawn(media::run(context.clone(), client.clone(), most, stopping.clone())),
             tokio::spawn(keeper::collect(context.clone(), config.blobs.unused, stopping.clone())),
             tokio::spawn(keeper::prune(
@@ -159,7 +169,7 @@ impl App {
         ];
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (body, mail) = (size(config.limits.body), size(config.limits.mail));
-        let intake = Arc::new(Intake::new(context.clone(), rates, (client, dns), (body, mail)));
+        let intake = Arc::new(Intake::new(context.clone(), rates, (client, checking.clone()), (body, mail)));
         let (closing, closed) = watch::channel(false);
         let working = Arc::new(AtomicBool::new(true));
         let state = ApiState {
@@ -181,6 +191,13 @@ impl App {
             let scheme = if tls.is_some() { "https" } else { "http" };
             servers.push((Server::start(settings(&config, &listen, tls)?, front.clone()).await?, scheme));
         }
+        let handover = match &config.lmtp {
+            Some(lmtp) => {
+                let handover = Handover::new(context.clone(), checking);
+                Some(mail_door::open(&config, lmtp, handover, &mut certificates).await?)
+            }
+            None => None,
+        };
         let reloader = reload::Reloader {
             config,
             registry: ruling.registry.clone(),
@@ -191,12 +208,13 @@ impl App {
             report: report.clone(),
         };
         tasks.push(tokio::spawn(reloader.run(stopping)));
-        Ok(App { servers, closing, working, stop, tasks, workers, store, context, report })
+        Ok(App { servers, handover, closing, working, stop, tasks, workers, store, context, report })
     }
 
     /// Where the gateway listens, each with its scheme.
     pub fn addresses(&self) -> Vec<String> {
-        self.servers.iter().map(|(server, scheme)| format!("{scheme}://{}", server.address())).collect()
+        let doors = self.servers.iter().map(|(server, scheme)| format!("{scheme}://{}", server.address()));
+        doors.chain(self.handover.iter().map(|door| format!("lmtp:{}", door.address()))).collect()
     }
 
     /// Ready once the disk refused in a way that only a restart mends.
@@ -212,7 +230,12 @@ impl App {
         let broken = self.store.broken.clone();
         self.closing.send_replace(true);
         let drains = self.servers.into_iter().map(|(server, _)| server.drain(PATIENCE));
-        futures_util::future::join_all(drains).await;
+        let handed = async {
+            if let Some(door) = self.handover {
+                door.drain(PATIENCE).await;
+            }
+        };
+        tokio::join!(futures_util::future::join_all(drains), handed);
         self.stop.send_replace(true);
         for task in self.tasks {
             let _ = tokio::time::timeout(PATIENCE, task).await;

@@ -43,6 +43,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     /// Requests at `/in/<channel>` by channel and outcome.
     pub intake: Counts,
+    /// Mails that were one of too many, by channel.
+    pub storms: Counts,
     /// Seconds from the end of a provider's request to our answer.
     pub acknowledgement: Histogram,
     /// Outcomes of normalizing by connector and outcome.
@@ -106,6 +108,8 @@ impl Metrics {
             registry.register(name, help, counts.clone());
             counts
         };
+        let storms =
+            counts(&mut registry, "storm_interactions", "Interactions that were one of too many, by channel and kind");
         let intake = counts(&mut registry, "intake_requests", "Requests at /in/ by channel and outcome");
         let normalized = counts(&mut registry, "normalized_items", "Items of payloads by connector and outcome");
         let decided = counts(&mut registry, "decisions", "Decisions by queue and by who decided");
@@ -138,6 +142,7 @@ impl Metrics {
         Metrics {
             registry: Arc::new(registry),
             intake,
+            storms,
             acknowledgement,
             normalized,
             decided,

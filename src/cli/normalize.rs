@@ -145,7 +145,7 @@ fn outcomes(
     if payload.is_empty() {
         return quarantined("the payload is empty");
     }
-    if connector.transport() == Transport::Imap {
+    if connector.transport() == Transport::Mail {
         return connector.normalize_mail(&payload, &MailHead::unchecked(), account, now);
     }
     let mut request = match request(file, payload) {

@@ -11,6 +11,7 @@ use super::channel::Channel;
 use super::helpdesk::{HelpDesk, Retry};
 use super::limits::Limits;
 use super::listen::{Listen, read_address, read_file, read_folder, read_network, read_public_url};
+use super::lmtp::Lmtp;
 use super::policy::{Policy, Retention};
 use super::problem::{Place, Problem};
 use super::reader::{Field, Report, Section};
@@ -86,6 +87,7 @@ fn read(main: &Source, report: &Report, table: &DeTable<'_>, on: secret::Place<'
         default_country: top.get("default_country").and_then(|field| read_country(&field)),
         log: top.get("log").and_then(|field| read_filter(&field)).unwrap_or_else(|| "info".into()),
         listen: Listen::read_all(&top, &on),
+        lmtp: Lmtp::read(top.table("lmtp"), &on),
         limits: Limits::read(top.table("limits")),
         channels,
         helpdesks,

@@ -42,6 +42,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     tell("default_country", old.default_country == new.default_country, Effect::Live);
     tell("log", old.log == new.log, Effect::Restart);
     tell("listen", old.listen == new.listen, Effect::Restart);
+    tell("lmtp", old.lmtp == new.lmtp, Effect::Restart);
     tell("limits", old.limits == new.limits, Effect::Restart);
     tell("policy", old.policy == new.policy, Effect::Live);
     tell("retention", old.retention == new.retention, Effect::Restart);

@@ -97,7 +97,7 @@ impl Listen {
 }
 
 impl TlsFiles {
-    fn read(section: Section<'_>, on: &secret::Place<'_>) -> Option<Self> {
+    pub(super) fn read(section: Section<'_>, on: &secret::Place<'_>) -> Option<Self> {
         let pem = |key| section.need(key, "the path of a PEM file").and_then(|field| read_file(&field, on));
         let (cert, key) = (pem("cert"), pem("key"));
         section.finish();

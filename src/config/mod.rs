@@ -18,6 +18,7 @@ mod diff;
 mod helpdesk;
 mod limits;
 mod listen;
+mod lmtp;
 mod policy;
 mod problem;
 mod reader;
@@ -36,6 +37,7 @@ pub use diff::{Change, Effect, diff};
 pub use helpdesk::{Breaker, HelpDesk, Retry, WebhookSecret};
 pub use limits::Limits;
 pub use listen::{ForwardedHeader, Listen, TlsFiles};
+pub use lmtp::{Lmtp, LmtpAddress};
 pub use policy::{Policy, PolicyBudget, Retention};
 pub use problem::{Place, Problem, Severity, nearest};
 pub use secret::{Host, Machine, Origin};
@@ -80,6 +82,8 @@ pub struct Config {
     pub log: String,
     /// `[[listen]]`: the doors. Default: one at `127.0.0.1:8080`.
     pub listen: Vec<Listen>,
+    /// `[lmtp]`: where a mail server hands mails over. Default: nowhere.
+    pub lmtp: Option<Lmtp>,
     /// `[limits]`: caps and rates of the doors.
     pub limits: Limits,
     /// `[[channel]]`: the accounts through which customers reach us, from the main file and the channels folder.

@@ -70,6 +70,7 @@ fn every_setting_documents_its_default() {
         ("mod.rs", include_str!("mod.rs")),
         ("limits.rs", include_str!("limits.rs")),
         ("listen.rs", include_str!("listen.rs")),
+        ("lmtp.rs", include_str!("lmtp.rs")),
         ("helpdesk.rs", include_str!("helpdesk.rs")),
         ("channel.rs", include_str!("channel.rs")),
         ("policy.rs", include_str!("policy.rs")),

@@ -72,6 +72,14 @@ pub struct MediaLimit {
 }
 
 impl Capabilities {
+    /// What every mail can carry.
+    pub(super) fn of_mail() -> Capabilities {
+        const MOST_BYTES: u64 = 20 << 20;
+        let file = |kind: &str| (kind.to_owned(), MediaLimit { types: Vec::new(), max_bytes: MOST_BYTES });
+        let media = ["image", "audio", "video", "file"].map(file).into();
+        Capabilities { media, quotes: true, threads: true, ..Capabilities::default() }
+    }
+
     /// Reads `[capabilities]`.
     pub(super) fn read(table: Option<Table>, notes: &mut Notes<'_>) -> Capabilities {
         let mut can = Capabilities::default();

@@ -18,7 +18,7 @@ use super::request::REQUEST_SCOPES;
 use super::send::{RESPONSE_SCOPES, ResponseSpec, SEND_SCOPES, SendSpec};
 use super::tree::{Notes, Raw, Table};
 use super::verify::Scheme;
-use super::{Ack, BuildMap, Connector, Folder, Order, Reconcile, Transport, mailbox};
+use super::{Ack, BuildMap, Connector, Folder, Order, Reconcile, Transport, mailbox, submission};
 use crate::model::ChannelKind;
 
 /// The file that makes a folder a connector.
@@ -51,18 +51,27 @@ struct Identity {
     address: Option<(String, usize)>,
     delivery_key: Option<(String, usize)>,
     json_in: Option<String>,
+    /// Whether its answers leave by SMTP.
+    by_smtp: bool,
 }
 
 fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &mut Notes<'_>) -> Option<Connector> {
     let identity = read_identity(&mut table, folder, notes);
-    let specs = options::read_specs(table.table("options", notes), notes);
+    let mut specs = options::read_specs(table.table("options", notes), notes);
+    let by_smtp = identity.as_ref().is_some_and(|identity| identity.by_smtp);
+    if by_smtp {
+        specs.extend(submission::options());
+    }
     let option_names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
     let transport = identity.as_ref().map_or(Transport::Webhook, |identity| identity.transport);
     mailbox::check_options(transport, &specs, notes);
     let verify = table.tables("verify", notes);
     let ack = read_ack(table.table("ack", notes), transport, notes);
     let tables = read_tables(table.table("tables", notes), notes);
-    let capabilities = Capabilities::read(table.table("capabilities", notes), notes);
+    let capabilities = match table.table("capabilities", notes) {
+        None if by_smtp => Capabilities::of_mail(),
+        declared => Capabilities::read(declared, notes),
+    };
     let challenges = table.tables("challenge", notes);
     let answer = table.table("answer", notes);
     let mail = table.table("mail", notes);
@@ -75,7 +84,7 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
     c.names.scripts = Some(RefCell::default());
     let mapping = match transport {
         Transport::Webhook => Mapping::read(payload, &mut table, &mut c),
-        Transport::Imap => Mapping::default(),
+        Transport::Mail => Mapping::default(),
     };
     let called = c.names.scripts.take().map(RefCell::into_inner).unwrap_or_default();
     let verify = read_schemes(verify, transport, identity.as_ref(), &option_names, &mut c);
@@ -122,6 +131,7 @@ fn read(mut table: Table, folder: &Arc<Folder>, map: Option<&BuildMap>, notes: &
         mail,
         script,
         capabilities,
+        by_smtp,
         sends,
         response,
         media,
@@ -168,7 +178,7 @@ fn read_identity(table: &mut Table, folder: &Folder, notes: &mut Notes<'_>) -> O
     let transport = inner.need("transport", notes).and_then(|(text, at)| {
         let transport = word(&text);
         if transport.is_none() {
-            notes.wrong_name(at, format!("unknown transport `{text}`"), &text, ["webhook", "imap"]);
+            notes.wrong_name(at, format!("unknown transport `{text}`"), &text, ["webhook", "mail"]);
         }
         transport
     });
@@ -195,6 +205,12 @@ fn read_identity(table: &mut Table, folder: &Folder, notes: &mut Notes<'_>) -> O
         address: inner.text("address", notes),
         delivery_key: inner.text("delivery_key", notes),
         json_in: inner.text("json_in", notes).map(|(text, _)| text),
+        by_smtp: inner.text("answers", notes).is_some_and(|(text, at)| {
+            if text != "smtp" {
+                notes.wrong_name(at, format!("answers cannot leave by `{text}`"), &text, ["smtp"]);
+            }
+            text == "smtp"
+        }),
     };
     inner.finish(notes);
     Some(identity)

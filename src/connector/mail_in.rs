@@ -184,7 +184,9 @@ impl Connector {
             ..MailHead::unchecked()
         };
         let head = match found {
-            Some(found) => MailHead { level: found.level, evidence: found.evidence.clone(), ..head },
+            Some(found) => {
+                MailHead { level: found.level, evidence: found.evidence.clone(), token: found.token, ..head }
+            }
             None => head,
         };
         self.normalize_mail(&mail.raw, &head, account, received_at)

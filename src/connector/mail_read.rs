@@ -23,8 +23,8 @@ use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
 use crate::model::mail::{Mail, MailAddress, MailReport};
 use crate::model::part::FetchState;
 use crate::model::{
-    Blob, DeliveryState, Flag, Identifier, IdentifierType, Interaction, MailLevel, Normalized, Outcome, Part, PartType,
-    Trust,
+    Blob, DeliveryError, DeliveryState, Flag, Identifier, IdentifierType, Interaction, MailLevel, Normalized, Outcome,
+    Part, PartType, Receipt, Trust,
 };
 
 /// How much of a mail's text and HTML stands in the interaction; the original has all of it.
@@ -71,7 +71,14 @@ impl Connector {
         parts(&mut ix, &mail, &opened, raw.len());
         texts(&mut ix, &mail);
         facet.report = report(&mail, raw);
-        ix.flags = flags(&mail, &facet, &fields, head, account);
+        facet.token = head.token;
+        if let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
+            return vec![outcome];
+        }
+        let auto = looked(&mail, &facet, &fields, head, account);
+        facet.no_auto_answer = auto.may_answer.as_ref().err().map(auto::Silence::to_string);
+        facet.loops = auto.loops;
+        ix.flags = flags(&mail, &facet, auto.kind);
         let mut answered: Vec<String> = mail.in_reply_to.clone();
         answered.extend(mail.references.iter().rev().filter(|id| !mail.in_reply_to.contains(id)).cloned());
         ix.reply_to = (!answered.is_empty()).then(|| ReplyTo { message_ids: answered, ..ReplyTo::default() });
@@ -154,6 +161,9 @@ fn facet(mail: &Read, fields: &Fields<'_>, level: MailLevel) -> Mail {
         auto_submitted: said("auto-submitted"),
         list_id: said("list-id"),
         level,
+        token: None,
+        no_auto_answer: None,
+        loops: 0,
         report: None,
         marks: mail.flags.iter().map(|mark| word(*mark).to_owned()).collect(),
     }
@@ -317,14 +327,43 @@ fn report(mail: &Read, raw: &[u8]) -> Option<MailReport> {
     })
 }
 
-fn flags(mail: &Read, facet: &Mail, fields: &Fields<'_>, head: &MailHead, account: &Account) -> BTreeSet<Flag> {
+/// What a report tells of a mail that we sent: where our token shows that it is about one of ours, it is no interaction.
+fn told_of_ours(facet: &Mail, connector: &str, account: &str, at: Option<Timestamp>) -> Option<Outcome> {
+    let report = facet.report.as_ref().filter(|report| report.kind != "complaint")?;
+    let sent = facet.token.as_ref()?.send_id?;
+    let Some(state) = report.state else {
+        return Some(Outcome::Ignored { reason: format!("a mail that we sent is {}", report.kind) });
+    };
+    let said = report.diagnostic.as_ref().map(|said| said.expose().chars().take(200).collect());
+    let error = (state == DeliveryState::Failed).then(|| DeliveryError {
+        code: report.status.clone(),
+        title: said.unwrap_or_else(|| "the mail was returned".to_owned()),
+        permanent: report.status.as_deref().is_none_or(|status| !status.starts_with('4')),
+    });
+    let receipt = Receipt {
+        connector: connector.to_owned(),
+        account: account.to_owned(),
+        provider_id: None,
+        sent: Some(sent),
+        up_to: None,
+        recipient: None,
+        state,
+        at,
+        error,
+        reference: None,
+    };
+    Some(Outcome::Receipt { receipt: Box::new(receipt) })
+}
+
+/// What wrote it, and whether a program may answer.
+fn looked(mail: &Read, facet: &Mail, fields: &Fields<'_>, head: &MailHead, account: &Account) -> auto::Auto {
     let recipients: Vec<&str> = mail.to.iter().chain(&mail.cc).map(|address| address.email.as_str()).collect();
     let is_ours = |address: &str| {
         let canonical = canonical_address(address);
         let own = account.address.iter().map(String::as_str).chain(account.options.list("aliases"));
         own.into_iter().any(|own| canonical_address(own) == canonical)
     };
-    let found = auto::look(
+    auto::look(
         fields,
         &Around {
             subject: &mail.subject,
@@ -334,15 +373,18 @@ fn flags(mail: &Read, facet: &Mail, fields: &Fields<'_>, head: &MailHead, accoun
             calendar_reply: false,
             trusted: facet.level >= MailLevel::Authenticated,
             is_ours: &is_ours,
-            gateway: "segue",
+            gateway: auto::GATEWAY,
         },
-    );
+    )
+}
+
+fn flags(mail: &Read, facet: &Mail, kind: auto::Kind) -> BTreeSet<Flag> {
     let mut flags = BTreeSet::new();
-    if found.kind != auto::Kind::Person {
+    if kind != auto::Kind::Person {
         flags.insert(Flag::Automated);
     }
     let failed = facet.report.as_ref().is_some_and(|report| report.kind == "failed" || report.kind == "delayed");
-    if failed || found.kind == auto::Kind::Bounce {
+    if failed || kind == auto::Kind::Bounce {
         flags.extend([Flag::Automated, Flag::Bounce]);
     }
     if mail.flags.iter().any(|mark| matches!(mark, Mark::TruncatedText | Mark::TooDeep | Mark::ManyParts)) {

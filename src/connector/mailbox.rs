@@ -1,4 +1,4 @@
-//! What the options of an account say of its mailbox, for connectors whose transport is `imap`.
+//! What the options of an account say of its mailbox, for connectors whose transport is `mail`.
 //!
 //! The options are declared in the manifest like all others, so that a folder may give them defaults (the hosts of one
 //! provider, for example). What they mean is the same for every such connector and stands here.
@@ -7,19 +7,11 @@ use super::options::OptionSpec;
 use super::tree::Notes;
 use super::{Account, Connector, Transport};
 use crate::base::{Error, Result, Secret};
+use crate::net::login::Security;
 
 /// The options that a connector with a mailbox must declare.
 const NEEDED: [&str; 8] =
     ["address", "imap_host", "imap_port", "imap_security", "user", "password", "folders", "begin"];
-
-/// How a connection is secured. There is no way without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    /// TLS from the first byte (RFC 8314).
-    Implicit,
-    /// Plain until STARTTLS, which must succeed before anything is said.
-    StartTls,
-}
 
 /// Which mails of a folder are taken when it is read for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,25 +62,25 @@ pub struct Mailbox {
 
 /// Notes which of the options that a transport goes by the manifest does not declare.
 pub(super) fn check_options(transport: Transport, specs: &[OptionSpec], notes: &mut Notes<'_>) {
-    if transport != Transport::Imap {
+    if transport != Transport::Mail {
         return;
     }
     for name in NEEDED.iter().filter(|name| !specs.iter().any(|spec| spec.name == **name)) {
-        notes.wrong(0, format!("a connector with `transport = \"imap\"` declares the option `{name}`"));
+        notes.wrong(0, format!("a connector with `transport = \"mail\"` declares the option `{name}`"));
     }
 }
 
 impl Connector {
-    /// The mailbox of an account; nothing if its connector reads none.
+    /// The mailbox of an account; nothing if it reads none: its mails are handed over then.
     ///
     /// # Errors
     ///
     /// `Config` if an option is missing or does not fit another.
     pub fn mailbox(&self, account: &Account) -> Result<Option<Mailbox>> {
-        if self.transport() != Transport::Imap {
-            return Ok(None);
-        }
         let options = &account.options;
+        let Some(host) = options.text("imap_host").filter(|_| self.transport() == Transport::Mail) else {
+            return Ok(None);
+        };
         let need = |name: &str| {
             let missing = || Error::config(format!("channel `{}` needs the option `{name}`", account.channel));
             options.text(name).map(str::to_owned).ok_or_else(missing)
@@ -102,7 +94,7 @@ impl Connector {
         Ok(Some(Mailbox {
             address: need("address")?,
             aliases: options.list("aliases").map(str::to_owned).collect(),
-            host: need("imap_host")?,
+            host: host.to_owned(),
             port: need("imap_port")?.parse().map_err(|e| Error::config("`imap_port` is no port").because(e))?,
             security: match options.text("imap_security") {
                 Some("starttls") => Security::StartTls,

@@ -283,6 +283,7 @@ impl ReceiptSpec {
             connector: common.connector.to_owned(),
             account: text(self.account.as_ref(), env).unwrap_or_else(|| common.address.to_owned()),
             provider_id: text(self.provider_id.as_ref(), env),
+            sent: None,
             up_to: time(self.up_to.as_ref(), env),
             recipient: self.recipients.iter().find_map(|spec| spec.make(env)),
             state: resolve(&self.state, env).ok_or("receipt has no state that is known")?,

@@ -31,6 +31,7 @@ mod request;
 pub mod sample;
 mod send;
 mod spec;
+mod submission;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -50,12 +51,13 @@ pub use folder::Folder;
 pub use http_call::HttpCall;
 pub use mail_in::MailIn;
 pub use mail_read::{is_mail_part, mail_part};
-pub use mailbox::{AfterTaking, Begin, Mailbox, Security};
+pub use mailbox::{AfterTaking, Begin, Mailbox};
 pub use media::MediaCall;
 pub use options::{Account, OptionFault, OptionSpec, Options, Pattern};
 pub use registry::Registry;
 pub use request::{Answer, Request};
 pub use send::SendReading;
+pub use submission::{Dkim, Leaving, Submission};
 pub use verify::{Refusal, VerifiedBy};
 
 use crate::base::hash::{key16, sha256};
@@ -125,8 +127,16 @@ pub enum Reconcile {
 pub enum Transport {
     /// By requests of the provider.
     Webhook,
-    /// From a mailbox that is read over IMAP.
-    Imap,
+    /// As mail: from a mailbox that is read over IMAP, or handed over by LMTP.
+    Mail,
+}
+
+/// What sends a message.
+pub enum Outgoing {
+    /// Requests to the provider, in order.
+    Requests(Vec<HttpCall>),
+    /// A mail.
+    Mail(Box<Leaving>),
 }
 
 /// What order a provider keeps.
@@ -160,6 +170,7 @@ pub struct Connector {
     mail: Option<mail_in::MailSpec>,
     script: Option<Box<dyn MapEngine>>,
     capabilities: Capabilities,
+    by_smtp: bool,
     sends: Vec<send::SendSpec>,
     response: send::ResponseSpec,
     media: Vec<media::MediaSpec>,
@@ -264,7 +275,11 @@ impl Connector {
         let address = self.address.as_ref().and_then(|expr| expr.string(&env));
         drop(env);
         let default_country = default_country.map(str::to_owned);
-        Ok(Account { channel: channel.to_owned(), options, default_country, address })
+        let account = Account { channel: channel.to_owned(), options, default_country, address };
+        let unfit = |error: Error| vec![error.message().to_owned()];
+        self.mailbox(&account).map_err(unfit)?;
+        self.submission(&account).map_err(unfit)?;
+        Ok(account)
     }
 
     /// What is wrong with the options of an account, mistake by mistake: for whoever can point to the line of each.
@@ -434,21 +449,36 @@ impl Connector {
         run(&self.mapping, &mut env, &common, self.script.as_deref())
     }
 
-    /// Whether messages can be sent by this connector at all.
-    pub fn can_send(&self) -> bool {
-        !self.sends.is_empty()
+    /// Whether what is sent by this connector leaves as mail.
+    pub fn sends_mail(&self) -> bool {
+        self.by_smtp
     }
 
-    /// The requests that send a message, in order: split and degraded to what the channel can carry.
+    /// Whether messages can be sent by this account at all.
+    pub fn can_send(&self, account: &Account) -> bool {
+        match self.sends_mail() {
+            true => account.options.text("smtp_host").is_some(),
+            false => !self.sends.is_empty(),
+        }
+    }
+
+    /// What sends a message: split and degraded to what the channel can carry.
     ///
     /// # Errors
     ///
-    /// `Invalid` if the message is empty or the manifest declares no request for it.
-    pub fn render(&self, message: &Outbound, account: &Account) -> Result<Vec<HttpCall>> {
-        if self.sends.is_empty() {
-            return Err(Error::invalid(format!("connector `{}` cannot send", self.name)));
+    /// `Invalid` if the message is empty or the account has no way to send it.
+    pub fn render(&self, message: &Outbound, account: &Account) -> Result<Outgoing> {
+        if !self.can_send(account) {
+            return Err(Error::invalid(match self.sends_mail() {
+                true => format!("channel `{}` has no `smtp_host`, so it sends no mail", account.channel),
+                false => format!("connector `{}` cannot send", self.name),
+            }));
         }
-        send::render(&self.sends, &self.capabilities, message, account, &self.tables)
+        if self.sends_mail() {
+            let leaving = submission::letter(&self.capabilities, message, account)?;
+            return Ok(Outgoing::Mail(Box::new(leaving)));
+        }
+        send::render(&self.sends, &self.capabilities, message, account, &self.tables).map(Outgoing::Requests)
     }
 
     /// What the provider's response to a send means.

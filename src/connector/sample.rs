@@ -11,7 +11,7 @@
 //! | `NAME.expect.json` | the outcomes it gives, in order |
 //! | `NAME.reject.toml` | `status` and `reason` of its refusal |
 //! | `NAME.answer.toml` | `[[answer]]`: what a challenge or a waiting caller is answered |
-//! | `NAME.send.json` | a message to send; `NAME.expect.http` holds the requests it becomes |
+//! | `NAME.send.json` | a message to send; `NAME.expect.http` holds the requests it becomes, `NAME.expect.txt` the mail |
 //! | `NAME.response.toml` | `[[response]]`: what a provider's response is read as |
 //!
 //! A request without a signature of its own is signed with the options' first secret, unless its case says
@@ -24,8 +24,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::{Account, Answer, BuildMap, Connector, Diagnostic, Folder, Request, SendReading};
+use super::{Account, Answer, BuildMap, Connector, Diagnostic, Folder, Outgoing, Request, SendReading};
 use crate::base::{Pii, Timestamp};
+use crate::mail::write::{self, Letter};
 use crate::model::decision::CallAnswer;
 use crate::model::entry::MailHead;
 use crate::model::{Outbound, Outcome};
@@ -356,10 +357,18 @@ impl Runner<'_> {
         let text = self.file(&format!("samples/{name}.send.json")).unwrap_or_default();
         let message: Outbound =
             serde_json::from_str(text).map_err(|error| format!("not an outbound message: {error}"))?;
-        let calls = self.connector.render(&message, &account).map_err(|error| error.to_string())?;
-        let given: Vec<String> = calls.iter().map(|call| call.to_text() + "\n").collect();
-        let given = given.join("###\n");
-        let path = format!("samples/{name}.expect.http");
+        let (path, given) = match self.connector.render(&message, &account).map_err(|error| error.to_string())? {
+            Outgoing::Requests(calls) => {
+                let given: Vec<String> = calls.iter().map(|call| call.to_text() + "\n").collect();
+                (format!("samples/{name}.expect.http"), given.join("###\n"))
+            }
+            Outgoing::Mail(leaving) => {
+                // Its id is given to a mail when it is sent.
+                let letter = Letter { message_id: format!("{}@sample.invalid", message.id), ..leaving.letter };
+                let mail = write::write(&letter).map_err(|error| error.to_string())?;
+                (format!("samples/{name}.expect.txt"), String::from_utf8_lossy(&mail).replace("\r\n", "\n"))
+            }
+        };
         if self.file(&path) == Some(given.as_str()) { Ok(()) } else { self.differs(&path, given) }
     }
 

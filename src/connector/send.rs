@@ -203,7 +203,7 @@ fn plan<'o>(can: &Capabilities, message: &'o Outbound, buttons: bool) -> Vec<Uni
     units
 }
 
-fn push_line(text: &mut String, line: &str) {
+pub(super) fn push_line(text: &mut String, line: &str) {
     if !line.is_empty() {
         if !text.is_empty() {
             text.push('\n');

@@ -6,6 +6,7 @@ use super::arise::announce;
 use super::commit::{place, raw, write};
 use super::draft::{ConversationAt, Draft};
 use super::event::{Told, emit};
+use super::mail_counts;
 use super::messages::read;
 use super::{ChannelSetup, Setup};
 use crate::base::hash::key16;
@@ -14,8 +15,11 @@ use crate::model::Delivery;
 use crate::model::decision::PolicyReply;
 use crate::model::entry::{PlannedSend, ReplyMessage};
 use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
-use crate::model::{DeliveryState, Direction, EventType, Flag, Interaction, Outbound, Part, Role, Trust, Visibility};
-use crate::rules::template;
+use crate::model::{
+    DeliveryState, Direction, EventType, Flag, Interaction, Mail, MailAddress, MailLevel, Outbound, OutboundMail, Part,
+    Role, Trust, Visibility,
+};
+use crate::rules::{mail_thread, template};
 use crate::store::{InteractionRow, SendWrite};
 
 /// Who speaks.
@@ -50,7 +54,7 @@ pub(crate) async fn target(
     for row in draft.state.timeline(no, i64::MAX, LOOK_BACK).await? {
         let interaction = read(&row)?;
         let name = interaction.channel.name.as_deref().unwrap_or_default();
-        let channel = setup.channels.get(name).filter(|channel| channel.connector.can_send());
+        let channel = setup.channels.get(name).filter(|channel| channel.connector.can_send(&channel.account));
         let answerable = channel.is_some_and(|channel| {
             interaction.author.identifier.is_some() || (message.public && reaches_thread(channel, &interaction))
         });
@@ -109,6 +113,7 @@ pub(crate) async fn plan(
         public,
         text: message.text.clone(),
         parts: message.parts.clone(),
+        mail: mail_of(draft, conversation, to, &speaker).map(Box::new),
     };
     // What cannot be rendered is refused now, to the one who asks, and not later, to nobody.
     channel.connector.render(&outbound, &channel.account)?;
@@ -142,6 +147,14 @@ pub(crate) async fn policy_reply(
     if to.author.trust < Trust::Claimed || to.author.identifier.is_none() {
         return Ok(());
     }
+    let silence = match &to.mail {
+        Some(mail) => mail.no_auto_answer.clone(),
+        None => None,
+    };
+    if let Some(why) = silence {
+        tracing::info!(target: "segue::decide", entry = %draft.entry.id, %why, "no automatic answer");
+        return Ok(());
+    }
     if let Some(seconds) = reply.once_per_seconds {
         let no = draft.conversation(conversation).map_or(0, |row| row.customer);
         let customer = draft.customer_by_no(no).await?.and_then(|at| draft.customer(at)).map(|row| row.id);
@@ -153,6 +166,12 @@ pub(crate) async fn policy_reply(
             return Ok(());
         }
         draft.set.sides.push((key, draft.now()));
+    }
+    if to.mail.is_some()
+        && let Some(why) = mail_counts::answer(draft, to).await?
+    {
+        tracing::info!(target: "segue::decide", entry = %draft.entry.id, %why, "no automatic answer");
+        return Ok(());
     }
     let setup = draft.setup;
     let text = setup.templates.get(&reply.template).map_or(reply.template.as_str(), String::as_str);
@@ -167,6 +186,21 @@ pub(crate) async fn policy_reply(
         tracing::warn!(target: "segue::decide", entry = %draft.entry.id, error = %error, "a rule's reply cannot be sent");
     }
     Ok(())
+}
+
+/// What an answer to a mail has beside its text.
+fn mail_of(draft: &Draft<'_>, at: ConversationAt, to: &Interaction, speaker: &Speaker) -> Option<OutboundMail> {
+    let answered = to.mail.as_ref()?;
+    let automatic = matches!(speaker, Speaker::Bot);
+    Some(OutboundMail {
+        conversation: draft.conversation(at)?.id,
+        at: draft.now(),
+        subject: to.subject.as_ref().map(|subject| Pii::new(mail_thread::answering(subject.expose()))),
+        in_reply_to: answered.message_id.clone(),
+        references: answered.references.iter().chain(&answered.message_id).cloned().collect(),
+        automatic,
+        loops: if automatic { answered.loops.saturating_add(1) } else { 0 },
+    })
 }
 
 /// The outbound interaction of a message.
@@ -191,6 +225,19 @@ fn shown(outbound: &Outbound, to: &Interaction, speaker: Speaker, draft: &Draft<
     shown.recipients.extend(recipients);
     shown.reply_to =
         Some(ReplyTo { interaction_id: to.id, provider_id: to.channel.provider_id.clone(), message_ids: Vec::new() });
+    if let Some(mail) = &outbound.mail {
+        let address = |one: &Pii<String>| vec![MailAddress::bare(one.clone())];
+        shown.subject.clone_from(&mail.subject);
+        shown.mail = Some(Box::new(Mail {
+            in_reply_to: mail.in_reply_to.iter().cloned().collect(),
+            references: mail.references.clone(),
+            from: address(&Pii::new(outbound.account.clone())),
+            to: outbound.to.iter().flat_map(|to| address(&to.value)).collect(),
+            auto_submitted: mail.automatic.then(|| "auto-replied".to_owned()),
+            level: MailLevel::Verified,
+            ..Mail::default()
+        }));
+    }
     shown.text = outbound.text.clone().unwrap_or_else(|| Pii::new(describe(outbound)));
     shown.parts = outbound.text.iter().map(|text| Part::text(text.expose().clone())).collect();
     shown.parts.extend(outbound.parts.iter().map(|part| {

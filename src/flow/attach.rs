@@ -32,11 +32,11 @@ impl Attached {
     }
 }
 
-/// Finds or opens the conversation.
-pub(crate) async fn step(draft: &mut Draft<'_>, identified: Identified) -> Result<Attached> {
+/// Finds or opens the conversation. `in_storm`: it is one of too many mails of one sender.
+pub(crate) async fn step(draft: &mut Draft<'_>, identified: Identified, in_storm: bool) -> Result<Attached> {
     let item = &identified.item;
     let public = item.interaction.visibility == Visibility::Public;
-    let placed = attach_mail::place(draft, item).await?;
+    let placed = attach_mail::place(draft, item, in_storm).await?;
     let thread = match item.thread {
         Some(key) => draft.conversation_by_thread(key).await?,
         None => placed.joins,

@@ -25,11 +25,18 @@ pub(super) struct Placed {
 }
 
 /// Looks up what a mail refers to, and decides.
-pub(super) async fn place(draft: &mut Draft<'_>, item: &Item) -> Result<Placed> {
+pub(super) async fn place(draft: &mut Draft<'_>, item: &Item, in_storm: bool) -> Result<Placed> {
     let ix = &item.interaction;
     let Some(mail) = &ix.mail else { return Ok(Placed::default()) };
     let sender = sender(ix);
     let (mut graph, mut found) = (Vec::new(), Vec::new());
+    let mut token = None;
+    if let Some(shown) = &mail.token
+        && let Some(id) = shown.conversation_id
+        && let Some(at) = draft.conversation_by_id(id).await?
+    {
+        token = seen(draft, &mut found, at, shown.of_sender);
+    }
     for id in referred(ix).take(ASKED) {
         let of_sender = draft.conversation_by_thread(key(ix, &sender, id)).await?;
         let at = match of_sender {
@@ -46,9 +53,16 @@ pub(super) async fn place(draft: &mut Draft<'_>, item: &Item) -> Result<Placed> 
     {
         subject.extend(seen(draft, &mut found, at, true));
     }
+    let mut storm = None;
+    if in_storm
+        && let Some(key) = storm_key(ix, &sender)
+        && let Some(at) = draft.conversation_by_thread(key).await?
+    {
+        storm = seen(draft, &mut found, at, true);
+    }
     let from = Sender { level: mail.level, automatic: ix.flags.contains(&Flag::Automated) };
     let story = |no: i64| found.iter().find(|(known, _)| *known == no).map(|(_, at)| *at);
-    Ok(match mail_thread::decide(&from, None, &graph, &subject) {
+    Ok(match mail_thread::decide(&from, token.as_ref(), &graph, &subject, storm.as_ref()) {
         Threading::Join(joined) => Placed { joins: story(joined.conversation()), mentions: Vec::new() },
         Threading::Mention(named) => Placed { joins: None, mentions: named.into_iter().filter_map(story).collect() },
         Threading::New => Placed::default(),
@@ -69,6 +83,28 @@ pub(super) async fn leave_keys(draft: &mut Draft<'_>, ix: &Interaction, at: Conv
             draft.give_thread(subject, at);
         }
     }
+    if let Some(key) = storm_key(ix, &sender) {
+        draft.give_thread(key, at);
+    }
+    free_keys(draft, keys, at).await
+}
+
+/// Leaves what answers to a mail of ours are found by.
+pub(super) async fn leave_keys_of_sent(
+    draft: &mut Draft<'_>,
+    ix: &Interaction,
+    ids: &[String],
+    at: ConversationAt,
+) -> Result<()> {
+    if ix.mail.is_none() {
+        return Ok(());
+    }
+    let to = ix.addressed().map(|to| to.identifier.value.expose().clone()).unwrap_or_default();
+    let keys = ids.iter().flat_map(|id| [key(ix, ANYBODY, id), key(ix, &to, id)]);
+    free_keys(draft, keys.collect(), at).await
+}
+
+async fn free_keys(draft: &mut Draft<'_>, keys: Vec<ThreadKey>, at: ConversationAt) -> Result<()> {
     for key in keys {
         // Whoever was first keeps it: an id that is used twice takes nothing over.
         if draft.conversation_by_thread(key).await?.is_none() {
@@ -94,26 +130,18 @@ fn referred(ix: &Interaction) -> impl Iterator<Item = &str> {
     ix.reply_to.iter().flat_map(|to| &to.message_ids).map(String::as_str)
 }
 
+/// Where the mails of an unproven sender are kept together once they are a storm; nothing for one who is proven.
+fn storm_key(ix: &Interaction, sender: &str) -> Option<ThreadKey> {
+    let level = ix.mail.as_ref()?.level;
+    (level < MailLevel::Authenticated).then(|| key(ix, sender, &format!("storm\n{}", level as u8)))
+}
+
 /// The sender's subject, without what mail programs put before it; nothing if it says nothing.
 fn subject_key(ix: &Interaction, sender: &str) -> Option<ThreadKey> {
     /// Shorter ones are written by everybody.
     const LEAST: usize = 8;
-    let subject = bare_subject(ix.subject.as_ref()?.expose());
+    let subject = mail_thread::bare_subject(ix.subject.as_ref()?.expose()).to_lowercase();
     (subject.chars().count() >= LEAST).then(|| key(ix, sender, &format!("subject\n{subject}")))
-}
-
-/// A subject in lower case without `Re:`, `AW:`, `Fwd:` and the like before it.
-fn bare_subject(subject: &str) -> String {
-    let mut rest = subject.trim();
-    while let Some((word, after)) = rest.split_once(':') {
-        let word = word.trim();
-        let marks = (1..=4).contains(&word.chars().count()) && word.chars().all(char::is_alphanumeric);
-        if !marks {
-            break;
-        }
-        rest = after.trim();
-    }
-    rest.to_lowercase()
 }
 
 /// A story as the rule sees it; nothing if it is a public one, which no mail is part of.
@@ -131,22 +159,4 @@ fn seen(
     };
     found.push((row.no, at));
     Some(Seen { conversation: row.no, standing, of_sender })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_subject_stays_the_same_whatever_programs_put_before_it() {
-        for subject in [
-            "Order 4711 is late",
-            "Re: order 4711 is late",
-            "AW: Fwd: RE: Order 4711 is late",
-            "  Re:Order 4711 is late",
-        ] {
-            assert_eq!(bare_subject(subject), "order 4711 is late");
-        }
-        assert_eq!(bare_subject("Important: read this"), "important: read this");
-    }
 }

@@ -12,9 +12,10 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::Semaphore;
 
+use super::mail_check::{self, Checking};
 use super::outcome::head;
 use super::signer::Signers;
-use super::{ChannelSetup, Context, enter, mail_check, verify, wait};
+use super::{ChannelSetup, Context, enter, verify, wait};
 use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::{By, thread_cpu};
@@ -22,7 +23,6 @@ use crate::base::{Error, Kind, Result, Timestamp};
 use crate::connector::{Ack, Answer, AnswerSpec, Request};
 use crate::model::entry::Answered;
 use crate::model::{EntryBody, EntryKind};
-use crate::net::dns::Dns;
 use crate::net::rate::RateLimits;
 use crate::net::{self, Client};
 use crate::store::NewEntry;
@@ -39,7 +39,7 @@ pub struct Intake {
     context: Arc<Context>,
     rates: Arc<RateLimits>,
     /// Who is asked about the senders of mails.
-    dns: Arc<Dns>,
+    checking: Arc<Checking>,
     /// The certificates that requests are signed by.
     signers: Signers,
     /// The greatest body taken, in bytes, and the greatest of a connector whose requests hold whole mails.
@@ -55,11 +55,11 @@ const LARGE_AT_ONCE: usize = 4;
 type Outcome = (&'static str, net::Response);
 
 impl Intake {
-    /// `client` and `dns` are the ways out; `body` is the greatest body taken, in bytes, `mail` the greatest mail in one.
+    /// `client` is the way out, `checking` what mails are held to; `body` is the greatest body taken, in bytes, `mail` the greatest mail in one.
     pub fn new(
         context: Arc<Context>,
         rates: Arc<RateLimits>,
-        (client, dns): (Client, Arc<Dns>),
+        (client, checking): (Client, Arc<Checking>),
         (body, mail): (usize, usize),
     ) -> Self {
         // Base64 makes three bytes four, and something stands around it.
@@ -67,7 +67,7 @@ impl Intake {
         Intake {
             context,
             rates,
-            dns,
+            checking,
             signers: Signers::new(client),
             most: (body, with_mail),
             large: Semaphore::new(LARGE_AT_ONCE),
@@ -151,7 +151,7 @@ impl Intake {
             return self.confirmed(channel, &url).await;
         }
         if channel.connector.takes_mails() {
-            mail_check::step_request(&self.dns, channel, &mut verified).await;
+            mail_check::step_request(&self.checking, channel, &mut verified).await;
         }
         let outcome = if verified.waits {
             self.answer_while_waiting(channel, verified).await

@@ -9,19 +9,23 @@
 
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::ChannelSetup;
 use super::verify::{ReceivedMail, Verified};
+use crate::base::id::{ConversationId, SendId};
 use crate::base::{Pii, Timestamp};
 use crate::mail::auth_results::{self, Stated};
 use crate::mail::dkim::{self, DkimOutcome, DkimResult, TxtAnswer};
 use crate::mail::dmarc::{self, Dmarc, Identity, Method, Organization, Policy};
 use crate::mail::fields::Fields;
 use crate::mail::read;
+use crate::mail::token::{self, TokenKey, VerifiedToken};
 use crate::model::entry::SenderFound;
-use crate::model::{Evidence, MailLevel};
+use crate::model::{Evidence, MailLevel, MailToken};
 use crate::net::dns::{Dns, Txt};
 use crate::rules::mail_trust::{self, AuthSeen, OwnDmarc, StatedDmarc};
 
@@ -31,18 +35,33 @@ const FETCHED: Duration = Duration::from_secs(60);
 /// unknown.
 const IN_REQUEST: Duration = Duration::from_secs(2);
 
-/// Finds out who sent a mail, and notes it in its head.
-pub(super) async fn step(dns: &Dns, authserv_ids: &[String], mail: &mut ReceivedMail) {
+/// How many of the mails that one answers are looked at for a token.
+const MOST_ANSWERED: usize = 12;
+/// Bytes of a report that are searched, and Message-IDs in it that are looked at.
+const MOST_REPORT: usize = 256 << 10;
+const MOST_REPORTED: usize = 8;
+
+/// What checking needs.
+pub struct Checking {
+    /// Whom the domains' records are asked of.
+    pub dns: Dns,
+    /// Under which our mails carry tokens.
+    pub key: Arc<TokenKey>,
+}
+
+/// Finds out who sent a mail and which of ours it answers, and notes both in its head.
+pub(super) async fn step(checking: &Checking, authserv_ids: &[String], mail: &mut ReceivedMail) {
     if mail.raw.is_empty() {
         return;
     }
-    let about = About { authserv_ids, said: Said::default(), within: FETCHED };
-    let found = check(dns, &about, &mail.raw, mail.at).await;
-    (mail.head.level, mail.head.evidence) = (found.level, found.evidence);
+    let envelope_to = &mail.head.envelope_to;
+    let about = About { authserv_ids, envelope_to, said: Said::default(), within: FETCHED };
+    let found = check(checking, &about, &mail.raw, mail.at).await;
+    (mail.head.level, mail.head.evidence, mail.head.token) = (found.level, found.evidence, found.token);
 }
 
 /// Finds out who sent the mail that is in a request, if there is one, and notes it beside the request.
-pub(super) async fn step_request(dns: &Dns, channel: &ChannelSetup, verified: &mut Verified) {
+pub(super) async fn step_request(checking: &Checking, channel: &ChannelSetup, verified: &mut Verified) {
     let Some(Ok(mail)) = channel.connector.mail_in(&verified.request, &channel.account) else { return };
     let ids: Vec<String> = channel.account.options.list("authserv_ids").map(str::to_owned).collect();
     let spf = mail.spf.as_deref().map(|said| {
@@ -54,13 +73,15 @@ pub(super) async fn step_request(dns: &Dns, channel: &ChannelSetup, verified: &m
         Some("fail") => StatedDmarc::Fail,
         _ => StatedDmarc::Nothing,
     };
-    let about = About { authserv_ids: &ids, said: Said { spf, dmarc }, within: IN_REQUEST };
-    verified.sender = Some(check(dns, &about, &mail.raw, verified.at).await);
+    let about =
+        About { authserv_ids: &ids, envelope_to: &mail.envelope_to, said: Said { spf, dmarc }, within: IN_REQUEST };
+    verified.sender = Some(check(checking, &about, &mail.raw, verified.at).await);
 }
 
 /// What is known of a mail beside its bytes, and how long finding out more may take.
 struct About<'a> {
     authserv_ids: &'a [String],
+    envelope_to: &'a [String],
     said: Said,
     within: Duration,
 }
@@ -73,7 +94,51 @@ struct Said {
     dmarc: StatedDmarc,
 }
 
-async fn check(dns: &Dns, about: &About<'_>, raw: &[u8], at: Timestamp) -> SenderFound {
+/// The token of ours that a mail carries: where it was sent to, in what it answers, or, in a report, in the mail it reports
+/// of. Of several the one that was made for its sender.
+fn token_of(key: &TokenKey, raw: &[u8], envelope_to: &[String], at: Timestamp) -> Option<MailToken> {
+    let (fields, body) = Fields::read(raw);
+    let from = read::from_of(&fields);
+    let sender = match from.list.as_slice() {
+        [address] if !from.ambiguous => Some(token::participant(&address.email)),
+        _ => None,
+    };
+    let now = at.seconds().unsigned_abs();
+    let said = |name: &'static str| fields.all(name).map(|field| field.text().into_owned()).collect::<Vec<_>>();
+    let places = ["Delivered-To", "X-Original-To", "Envelope-To", "To", "Cc"].into_iter().flat_map(said);
+    let answered = ["In-Reply-To", "References"].into_iter().flat_map(said);
+    // What is answered last stands last.
+    let ids: Vec<String> =
+        answered.flat_map(|text| text.split_whitespace().rev().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let shown = envelope_to.iter().cloned().chain(places).chain(ids.into_iter().take(MOST_ANSWERED));
+    let found: Vec<VerifiedToken> =
+        shown.chain(reported(&fields, body)).filter_map(|text| token::read(key, &text, now)).collect();
+    let of_sender = |token: &&VerifiedToken| sender.is_some_and(|sender| token.is_of(key, &sender));
+    let best = found.iter().find(of_sender).or_else(|| found.first())?;
+    Some(MailToken {
+        conversation_id: best.conversation().map(ConversationId::from_bytes),
+        send_id: best.send().map(SendId::from_bytes),
+        of_sender: of_sender(&best),
+    })
+}
+
+/// The Message-IDs in the body of what may be a report: that of the mail it is about stands there.
+fn reported(fields: &Fields<'_>, body: &[u8]) -> Vec<String> {
+    let says = |name: &str, word: &str| fields.text(name).is_some_and(|text| text.to_ascii_lowercase().contains(word));
+    let unanswerable = fields.text("Return-Path").is_some_and(|path| path.trim() == "<>");
+    if !says("Content-Type", "multipart/report") && !says("From", "mailer-daemon") && !unanswerable {
+        return Vec::new();
+    }
+    let body = body.get(..body.len().min(MOST_REPORT)).unwrap_or_default();
+    let lines = body.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
+    let named = lines.filter(|line| line.get(..11).is_some_and(|name| name.eq_ignore_ascii_case("message-id:")));
+    named.map(std::borrow::Cow::into_owned).take(MOST_REPORTED).collect()
+}
+
+async fn check(checking: &Checking, about: &About<'_>, raw: &[u8], at: Timestamp) -> SenderFound {
+    let dns = &checking.dns;
+    let token = token_of(&checking.key, raw, about.envelope_to, at);
+    let own_token = token.is_some_and(|token| token.of_sender && token.conversation_id.is_some());
     let (fields, _) = Fields::read(raw);
     let from = read::from_of(&fields);
     let mut seen = AuthSeen {
@@ -81,7 +146,7 @@ async fn check(dns: &Dns, about: &About<'_>, raw: &[u8], at: Timestamp) -> Sende
         from_fields: fields.all("From").count(),
         own: OwnDmarc::Unknown,
         stated: StatedDmarc::Nothing,
-        own_token: false,
+        own_token,
     };
     let mut evidence = Vec::new();
     // Where another reader could see another address, nobody vouches for this one.
@@ -114,7 +179,7 @@ async fn check(dns: &Dns, about: &About<'_>, raw: &[u8], at: Timestamp) -> Sende
     let result = if judged.level >= MailLevel::Authenticated { "pass" } else { "none" };
     let result = if judged.level == MailLevel::Failed { "fail" } else { result };
     evidence.extend(judged.evidence.iter().map(|why| told("dmarc", result, why.name(), at)));
-    SenderFound { level: judged.level, evidence }
+    SenderFound { level: judged.level, evidence, token }
 }
 
 fn told(method: &str, result: &str, detail: &str, at: Timestamp) -> Evidence {

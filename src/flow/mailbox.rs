@@ -17,11 +17,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::mail_check::Checking;
 use super::{Context, stopped};
 use crate::base::Error;
-use crate::connector::{Mailbox, Security};
-use crate::net::dns::Dns;
+use crate::connector::Mailbox;
 use crate::net::imap::{self, Fault, ImapError, Session, Sizes};
+use crate::net::login::Login;
 use crate::net::{DialError, Dialer, dial};
 use crate::store::{Hold, lease};
 use scan::Scan;
@@ -43,16 +44,16 @@ const LEASE_EVERY: Duration = Duration::from_secs(1);
 pub struct Fetching {
     context: Arc<Context>,
     dialer: Arc<Dialer>,
-    dns: Arc<Dns>,
+    checking: Arc<Checking>,
     turns: Arc<Semaphore>,
     sizes: Sizes,
 }
 
 impl Fetching {
     /// `most_bytes` is the size of the largest mail that is fetched.
-    pub fn new(context: Arc<Context>, dialer: Arc<Dialer>, dns: Arc<Dns>, most_bytes: u64) -> Arc<Fetching> {
+    pub fn new(context: Arc<Context>, dialer: Arc<Dialer>, checking: Arc<Checking>, most_bytes: u64) -> Arc<Fetching> {
         let sizes = Sizes { largest: most_bytes, ..Sizes::default() };
-        Arc::new(Fetching { context, dialer, dns, turns: Arc::new(Semaphore::new(AT_ONCE)), sizes })
+        Arc::new(Fetching { context, dialer, checking, turns: Arc::new(Semaphore::new(AT_ONCE)), sizes })
     }
 }
 
@@ -154,12 +155,9 @@ async fn connected(fetching: &Fetching, mailbox: &Mailbox) -> Result<Session, Tr
     let tls = fetching.dialer.tls().await.map_err(|error| Trouble::Way(error.to_string(), Fault::Tls))?;
     let plan = imap::Plan {
         host: mailbox.host.clone(),
-        security: match mailbox.security {
-            Security::Implicit => imap::Security::Implicit,
-            Security::StartTls => imap::Security::StartTls,
-        },
+        security: mailbox.security,
         tls,
-        login: imap::Login::Password {
+        login: Login::Password {
             user: mailbox.user.clone(),
             password: Zeroizing::new(mailbox.password.expose().to_owned()),
         },
@@ -170,11 +168,17 @@ async fn connected(fetching: &Fetching, mailbox: &Mailbox) -> Result<Session, Tr
 }
 
 fn way(error: DialError) -> Trouble {
+    let (words, fault) = unreached(error);
+    Trouble::Way(words, fault)
+}
+
+/// Why a mail server was not reached, in words.
+pub(super) fn unreached(error: DialError) -> (String, Fault) {
     match error {
-        DialError::Name(_) => Trouble::Way("the server's name cannot be resolved".to_owned(), Fault::Network),
-        DialError::Refused(refusal) => Trouble::Way(refusal.to_string(), Fault::Mailbox),
-        DialError::Connect(error) => Trouble::Way(format!("nobody answers there: {}", error.kind()), Fault::Network),
-        DialError::Tls(_) => Trouble::Way("the connection cannot be made private".to_owned(), Fault::Tls),
+        DialError::Name(_) => ("the server's name cannot be resolved".to_owned(), Fault::Network),
+        DialError::Refused(refusal) => (refusal.to_string(), Fault::Mailbox),
+        DialError::Connect(error) => (format!("nobody answers there: {error}"), Fault::Network),
+        DialError::Tls(_) => ("the connection cannot be made private".to_owned(), Fault::Tls),
     }
 }
 

@@ -165,7 +165,7 @@ async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes:
     };
     let into = Into { context, customer: row.customer, most_bytes };
     let of_mail = blob.provider_ref.as_ref().is_some_and(|reference| is_mail_part(reference.expose()));
-    if of_mail && (channel.connector.takes_mails() || channel.connector.transport() == Transport::Imap) {
+    if of_mail && (channel.connector.takes_mails() || channel.connector.transport() == Transport::Mail) {
         return from_mail(channel, &row, blob, into).await;
     }
     walk(client, channel, blob, into).await

@@ -222,6 +222,12 @@ fn same(known: &Part, told: &Part) -> bool {
 /// Applies a receipt: to one message, or to everything sent up to a time.
 pub(crate) async fn receipt(draft: &mut Draft<'_>, receipt: &Receipt) -> Result<()> {
     let at = receipt.at.unwrap_or(draft.now());
+    if let Some(sent) = receipt.sent {
+        let Some(send) = draft.state.send(sent).await? else { return Ok(()) };
+        let Some(row) = draft.state.interaction_by_id(send.planned.interaction).await? else { return Ok(()) };
+        let told = Delivery { state: receipt.state, at, error: receipt.error.clone() };
+        return set_delivery(draft, &row, Some(told)).await;
+    }
     if let Some(provider_id) = &receipt.provider_id {
         return one_receipt(draft, receipt, provider_id, at).await;
     }

@@ -24,11 +24,13 @@ mod draft;
 mod event;
 mod facts;
 mod feeder;
+pub mod handover;
 mod identify;
 pub mod intake;
 mod journal;
 mod lanes;
-mod mail_check;
+pub mod mail_check;
+mod mail_counts;
 pub mod mailbox;
 pub mod media;
 mod messages;
@@ -36,6 +38,7 @@ mod normalize;
 mod outcome;
 pub mod replay;
 pub mod send;
+pub mod send_mail;
 mod signer;
 pub mod submit;
 pub mod verify;
@@ -59,10 +62,10 @@ use crate::base::{Clock, Error, Pii, Result};
 use crate::connector::{Account, Connector};
 use crate::model::decision::CallAnswer;
 use crate::model::entry::{Answered, Command, MediaOutcome, SendOutcome};
-use crate::model::{EntryKind, InteractionKind};
+use crate::model::{Direction, EntryKind, Interaction, InteractionKind};
 use crate::script::Bundle;
 use crate::store::blob::Blobs;
-use crate::store::{Appended, Changeset, MailBatch, StateRead, Store};
+use crate::store::{Appended, Changeset, MailBatch, NewEntry, StateRead, Store};
 use draft::Draft;
 use journal::Journaled;
 use normalize::{Item, Normalized};
@@ -174,8 +177,12 @@ pub(crate) async fn enter(
     id: crate::base::id::EntryId,
     verified: verify::Verified,
 ) -> Result<Appended> {
-    let mut entry = journal::entry(id, verified);
-    let journal = context.store.journal.as_ref();
+    enter_entry(context, journal::entry(id, verified)).await
+}
+
+/// Enters one entry: a request, or a mail that was handed over.
+pub(crate) async fn enter_entry(context: &Context, mut entry: NewEntry) -> Result<Appended> {
+    let (id, journal) = (entry.id, context.store.journal.as_ref());
     if !context.store.leases.shared() {
         return journal::step(journal, entry).await;
     }
@@ -363,6 +370,7 @@ async fn apply_item(
     let mut item = item.copy();
     messages::complete(draft, &mut item).await?;
     commit::mark_files(&mut item.interaction);
+    let in_storm = storm(context, draft, &mut item.interaction).await?;
     let begun = thread_cpu();
     let identified = identify::step(draft, item).await?;
     context.stage_seconds("identify", begun);
@@ -371,7 +379,7 @@ async fn apply_item(
         tracing::info!(target: "segue::identify", entry = %draft.entry.id, "identifiers of one sender belong to several customers");
     }
     let begun = thread_cpu();
-    let attached = attach::step(draft, identified).await?;
+    let attached = attach::step(draft, identified, in_storm).await?;
     context.stage_seconds("attach", begun);
     let mut interaction = attached.interaction().clone();
     commit::place(draft, attached.customer(), attached.conversation, &mut interaction);
@@ -388,6 +396,23 @@ async fn apply_item(
         answering::policy_reply(draft, decided.attached.conversation, &decided.interaction, reply).await?;
     }
     Ok(decided.decision.and_then(|decision| decision.answer))
+}
+
+/// Counts a mail that came. One of a storm is answered by nobody but people; gives whether it is one of its sender's.
+async fn storm(context: &Context, draft: &mut Draft<'_>, interaction: &mut Interaction) -> Result<bool> {
+    if interaction.mail.is_none() || interaction.direction != Direction::Inbound {
+        return Ok(false);
+    }
+    let storm = mail_counts::arrival(draft, interaction).await?;
+    if (storm.of_sender || storm.of_content)
+        && let Some(mail) = &mut interaction.mail
+    {
+        let what = if storm.of_sender { "its sender's mails" } else { "mails that say the same" };
+        mail.no_auto_answer.get_or_insert_with(|| format!("{what} are too many at once"));
+        mail.marks.push("storm".to_owned());
+        context.metrics.storms.get_or_create(&By::new(&draft.entry.channel, "mail")).inc();
+    }
+    Ok(storm.of_sender)
 }
 
 /// Applies a quarantined entry again, as the connector reads it now. Gives whether it could be understood.

@@ -1,5 +1,6 @@
 //! Applying outcomes: of sends to customers, of fetched files, of answers to callers who waited.
 
+use super::attach_mail;
 use super::commit::raw;
 use super::draft::Draft;
 use super::messages::{set_delivery, update};
@@ -21,15 +22,17 @@ pub(crate) async fn sent(draft: &mut Draft<'_>, outcome: &SendOutcome) -> Result
     let Some(row) = draft.state.interaction_by_id(send.planned.interaction).await? else { return Ok(()) };
     match &outcome.result {
         SendResult::Accepted { provider_ids } => {
-            accepted(draft, &row, &send.planned.message.account, provider_ids).await
+            let account = &send.planned.message.account;
+            known_by(draft, &row, account, provider_ids, DeliveryState::Sent, None).await
         }
         SendResult::Refused { code, title } => {
             let error = DeliveryError { code: code.clone(), title: title.clone(), permanent: true };
             end(draft, &row, DeliveryState::Failed, Some(error)).await
         }
-        SendResult::Uncertain { title } => {
+        SendResult::Uncertain { title, provider_ids } => {
             let error = DeliveryError { code: None, title: title.clone(), permanent: false };
-            end(draft, &row, DeliveryState::Uncertain, Some(error)).await
+            let account = &send.planned.message.account;
+            known_by(draft, &row, account, provider_ids, DeliveryState::Uncertain, Some(error)).await
         }
     }
 }
@@ -44,10 +47,18 @@ async fn end(
     set_delivery(draft, row, Some(Delivery { state, at, error })).await
 }
 
-/// A receipt may have come before the provider's answer to the send: what it told is kept.
-async fn accepted(draft: &mut Draft<'_>, row: &InteractionRow, account: &str, ids: &[String]) -> Result<()> {
+/// It left, or may have: from now on it is known by these ids. A receipt may have come before the provider's answer to the
+/// send: what it told is kept.
+async fn known_by(
+    draft: &mut Draft<'_>,
+    row: &InteractionRow,
+    account: &str,
+    ids: &[String],
+    reached: DeliveryState,
+    error: Option<DeliveryError>,
+) -> Result<()> {
     let interaction: Interaction = super::messages::read(row)?;
-    let mut delivery = Some(Delivery { state: DeliveryState::Sent, at: draft.now(), error: None });
+    let mut delivery = Some(Delivery { state: reached, at: draft.now(), error });
     for id in ids {
         let key = MessageKey::of(&interaction.channel.connector, account, id);
         let mut state = draft.message(key).await?;
@@ -58,11 +69,19 @@ async fn accepted(draft: &mut Draft<'_>, row: &InteractionRow, account: &str, id
         state.delivery.clone_from(&delivery);
         draft.set_message(key, state);
     }
+    if let Some(at) = draft.conversation_by_no(row.conversation).await? {
+        attach_mail::leave_keys_of_sent(draft, &interaction, ids, at).await?;
+    }
     let first = ids.first().cloned();
     let at = draft.now();
     let change = |sent: &mut Interaction| {
-        sent.channel.provider_id = first;
-        sent.sent_at = Some(at);
+        if let Some(mail) = &mut sent.mail {
+            mail.message_id.clone_from(&first);
+        }
+        sent.channel.provider_id = first.or(sent.channel.provider_id.take());
+        if reached == DeliveryState::Sent {
+            sent.sent_at = Some(at);
+        }
         if let Some(delivery) = delivery {
             receipt::advance(&mut sent.delivery, delivery.state, delivery.at, delivery.error);
         }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::outcome::head;
+use super::send_mail::Mailer;
 use super::{ChannelSetup, Context};
 use crate::base::hash::key16;
 use crate::base::id::{EntryId, SendId};
 use crate::base::telemetry::By;
 use crate::base::{Error, Result, Timestamp};
-use crate::connector::{HttpCall, SendReading};
+use crate::connector::{HttpCall, Outgoing, SendReading};
 use crate::model::entry::{SendOutcome, SendResult};
 use crate::model::{EntryBody, EntryKind};
 use crate::net::{Client, Phase, client};
@@ -22,13 +23,15 @@ use crate::store::{DueSend, Hold, NewEntry, lease};
 
 /// How many sends run side by side.
 const CONCURRENCY: usize = 16;
-/// How long a send is tried while it is certain that nothing was sent, in milliseconds: 1 hour.
+/// How long a send is tried while it is certain that nothing was sent, in milliseconds: 1 hour, and 1 day for a mail, since
+/// mail servers put off whom they do not know.
 const TRY_WITHIN: i64 = 3_600_000;
+const TRY_MAIL_WITHIN: i64 = 86_400_000;
 /// How much of a provider's words is kept.
 const TITLE: usize = 200;
 
 /// How one try ended.
-enum Tried {
+pub(super) enum Tried {
     /// For good.
     Ended(SendResult),
     /// Certainly nothing was sent.
@@ -37,7 +40,12 @@ enum Tried {
 
 /// Sends what is due while this node holds the lease on it, until `stop` is true; then waits for the sends that are under
 /// way.
-pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::watch::Receiver<bool>) {
+pub async fn run(
+    context: Arc<Context>,
+    client: Client,
+    mailer: Arc<Mailer>,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
     let (wake, leases) = (context.store.outbox.wake(), context.store.leases.clone());
     let mut changed = leases.changed();
     // In which term what the holder before left unresolved was settled.
@@ -55,7 +63,7 @@ pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::w
         }
         let term = leases.term();
         begun = begun.filter(|begun| hold.may_begin() && *begun == term);
-        if hold.may_begin() && begun.is_none() && settle_unresolved(&context, &started).await {
+        if hold.may_begin() && begun.is_none() && settle_unresolved(&context, &mailer, &started).await {
             begun = Some(term);
         }
         let due = match begun {
@@ -64,8 +72,8 @@ pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::w
         };
         for send in due {
             if running.len() < CONCURRENCY && started.insert(send.id) {
-                let (context, client) = (context.clone(), client.clone());
-                running.spawn(async move { one(&context, &client, send, term).await });
+                let (context, client, mailer) = (context.clone(), client.clone(), mailer.clone());
+                running.spawn(async move { one(&context, &client, &mailer, send, term).await });
             }
         }
         tokio::select! {
@@ -91,7 +99,11 @@ pub async fn run(context: Arc<Context>, client: Client, mut stop: tokio::sync::w
 
 /// Sends whose intent is on disk and whose outcome is not: whoever had the lease before died over them, or lost it. Those
 /// that `started` here are still under way. Gives whether all is settled.
-async fn settle_unresolved(context: &Arc<Context>, started: &std::collections::HashSet<SendId>) -> bool {
+async fn settle_unresolved(
+    context: &Arc<Context>,
+    mailer: &Mailer,
+    started: &std::collections::HashSet<SendId>,
+) -> bool {
     let unresolved = match context.store.outbox.unresolved_sends().await {
         Ok(unresolved) => unresolved,
         Err(error) => {
@@ -101,13 +113,23 @@ async fn settle_unresolved(context: &Arc<Context>, started: &std::collections::H
     };
     for send in unresolved.into_iter().filter(|send| !started.contains(&send.id)) {
         let title = "the gateway stopped while it was being sent".to_owned();
-        record(context, &send, SendResult::Uncertain { title }).await;
+        let provider_ids = own_ids(context, mailer, &send);
+        record(context, &send, SendResult::Uncertain { title, provider_ids }).await;
     }
     true
 }
 
+/// The ids that a send has whatever became of it, where we choose them.
+fn own_ids(context: &Context, mailer: &Mailer, send: &DueSend) -> Vec<String> {
+    let setup = context.setup.load();
+    let message = &send.planned.message;
+    let channel = setup.channels.get(&message.channel);
+    let submission = channel.and_then(|channel| channel.connector.submission(&channel.account).ok().flatten());
+    submission.map(|submission| mailer.ids(&submission, message)).unwrap_or_default()
+}
+
 /// Sends one. Gives it back if its intent stays on the disk and nothing goes on here.
-async fn one(context: &Arc<Context>, client: &Client, send: DueSend, term: u64) -> Option<SendId> {
+async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: DueSend, term: u64) -> Option<SendId> {
     let setup = context.setup.load_full();
     let name = &send.planned.message.channel;
     let refused = |title| SendResult::Refused { code: None, title };
@@ -115,8 +137,8 @@ async fn one(context: &Arc<Context>, client: &Client, send: DueSend, term: u64) 
         record(context, &send, refused(format!("channel `{name}` is not configured any more"))).await;
         return None;
     };
-    let calls = match channel.connector.render(&send.planned.message, &channel.account) {
-        Ok(calls) => calls,
+    let outgoing = match channel.connector.render(&send.planned.message, &channel.account) {
+        Ok(outgoing) => outgoing,
         Err(error) => {
             record(context, &send, refused(error.message().to_owned())).await;
             return None;
@@ -135,7 +157,15 @@ async fn one(context: &Arc<Context>, client: &Client, send: DueSend, term: u64) 
         // This process was stopped for long: whoever has the lease tells of this send as uncertain.
         return Some(send.id);
     }
-    match try_all(client, channel, calls, context.clock.now()).await {
+    let tried = match outgoing {
+        Outgoing::Requests(calls) => try_all(client, channel, calls, context.clock.now()).await,
+        Outgoing::Mail(leaving) => match channel.connector.submission(&channel.account) {
+            Ok(Some(submission)) => mailer.send(name, &submission, &send.planned.message, *leaving).await,
+            Ok(None) => Tried::Ended(refused(format!("channel `{name}` sends no mail any more"))),
+            Err(error) => Tried::NotSent { reason: error.message().to_owned(), after_ms: None },
+        },
+    };
+    match tried {
         Tried::Ended(result) => {
             record(context, &send, result).await;
             None
@@ -158,16 +188,16 @@ async fn try_all(client: &Client, channel: &ChannelSetup, calls: Vec<HttpCall>, 
             Tried::Ended(SendResult::Refused { code, title }) => {
                 return Tried::Ended(SendResult::Refused { code, title: part(title) });
             }
-            Tried::Ended(SendResult::Uncertain { title }) => {
-                return Tried::Ended(SendResult::Uncertain { title: part(title) });
-            }
-            Tried::NotSent { reason, .. } if begun => {
-                return Tried::Ended(SendResult::Uncertain { title: part(reason) });
-            }
+            Tried::Ended(SendResult::Uncertain { title, .. }) => return uncertain(part(title)),
+            Tried::NotSent { reason, .. } if begun => return uncertain(part(reason)),
             not_sent @ Tried::NotSent { .. } => return not_sent,
         }
     }
     Tried::Ended(SendResult::Accepted { provider_ids: ids })
+}
+
+fn uncertain(title: String) -> Tried {
+    Tried::Ended(SendResult::Uncertain { title, provider_ids: Vec::new() })
 }
 
 async fn try_one(client: &Client, channel: &ChannelSetup, call: HttpCall, now: Timestamp) -> Tried {
@@ -182,7 +212,7 @@ async fn try_one(client: &Client, channel: &ChannelSetup, call: HttpCall, now: T
         Err(error) if error.phase() == Phase::BeforeSend => {
             return Tried::NotSent { reason: error.to_string(), after_ms: None };
         }
-        Err(error) => return Tried::Ended(SendResult::Uncertain { title: error.to_string() }),
+        Err(error) => return uncertain(error.to_string()),
     };
     let headers: Vec<(String, String)> = response
         .headers
@@ -201,7 +231,7 @@ async fn try_one(client: &Client, channel: &ChannelSetup, call: HttpCall, now: T
         },
         SendReading::Uncertain { mut title } => {
             super::event::shorten(&mut title, TITLE);
-            Tried::Ended(SendResult::Uncertain { title })
+            uncertain(title)
         }
     }
 }
@@ -229,8 +259,12 @@ async fn put_off(
     term: u64,
 ) -> Result<()> {
     let now = context.clock.now();
-    if now.since(send.created_at) > TRY_WITHIN {
-        let title = format!("not sent within an hour: {reason}");
+    let (within, words) = match send.planned.message.mail {
+        Some(_) => (TRY_MAIL_WITHIN, "a day"),
+        None => (TRY_WITHIN, "an hour"),
+    };
+    if now.since(send.created_at) > within {
+        let title = format!("not sent within {words}: {reason}");
         record(context, send, SendResult::Refused { code: None, title }).await;
         return Ok(());
     }

@@ -15,6 +15,8 @@ use subjects::Told;
 
 /// The header field in which gateways count their automatic answers: `X-Segue-Loop: <gateway id>;<count>`.
 pub const LOOP_FIELD: &str = "X-Segue-Loop";
+/// This gateway's id in [`LOOP_FIELD`] and `X-Loop`.
+pub const GATEWAY: &str = "segue";
 /// From this many `Received` fields on a mail is not answered.
 pub const MOST_HOPS: usize = 30;
 /// From this count in a [`LOOP_FIELD`] on a mail is not answered.

@@ -2,7 +2,8 @@
 //!
 //! Pure: no sockets, no clock, no store. [`read`] gives the whole of a mail; [`reply`] tells what is new in its text from what
 //! it quotes; [`dsn`], [`auto`], [`calendar`] and [`tnef`] read what programs wrote; [`dkim`], [`dmarc`] and
-//! [`auth_results`] tell who vouches for its sender; [`canon`] knows a mail again. The invariants: nothing panics and
+//! [`auth_results`] tell who vouches for its sender; [`canon`] knows a mail again. [`write`] makes mails of ours,
+//! [`dkim_sign`] signs them, and [`token`] marks them so that answers are known. The invariants: nothing panics and
 //! everything is linear in the size of the mail, whoever wrote it.
 
 pub mod address;
@@ -20,6 +21,7 @@ pub mod date;
 pub mod dkim;
 mod dkim_canon;
 pub(crate) mod dkim_key;
+pub mod dkim_sign;
 pub mod dmarc;
 pub mod dsn;
 pub mod fields;
@@ -38,6 +40,8 @@ mod signature;
 mod signature_words;
 mod tags;
 pub mod tnef;
+pub mod token;
 pub mod transfer;
 mod tree;
 pub mod words;
+pub mod write;

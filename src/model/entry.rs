@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::identifier::Evidence;
-use super::mail::MailLevel;
+use super::mail::{MailLevel, MailToken};
 use super::outbound::Outbound;
 use crate::base::Timestamp;
 use crate::base::id::{EntryId, InteractionId, SendId};
@@ -103,6 +103,9 @@ pub struct SenderFound {
     /// Why.
     #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
+    /// The reply token that it carries.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<MailToken>,
 }
 
 /// The head of an [`EntryKind::Mail`] entry: how the mail came, and what was found out before it was journaled, since that
@@ -130,6 +133,9 @@ pub struct MailHead {
     /// Why.
     #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
+    /// The reply token that it carries.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<MailToken>,
     /// Why it could not be fetched; then there is no body.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
@@ -146,6 +152,7 @@ impl MailHead {
             envelope_from: None,
             level: MailLevel::Unknown,
             evidence: Vec::new(),
+            token: None,
             failed: None,
         }
     }
@@ -183,6 +190,9 @@ pub enum SendResult {
     Uncertain {
         /// What happened on the wire, in plain words.
         title: String,
+        /// The ids that it has if it was taken, where we choose them ourselves.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        provider_ids: Vec<String>,
     },
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::delivery::DeliveryState;
 use crate::base::Pii;
+use crate::base::id::{ConversationId, SendId};
 
 /// The mail behind an interaction.
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -45,12 +46,40 @@ pub struct Mail {
     pub list_id: Option<String>,
     /// How far its sender is known.
     pub level: MailLevel,
+    /// The story whose reply token it carries: it answers a mail of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<MailToken>,
+    /// Why no program may answer it, in words; absent if one may (RFC 3834).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_auto_answer: Option<String>,
+    /// How often gateways have answered one another on the way to it, by their own count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub loops: u32,
     /// What it reports, if it is a report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<MailReport>,
     /// What is unusual about its form, in fixed words: `many_parts`, `too_deep`, `encrypted`, `signed` and the like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<String>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// A reply token of ours that a mail carried, and that was good when it came. Whoever saw a mail of ours has its token, so it
+/// counts for more only if it was made for whoever now shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MailToken {
+    /// The story it was made for; absent in the return address of a mail of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<ConversationId>,
+    /// The mail of ours that it names; absent in an address to answer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_id: Option<SendId>,
+    /// Whether it was made for the address in From.
+    pub of_sender: bool,
 }
 
 /// One address.
@@ -62,6 +91,13 @@ pub struct MailAddress {
     pub name: Option<Pii<String>>,
     /// The address, its domain in lower case.
     pub email: Pii<String>,
+}
+
+impl MailAddress {
+    /// An address without a name.
+    pub fn bare(address: Pii<String>) -> Self {
+        MailAddress { name: None, email: address }
+    }
 }
 
 /// How far the sender of a mail is known.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::identifier::Identifier;
 use super::part::PartType;
-use crate::base::Pii;
-use crate::base::id::SendId;
+use crate::base::id::{ConversationId, SendId};
+use crate::base::{Pii, Timestamp};
 
 /// One message to a customer, as the core hands it to a connector for rendering.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +38,35 @@ pub struct Outbound {
     /// Media, buttons and the like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<OutboundPart>,
+    /// What a mail has beside that, where it leaves as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<Box<OutboundMail>>,
+}
+
+/// What a mail of ours says beside its text. All of it is settled when the mail is planned, so that every try of sending it
+/// makes the same bytes.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutboundMail {
+    /// The story that an answer to it belongs to.
+    pub conversation: ConversationId,
+    /// Its date.
+    pub at: Timestamp,
+    /// Its subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Pii<String>>,
+    /// The Message-ID that it answers, without angle brackets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_reply_to: Option<String>,
+    /// The mails before it, the oldest first, that one included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
+    /// Whether a program wrote it (RFC 3834).
+    #[serde(default)]
+    pub automatic: bool,
+    /// How often gateways have answered one another on the way to it, this answer included.
+    #[serde(default)]
+    pub loops: u32,
 }
 
 /// One part of an outbound message.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::delivery::{DeliveryError, DeliveryState};
 use super::identifier::Identifier;
 use super::interaction::{Interaction, InteractionKind};
+use crate::base::id::SendId;
 use crate::base::{Pii, Timestamp, hash};
 
 /// What became of one item of a payload. This is the line that `segue normalize` prints.
@@ -52,6 +53,9 @@ pub struct Receipt {
     /// The provider's id of the message. For a receipt that covers everything up to a time, absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
+    /// What we sent, by our own id, where the report names that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<SendId>,
     /// Everything we sent to `recipient` up to this time (Messenger's watermark).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_to: Option<Timestamp>,

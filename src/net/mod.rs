@@ -1,8 +1,8 @@
 //! Listeners and clients with their limits built in.
 //!
 //! This room carries bytes and knows nothing of what they mean. Everything that comes in over HTTP passes
-//! [`server`], everything that goes out passes [`client`]; there is no other listener and no other client, so a limit
-//! that holds here holds for the whole program. The invariant: nothing a peer does, by size, number, slowness or
+//! [`server`], everything that goes out over it passes [`client`]; mails come and go by [`lmtp`], [`imap`] and [`smtp`].
+//! There is no other listener and no other client, so a limit that holds here holds for the whole program. The invariant: nothing a peer does, by size, number, slowness or
 //! silence, makes this program hold more than the [`Limits`] and [`client::Settings`] say.
 //!
 //! | file | what lives there |
@@ -17,6 +17,9 @@
 //! | [`guard`] | which addresses the client may dial |
 //! | [`dns`] | TXT records, by which domains say who speaks for them |
 //! | [`imap`] | the client of mailboxes |
+//! | [`smtp`] | the client that mails leave by |
+//! | [`lmtp`] | the door by which mail servers hand mails over |
+//! | [`login`] | how both tell a server who we are |
 //! | [`dial`] | connections to hosts by their names, for all that goes out |
 //! | [`client`] | the one HTTP client |
 //! | [`failure`] | how a request of the client failed, and whether it may have reached its peer |
@@ -31,10 +34,13 @@ pub mod guard;
 pub mod handler;
 pub mod imap;
 pub mod limit;
+pub mod lmtp;
+pub mod login;
 pub mod peer;
 mod pool;
 pub mod rate;
 pub mod server;
+pub mod smtp;
 mod socket;
 pub mod tls;
 

@@ -57,6 +57,13 @@ impl ServerTls {
         Ok(ServerTls { certificate, key, current, config: Arc::new(config) })
     }
 
+    /// The settings for protocols that are not negotiated (ALPN), such as those of mail. The certificate is renewed with this.
+    pub fn without_protocols(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols.clear();
+        Arc::new(config)
+    }
+
     /// Reads both files again. New connections get the new certificate, open ones keep theirs.
     ///
     /// # Errors

@@ -50,6 +50,8 @@ pub enum Why {
     Graph,
     /// Its subject is that of its sender's only open story.
     Subject,
+    /// It is one of a storm of mails of one unproven sender: they are kept together, and apart from all else.
+    Storm,
 }
 
 /// A story that a mail joins. Made by [`decide`] only.
@@ -92,8 +94,15 @@ pub enum Threading {
 pub const MOST_MENTIONED: usize = 5;
 
 /// Decides. `token` is the story of a good reply token, `graph` those of the mails that it refers to, the one it
-/// answers first, and `subject` the sender's open stories with its subject.
-pub fn decide(sender: &Sender, token: Option<&Seen>, graph: &[Seen], subject: &[Seen]) -> Threading {
+/// answers first, and `subject` the sender's open stories with its subject. `storm` is the story that the storm it is part
+/// of, of mails as little proven as it is, already has.
+pub fn decide(
+    sender: &Sender,
+    token: Option<&Seen>,
+    graph: &[Seen],
+    subject: &[Seen],
+    storm: Option<&Seen>,
+) -> Threading {
     let by_token = token.filter(|seen| joins(sender, seen, Act::JoinByToken)).map(|seen| (seen, Why::Token));
     let by_graph = || graph.iter().find(|seen| joins(sender, seen, Act::JoinByGraph)).map(|seen| (seen, Why::Graph));
     let by_subject = || match subject {
@@ -104,7 +113,8 @@ pub fn decide(sender: &Sender, token: Option<&Seen>, graph: &[Seen], subject: &[
         _ => None,
     };
     // A token for another story than the mails it refers to: the token is the stronger word.
-    if let Some((seen, why)) = by_token.or_else(by_graph).or_else(by_subject) {
+    let by_storm = || storm.filter(|seen| seen.standing == Standing::Open).map(|seen| (seen, Why::Storm));
+    if let Some((seen, why)) = by_token.or_else(by_graph).or_else(by_subject).or_else(by_storm) {
         let reopens = seen.standing == Standing::Reopens;
         return Threading::Join(Joined { conversation: seen.conversation, why, reopens });
     }
@@ -124,6 +134,25 @@ fn joins(sender: &Sender, seen: &Seen, act: Act) -> bool {
         Standing::Ended => false,
     };
     seen.of_sender && stands && may(sender.level, act)
+}
+
+/// A subject without what mail programs put before it: `Re:`, `AW:`, `Fwd:` and the like.
+pub fn bare_subject(subject: &str) -> &str {
+    let mut rest = subject.trim();
+    while let Some((word, after)) = rest.split_once(':') {
+        let word = word.trim();
+        let marks = (1..=4).contains(&word.chars().count()) && word.chars().all(char::is_alphanumeric);
+        if !marks {
+            break;
+        }
+        rest = after.trim();
+    }
+    rest
+}
+
+/// The subject of an answer.
+pub fn answering(subject: &str) -> String {
+    format!("Re: {}", bare_subject(subject))
 }
 
 #[cfg(test)]
@@ -172,7 +201,7 @@ mod tests {
     #[test]
     fn a_token_joins_for_its_recipient_unless_the_sender_failed() {
         table(
-            |sender, story| decide(sender, Some(&story), &[], &[]),
+            |sender, story| decide(sender, Some(&story), &[], &[], None),
             |sender, story| sender.level != MailLevel::Failed && story.of_sender && stands(sender, story),
             Why::Token,
             true,
@@ -182,7 +211,7 @@ mod tests {
     #[test]
     fn a_reference_joins_for_an_authenticated_part_of_it() {
         table(
-            |sender, story| decide(sender, None, &[story], &[]),
+            |sender, story| decide(sender, None, &[story], &[], None),
             |sender, story| sender.level >= MailLevel::Authenticated && story.of_sender && stands(sender, story),
             Why::Graph,
             true,
@@ -197,10 +226,10 @@ mod tests {
                 && !sender.automatic
                 && story.standing == Standing::Open
         };
-        table(|sender, story| decide(sender, None, &[], &[story]), wanted, Why::Subject, false);
+        table(|sender, story| decide(sender, None, &[], &[story], None), wanted, Why::Subject, false);
         let sender = Sender { level: MailLevel::Verified, automatic: false };
         let two = [seen(1, Standing::Open, true), seen(2, Standing::Open, true)];
-        assert_eq!(decide(&sender, None, &[], &two), Threading::New);
+        assert_eq!(decide(&sender, None, &[], &two, None), Threading::New);
     }
 
     #[test]
@@ -211,22 +240,47 @@ mod tests {
             Threading::Join(joined) => Some((joined.conversation(), joined.why())),
             _ => None,
         };
-        assert_eq!(why(decide(&sender, Some(&story(1)), &[story(2)], &[story(3)])), Some((1, Why::Token)));
-        assert_eq!(why(decide(&sender, None, &[story(2), story(4)], &[story(3)])), Some((2, Why::Graph)));
+        assert_eq!(why(decide(&sender, Some(&story(1)), &[story(2)], &[story(3)], None)), Some((1, Why::Token)));
+        assert_eq!(why(decide(&sender, None, &[story(2), story(4)], &[story(3)], None)), Some((2, Why::Graph)));
         // A common root that others refer to as well does not hide the sender's own.
-        assert_eq!(why(decide(&sender, None, &[seen(9, Standing::Open, false), story(4)], &[])), Some((4, Why::Graph)));
+        assert_eq!(
+            why(decide(&sender, None, &[seen(9, Standing::Open, false), story(4)], &[], None)),
+            Some((4, Why::Graph))
+        );
         // Somebody else's token does not bar the way to the sender's own story.
         assert_eq!(
-            why(decide(&sender, Some(&seen(1, Standing::Open, false)), &[story(2)], &[])),
+            why(decide(&sender, Some(&seen(1, Standing::Open, false)), &[story(2)], &[], None)),
             Some((2, Why::Graph))
         );
+    }
+
+    #[test]
+    fn a_storm_is_kept_together_where_it_began() {
+        let sender = Sender { level: MailLevel::Failed, automatic: false };
+        for (standing, joins) in [(Standing::Open, true), (Standing::Reopens, false), (Standing::Ended, false)] {
+            let decided = decide(&sender, None, &[], &[], Some(&seen(5, standing, true)));
+            assert_eq!(matches!(decided, Threading::Join(joined) if joined.why() == Why::Storm), joins, "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn a_subject_stays_the_same_whatever_programs_put_before_it() {
+        for subject in [
+            "Order 4711 is late",
+            "Re: order 4711 is late",
+            "AW: Fwd: RE: Order 4711 is late",
+            "  Re:Order 4711 is late",
+        ] {
+            assert_eq!(bare_subject(subject).to_lowercase(), "order 4711 is late");
+        }
+        assert_eq!(bare_subject("Important: read this"), "Important: read this");
     }
 
     #[test]
     fn mentions_are_few_and_each_once() {
         let sender = Sender { level: MailLevel::Failed, automatic: false };
         let graph: Vec<Seen> = (0..100).map(|n| seen(n % 50, Standing::Open, true)).collect();
-        let mentioned = decide(&sender, Some(&seen(3, Standing::Open, true)), &graph, &[]);
+        let mentioned = decide(&sender, Some(&seen(3, Standing::Open, true)), &graph, &[], None);
         assert_eq!(mentioned, Threading::Mention(vec![3, 0, 1, 2, 4]));
     }
 
@@ -242,7 +296,7 @@ mod tests {
         ) {
             let sender = Sender { level: LEVELS[level], automatic };
             let all: Vec<Seen> = token.iter().chain(&graph).chain(&subject).copied().collect();
-            if let Threading::Join(joined) = decide(&sender, token.as_ref(), &graph, &subject) {
+            if let Threading::Join(joined) = decide(&sender, token.as_ref(), &graph, &subject, None) {
                 prop_assert!(sender.level != MailLevel::Failed, "a failed sender joined");
                 let own = |one: &Seen| one.conversation == joined.conversation() && one.of_sender && one.standing != Standing::Ended;
                 prop_assert!(all.iter().any(own), "a stranger joined");
@@ -252,7 +306,7 @@ mod tests {
             // A stranger never joins, whatever they name.
             let strange = |seen: &Seen| Seen { of_sender: false, ..*seen };
             let (graph, subject): (Vec<_>, Vec<_>) = (graph.iter().map(strange).collect(), subject.iter().map(strange).collect());
-            let threading = decide(&sender, token.as_ref().map(strange).as_ref(), &graph, &subject);
+            let threading = decide(&sender, token.as_ref().map(strange).as_ref(), &graph, &subject, None);
             prop_assert!(!matches!(threading, Threading::Join(_)));
         }
     }

@@ -7,6 +7,7 @@ pub mod attach;
 pub mod call;
 pub mod destination;
 pub mod identity;
+pub mod mail_loop;
 pub mod mail_thread;
 pub mod mail_trust;
 pub mod receipt;

@@ -19,8 +19,12 @@ fn facts() -> PolicyFacts {
 }
 
 pub(super) fn build(files: &[(&str, &str)]) -> Result<Bundle, Vec<Diagnostic>> {
+    build_with(Budget::default(), files)
+}
+
+pub(super) fn build_with(budget: Budget, files: &[(&str, &str)]) -> Result<Bundle, Vec<Diagnostic>> {
     let files = files.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
-    Bundle::build(PolicyFiles::from_memory(files), facts(), Budget::default())
+    Bundle::build(PolicyFiles::from_memory(files), facts(), budget)
 }
 
 pub(super) fn message(text: &str) -> Interaction {

@@ -45,6 +45,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use zeroize::Zeroizing;
+
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, InteractionId, SendId};
 use crate::base::{Error, Kind, Result, Retry, Side, Timestamp};
 use crate::model::{Entry, ItemKey};
@@ -107,6 +109,8 @@ pub struct Opened {
     pub store: Store,
     /// Keys of large content, from the key store beside the store.
     pub blob_keys: Arc<dyn blob::BlobKeys>,
+    /// 32 secret bytes for the tokens in our mails, as lasting as the key store.
+    pub mail_secret: Zeroizing<[u8; 32]>,
     /// Ends the writer when dropped last, after everything that waits is written.
     pub guard: Arc<dyn std::any::Any + Send + Sync>,
     /// Set once the disk refused in a way that must not be retried (a failed sync): stop and restart.

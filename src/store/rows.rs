@@ -194,6 +194,9 @@ pub struct MessageState {
     /// Callbacks of a call that were counted, by a hash of their revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counted: Vec<u64>,
+    /// When what is counted happened lately, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub times: Vec<Timestamp>,
     /// The interaction itself, once it is known under another key than its item's (what we sent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interaction: Option<InteractionId>,

@@ -230,6 +230,7 @@ pub(super) fn outbound(id: SendId, text: &str) -> Outbound {
         public: false,
         text: Some(Pii::new(text.to_owned())),
         parts: Vec::new(),
+        mail: None,
     }
 }
 

@@ -57,9 +57,10 @@ async fn others_are_served(gateway: &Gateway, desk: &HelpDesk, id: &str) {
 async fn dribble(base: String, pace: Duration) -> (String, Duration) {
     let (head, body) = message();
     let mut socket = connect(&base).await;
+    // Before the head, from which on the gateway counts.
+    let begun = Instant::now();
     socket.write_all(&head).await.unwrap();
     let (mut reader, mut writer) = socket.into_split();
-    let begun = Instant::now();
     let mut answer = Vec::new();
     let writes = async {
         let mut ticks = interval(pace);

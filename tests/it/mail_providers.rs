@@ -12,11 +12,12 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use crate::mail_trust::{Signer, level};
+use crate::mail_trust::level;
 use crate::support::gateway::{Gateway, Project};
 use crate::support::helpdesk::{Delivery, HelpDesk};
 use crate::support::http::Call;
 use crate::support::server::{Arrived, Reply, Server};
+use crate::support::signer::Signer;
 use crate::support::wait;
 
 /// What is attached: bytes of every kind.

@@ -1,53 +1,9 @@
 //! Who sent a mail decides what it may do: a proven sender goes on with a story, nobody else does.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Command, Stdio};
-
-use crate::support::environment;
 use crate::support::gateway::{Gateway, Project};
 use crate::support::helpdesk::{Delivery, HelpDesk};
 use crate::support::mailserver::MailServer;
-
-/// Signs mails of `signed.example`, whose key and policy stand in the DNS.
-pub(crate) struct Signer {
-    folder: tempfile::TempDir,
-}
-
-impl Signer {
-    pub(crate) fn new(project: &Project) -> Signer {
-        let folder = tempfile::tempdir().unwrap();
-        let key = folder.path().join("key.pem");
-        let run = |arguments: &[&str]| {
-            let run = Command::new("openssl").args(arguments).output().unwrap();
-            assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-            run.stdout
-        };
-        run(&["genrsa", "-traditional", "-out", key.to_str().unwrap(), "2048"]);
-        let public = run(&["rsa", "-in", key.to_str().unwrap(), "-pubout", "-outform", "DER"]);
-        let public = data_encoding::BASE64.encode(&public);
-        project.dns().add("s1._domainkey.signed.example", &format!("v=DKIM1; k=rsa; p={public}"));
-        project.dns().add("_dmarc.signed.example", "v=DMARC1; p=reject");
-        Signer { folder }
-    }
-
-    pub(crate) fn sign(&self, mail: &[u8]) -> Vec<u8> {
-        let key = self.folder.path().join("key.pem");
-        let mut command = environment::python();
-        command.arg("tests/peers/sign_mail.py").args(["s1", "signed.example", key.to_str().unwrap()]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
-        writeln!(input, "{}", mail.len()).unwrap();
-        input.write_all(mail).unwrap();
-        drop(input);
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut length = String::new();
-        output.read_line(&mut length).unwrap();
-        let mut signed = vec![0; length.trim().parse().unwrap()];
-        output.read_exact(&mut signed).unwrap();
-        child.wait().unwrap();
-        signed
-    }
-}
+use crate::support::signer::Signer;
 
 /// A mail with further fields.
 fn mail(id: &str, from: &str, more: &str) -> Vec<u8> {

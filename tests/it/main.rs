@@ -24,8 +24,12 @@ mod delivery; // to help desks: retries, order, dead letters, filtered subscribe
 mod doctor; // finds what is wrong and says what to do
 mod flood; // peers that dribble, or flood a connection with frames, hold nothing up and make nothing grow
 mod intake; // bad input gets its documented answer and leaves nothing behind
+mod mail_answers; // answers leave by mail, and what comes back finds its story
 mod mail_bombs; // mails made to do harm cost little and are kept whole
+mod mail_handover; // mails that a mail server hands over are taken once each
+mod mail_loops; // machines fall silent, and forged mails bring their victim nothing
 mod mail_providers; // mails in providers' requests are read and kept like those of a mailbox
+mod mail_torture; // a mail leaves once or is uncertain, whatever its server does and whoever is killed
 mod mail_trust; // who sent a mail decides what it may do
 mod mailboxes; // mails are fetched once each, whatever breaks, and nothing in the mailbox is lost
 mod migrate; // a store moves to the other backend and back, killed on the way

@@ -220,8 +220,8 @@ impl Scan {
         if from == to && mails.is_empty() {
             return Ok(to);
         }
-        let (dns, trusted) = (&self.fetching.dns, &self.mailbox.authserv_ids);
-        join_all(mails.iter_mut().map(|mail| mail_check::step(dns, trusted, mail))).await;
+        let (checking, trusted) = (&self.fetching.checking, &self.mailbox.authserv_ids);
+        join_all(mails.iter_mut().map(|mail| mail_check::step(checking, trusted, mail))).await;
         let entries = mails.into_iter().map(verify::step_mail).collect();
         self.append(name, Some(from), to, self.now(), entries).await?;
         if let Some(row) = self.rows.as_mut().and_then(|rows| rows.get_mut(name)) {

@@ -5,8 +5,8 @@ use zeroize::Zeroizing;
 
 use super::error::{Fault, ImapError};
 use super::name::quoted;
-use super::secure::Login;
 use super::wire::{Answer, Code, Outcome, Verdict, Wire};
+use crate::net::login::Login;
 
 /// Codes (RFC 5530 section 3, and Gmail's) that say that the server cannot now, not that it does not want us.
 const NOT_NOW: [&str; 5] = ["UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED"];

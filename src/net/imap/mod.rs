@@ -27,7 +27,7 @@ pub use guard::Guard;
 pub use idle::Wake;
 pub use list::Listed;
 pub use name::{decode as decode_folder, encode as encode_folder};
-pub use secure::{Login, Plan, Security, Times, connect};
+pub use secure::{Plan, Times, connect};
 pub use session::{Access, Folder, Session};
 pub use tokens::{Caps, Refused};
 pub use wire::Duplex;

@@ -1,6 +1,5 @@
 //! From an open socket to a session that is private and logged in.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,50 +7,13 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use zeroize::Zeroizing;
 
 use super::error::ImapError;
 use super::session::Session;
 use super::tokens::Caps;
 use super::wire::{Answer, Duplex, Wire};
 use super::{login, plain};
-
-/// How the connection becomes private. There is no way without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    /// TLS from the first byte, usually port 993.
-    Implicit,
-    /// TLS by the command STARTTLS, usually port 143.
-    StartTls,
-}
-
-/// Who we are.
-#[derive(Clone)]
-pub enum Login {
-    /// By `AUTHENTICATE PLAIN` (RFC 4616) where the server has it, else by `LOGIN`.
-    Password {
-        /// The user's name.
-        user: String,
-        /// The password.
-        password: Zeroizing<String>,
-    },
-    /// By `AUTHENTICATE XOAUTH2` with an OAuth access token.
-    Bearer {
-        /// The user's name, mostly the address.
-        user: String,
-        /// The access token.
-        token: Zeroizing<String>,
-    },
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Login::Password { .. } => "Password",
-            Login::Bearer { .. } => "Bearer",
-        })
-    }
-}
+use crate::net::login::{Login, Security};
 
 /// How long to wait for the server.
 #[derive(Debug, Clone, Copy)]

@@ -116,7 +116,9 @@ pub fn open(
     match opened {
         Ok((store, blob_keys, writer, ended)) => {
             let guard = Guard { writer, ended: parking_lot::Mutex::new(ended), runtime: Some(runtime) };
-            Ok(Opened { store, blob_keys, guard: Arc::new(guard), broken: watch::Sender::new(false).subscribe() })
+            let mail_secret = blob_keys.mail_secret.clone();
+            let broken = watch::Sender::new(false).subscribe();
+            Ok(Opened { store, blob_keys, mail_secret, guard: Arc::new(guard), broken })
         }
         Err(error) => {
             // Dropping it would wait for its threads, which is not allowed where another runtime runs.

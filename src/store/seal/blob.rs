@@ -4,23 +4,12 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
 use super::codec::Codec;
-use super::{Bytes32, Column, KeyId, damaged};
-use crate::base::{Error, Result};
+use super::{Column, KeyId, damaged};
+use crate::base::Result;
 use crate::store::blob::{BlobKeys, named};
-
-/// What tells the key under which blobs are named from other keys that may come of the index key.
-const NAMES: &[u8] = b"segue: names of blobs";
-
-/// The key under which blobs are named, derived from the index key by HKDF (RFC 5869).
-pub(super) fn name_key(index: &Bytes32) -> Result<hmac::Key> {
-    let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(index.as_slice());
-    let key = derived.expand(&[NAMES], hmac::HMAC_SHA256);
-    key.map(hmac::Key::from).map_err(|_| Error::internal("a key could not be derived"))
-}
 
 impl BlobKeys for Codec {
     fn wrap(&self, customer: Option<i64>, key: &[u8; 32]) -> BoxFuture<'_, Result<Vec<u8>>> {

@@ -16,7 +16,7 @@ use super::entry::EntryKeys;
 use super::keystore::NoKeys;
 use super::root::{RootKeys, Sealing};
 use super::stored::Stored;
-use super::{Bytes32, Column, DataKey, KeyId, KeyStore, PLAIN, WrappedKey, blob, destroyed, key_of, random};
+use super::{Bytes32, Column, DataKey, KeyId, KeyStore, PLAIN, WrappedKey, derived, destroyed, key_of, random};
 use crate::base::{Error, Result};
 
 /// How many keys are kept ready for use.
@@ -34,6 +34,8 @@ pub(in crate::store) struct Codec {
     index: Aes256,
     /// Under which blobs are named.
     pub(super) names: hmac::Key,
+    /// For the tokens in our mails.
+    pub(in crate::store) mail_secret: Bytes32,
     house: Arc<DataKey>,
     /// The present day's.
     day: ArcSwapOption<(i64, DataKey)>,
@@ -83,7 +85,8 @@ impl Codec {
             roots: ArcSwap::from_pointee(roots.unwrap_or_else(RootKeys::none)),
             ready: Cache::new(READY),
             index: Aes256::new(index.as_slice().into()),
-            names: blob::name_key(index)?,
+            names: derived::blob_names(index)?,
+            mail_secret: if off { random::bytes().map(Zeroizing::new)? } else { derived::mail_secret(index)? },
             house: Arc::new(DataKey::new(find(KeyId::HOUSE).ok_or_else(missing)?)?),
             day: ArcSwapOption::empty(),
             entries: EntryKeys::default(),

@@ -19,6 +19,7 @@
 
 mod blob;
 mod codec;
+mod derived;
 mod entry;
 mod keystore;
 pub(super) mod random;

@@ -117,7 +117,8 @@ pub fn open(
         }),
         history: Arc::new(bundles::SqliteHistory { readers, codec: codec.clone() }),
     };
-    Ok(Opened { store: hot::over(store, hot_bytes), blob_keys: codec, guard: writer, broken })
+    let mail_secret = codec.mail_secret.clone();
+    Ok(Opened { store: hot::over(store, hot_bytes), blob_keys: codec, mail_secret, guard: writer, broken })
 }
 
 /// The key store in the data directory, for those who keep the keys; with `create`, made if there is none. A gateway may use it

@@ -146,6 +146,12 @@ impl Project {
         self
     }
 
+    /// Has the gateway trust the certificate in this file.
+    pub(crate) fn trusting(mut self, certificate: String) -> Self {
+        self.roots.push(certificate);
+        self
+    }
+
     /// Adds lines to `[limits]`.
     pub(crate) fn limits(mut self, lines: &str) -> Self {
         let _ = writeln!(self.limits, "{lines}");
@@ -295,6 +301,8 @@ pub(crate) struct Start {
 pub(crate) struct Gateway {
     child: Child,
     base: String,
+    /// Where it takes mails.
+    lmtp: Arc<Mutex<Option<u16>>>,
     log: Arc<Mutex<String>>,
     client: Client,
 }
@@ -348,14 +356,18 @@ impl Gateway {
         let said = child.stdout.take().unwrap();
         let address = Arc::new(Mutex::new(None));
         let found = address.clone();
+        let lmtp = Arc::new(Mutex::new(None));
+        let mails = lmtp.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(said).lines().map_while(Result::ok) {
-                if let Some(url) = line.strip_prefix("listening on ") {
+                if let Some(port) = line.strip_prefix("listening on lmtp:127.0.0.1:") {
+                    *mails.lock().unwrap() = port.trim().parse().ok();
+                } else if let Some(url) = line.strip_prefix("listening on ") {
                     found.lock().unwrap().get_or_insert(url.trim().trim_end_matches('/').to_owned());
                 }
             }
         });
-        let mut gateway = Gateway { child, base: String::new(), log, client: Client::new() };
+        let mut gateway = Gateway { child, base: String::new(), lmtp, log, client: Client::new() };
         let ready = wait::until("the gateway is ready", wait::SOON, async || {
             if let Some(status) = gateway.ended() {
                 return Some(Err(format!("ended with {status}: {}", gateway.log())));
@@ -372,6 +384,11 @@ impl Gateway {
     /// `http://127.0.0.1:PORT`.
     pub(crate) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Where it takes mails that are handed over.
+    pub(crate) async fn lmtp(&self) -> u16 {
+        wait::until("the door for mails", wait::SOON, async || *self.lmtp.lock().unwrap()).await
     }
 
     /// Everything logged so far.

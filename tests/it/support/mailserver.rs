@@ -26,6 +26,34 @@ impl MailServer {
         server
     }
 
+    /// Postfix, which hands all mail on to `next`, a Dovecot.
+    pub(crate) fn postfix(next: &MailServer) -> MailServer {
+        MailServer::postfix_to(next.port("lmtp"))
+    }
+
+    /// The same, to whatever takes mails by LMTP at a port.
+    pub(crate) fn postfix_to(port: u16) -> MailServer {
+        MailServer::start(&["postfix", "--lmtp", &port.to_string()])
+    }
+
+    /// Has Postfix try at once what it put off.
+    pub(crate) fn flush(&self) {
+        let etc = std::path::Path::new(self.told["folder"].as_str().unwrap()).join("etc");
+        let run = Command::new("/usr/sbin/postqueue").arg("-c").arg(etc).arg("-f").output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    }
+
+    /// The mails in the inbox of a user, as they lie there.
+    pub(crate) fn inbox(&self, user: &str) -> Vec<String> {
+        let inbox = std::path::Path::new(self.told["folder"].as_str().unwrap()).join("mail").join(user);
+        let mut mails = Vec::new();
+        for folder in ["new", "cur"] {
+            let Ok(files) = std::fs::read_dir(inbox.join(folder)) else { continue };
+            mails.extend(files.flatten().filter_map(|file| std::fs::read(file.path()).ok()));
+        }
+        mails.into_iter().map(|mail| String::from_utf8_lossy(&mail).replace("\r\n", "\n")).collect()
+    }
+
     fn start(arguments: &[&str]) -> MailServer {
         let mut command = Command::new(source::root().join("tests/mail"));
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -67,41 +95,60 @@ impl MailServer {
         self.told["cert"].as_str().unwrap().to_owned()
     }
 
-    /// Hands a mail, whose last line has its end, over by LMTP, as the mail server of an organization does.
+    /// Hands a mail over to the user `box`, as the mail server of an organization does.
     pub(crate) fn deliver(&self, mail: &[u8]) {
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port("lmtp"))).unwrap();
-        let mut answers = BufReader::new(stream.try_clone().unwrap());
-        let mut read = |wanted: &str| {
-            loop {
-                let mut line = String::new();
-                answers.read_line(&mut line).unwrap();
-                assert!(line.starts_with(wanted), "{wanted} is wanted, and LMTP says {line}");
-                if line.as_bytes().get(3) != Some(&b'-') {
-                    return;
-                }
-            }
-        };
-        read("220");
-        for (line, wanted) in [
-            ("LHLO tests.example", "250"),
-            ("MAIL FROM:<sender@customer.example>", "250"),
-            ("RCPT TO:<box@example.test>", "250"),
-            ("DATA", "354"),
-        ] {
-            write!(stream, "{line}\r\n").unwrap();
-            read(wanted);
-        }
-        let mut stuffed = Vec::with_capacity(mail.len());
-        for line in mail.split_inclusive(|byte| *byte == b'\n') {
-            if line.starts_with(b".") {
-                stuffed.push(b'.');
-            }
-            stuffed.extend_from_slice(line);
-        }
-        stream.write_all(&stuffed).unwrap();
-        stream.write_all(b".\r\n").unwrap();
-        read("250");
+        self.deliver_to("box@example.test", mail);
     }
+
+    /// Hands a mail over to somebody else.
+    pub(crate) fn deliver_to(&self, to: &str, mail: &[u8]) {
+        hand_over(self.port("lmtp"), to, mail).unwrap();
+    }
+}
+
+/// Hands a mail, whose last line has its end, over by LMTP (RFC 2033).
+///
+/// # Errors
+///
+/// What the server said in place of what was wanted.
+pub(crate) fn hand_over(port: u16, to: &str, mail: &[u8]) -> Result<(), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    let mut answers = BufReader::new(stream.try_clone().map_err(failed)?);
+    let mut read = |wanted: &str| {
+        loop {
+            let mut line = String::new();
+            answers.read_line(&mut line).map_err(failed)?;
+            if !line.starts_with(wanted) {
+                return Err(format!("{wanted} is wanted, and LMTP says {line}"));
+            }
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return Ok(());
+            }
+        }
+    };
+    read("220")?;
+    let to = format!("RCPT TO:<{to}>");
+    for (line, wanted) in [
+        ("LHLO tests.example", "250"),
+        ("MAIL FROM:<sender@customer.example>", "250"),
+        (to.as_str(), "250"),
+        ("DATA", "354"),
+    ] {
+        write!(stream, "{line}\r\n").map_err(failed)?;
+        read(wanted)?;
+    }
+    let mut stuffed = Vec::with_capacity(mail.len());
+    for line in mail.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b".") {
+            stuffed.push(b'.');
+        }
+        stuffed.extend_from_slice(line);
+    }
+    stuffed.extend_from_slice(b".\r\n");
+    stream.write_all(&stuffed).map_err(failed)?;
+    read("250")
 }
 
 impl Drop for MailServer {

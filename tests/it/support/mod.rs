@@ -12,7 +12,10 @@ pub(crate) mod mailserver;
 pub(crate) mod oracle;
 pub(crate) mod provider;
 pub(crate) mod proxy;
+#[allow(dead_code)]
+pub(crate) mod scripted_smtp;
 pub(crate) mod server;
+pub(crate) mod signer;
 pub(crate) mod source;
 pub(crate) mod stub;
 pub(crate) mod synced;

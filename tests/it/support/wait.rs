@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 /// How long anything may take that should happen at once; generous, since the machine may be busy.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// How long work of many parts may take.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// Probes until `probe` gives something.
 ///

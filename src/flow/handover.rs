@@ -1,0 +1,112 @@
+//! Stage 1, for mails that a mail server of the organization hands over by LMTP.
+//!
+//! A recipient is one of ours if a channel of mail has it for an address. What is taken is in the journal before the
+//! server hears of it, one entry for each channel, and the same mail handed over twice is one. What was found out about its
+//! sender is found out here, as for mails that are fetched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::mail_check::{self, Checking};
+use super::verify::{self, ReceivedMail};
+use super::{ChannelSetup, Context, enter_entry};
+use crate::base::telemetry::By;
+use crate::connector::Transport;
+use crate::model::MailLevel;
+use crate::model::entry::{MailHead, MailSource};
+use crate::net::lmtp::{Arrived, Deliver, Verdict};
+
+/// Takes mails that are handed over.
+pub struct Handover {
+    context: Arc<Context>,
+    checking: Arc<Checking>,
+}
+
+impl Handover {
+    /// One that checks senders by `checking`.
+    pub fn new(context: Arc<Context>, checking: Arc<Checking>) -> Arc<Handover> {
+        Arc::new(Handover { context, checking })
+    }
+
+    /// Journals the mail for one channel.
+    async fn take(&self, channel: &str, setup: &ChannelSetup, mail: &Arrived, to: &[String]) -> Verdict {
+        let head = MailHead {
+            source: MailSource::Lmtp,
+            folder: None,
+            uid: None,
+            envelope_to: to.to_vec(),
+            envelope_from: Some(mail.from.clone().unwrap_or_default()),
+            level: MailLevel::Unknown,
+            evidence: Vec::new(),
+            token: None,
+            failed: None,
+        };
+        let at = self.context.clock.now();
+        let mut received = ReceivedMail { channel: channel.to_owned(), head, raw: mail.raw.clone(), at };
+        let trusted: Vec<String> = setup.account.options.list("authserv_ids").map(str::to_owned).collect();
+        mail_check::step(&self.checking, &trusted, &mut received).await;
+        let result = match enter_entry(&self.context, verify::step_mail(received)).await {
+            Ok(appended) if appended.repeat => ("repeated", Verdict::Taken),
+            Ok(_) => ("accepted", Verdict::Taken),
+            Err(error) => {
+                tracing::warn!(target: "segue::mailbox", %channel, error = %error.full(), "a mail was not journaled");
+                ("unavailable", Verdict::Later("the journal takes nothing now".into()))
+            }
+        };
+        self.context.metrics.intake.get_or_create(&By::new(channel, result.0)).inc();
+        result.1
+    }
+}
+
+/// Whether a recipient is one of the channel's addresses, whatever stands behind a `+` and however it is capitalized.
+fn is_of(setup: &ChannelSetup, recipient: &str) -> bool {
+    let bare = |address: &str| {
+        let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+        let local = local.split_once('+').map_or(local, |(local, _)| local);
+        format!("{local}@{domain}").to_lowercase()
+    };
+    let options = &setup.account.options;
+    let own = options.text("address").into_iter().chain(options.text("reply_base")).chain(options.list("aliases"));
+    let recipient = bare(recipient);
+    setup.connector.transport() == Transport::Mail && own.into_iter().any(|own| bare(own) == recipient)
+}
+
+impl Deliver for Handover {
+    fn knows(&self, recipient: &str) -> bool {
+        self.context.setup.load().channels.values().any(|channel| is_of(channel, recipient))
+    }
+
+    fn deliver(&self, mail: Arrived) -> BoxFuture<'_, Vec<Verdict>> {
+        async move {
+            let setup = self.context.setup.load_full();
+            // The channels that it is for, each with its recipients; a recipient of two channels is of the first by name.
+            let names: std::collections::BTreeSet<&String> = setup.channels.keys().collect();
+            let mut wanted: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+            let of: Vec<Option<&str>> = mail
+                .to
+                .iter()
+                .map(|to| {
+                    let name =
+                        names.iter().find(|name| setup.channels.get(**name).is_some_and(|one| is_of(one, to)))?;
+                    wanted.entry(name.as_str()).or_default().push(to.clone());
+                    Some(name.as_str())
+                })
+                .collect();
+            let mut verdicts: BTreeMap<&str, Verdict> = BTreeMap::new();
+            for (name, to) in wanted {
+                let Some(channel) = setup.channels.get(name) else { continue };
+                let verdict = match channel.paused {
+                    true => Verdict::Later("this channel takes nothing for now".into()),
+                    false => self.take(name, channel, &mail, &to).await,
+                };
+                verdicts.insert(name, verdict);
+            }
+            let gone = || Verdict::Refused("nobody takes mails for this address any more".into());
+            of.into_iter().map(|name| name.and_then(|name| verdicts.get(name)).cloned().unwrap_or_else(gone)).collect()
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,123 @@
+//! Mails that a mail server hands over by LMTP.
+
+use http::Method;
+
+use crate::support::gateway::{Gateway, Project};
+use crate::support::helpdesk::HelpDesk;
+use crate::support::http::Call;
+use crate::support::mailserver::{MailServer, hand_over};
+use crate::support::{Random, seed, size, wait};
+
+const JOURNALED: &str = "SELECT count(*) FROM entry WHERE kind = 6";
+
+fn project(desk: &HelpDesk) -> Project {
+    let options = "address = \"Support@example.test\"\naliases = [\"sales@example.test\"]\n";
+    Project::new()
+        .helpdesk("desk", desk, &["interaction.received"])
+        .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
+        .channel("mail", "email", options)
+}
+
+fn mail(number: usize) -> Vec<u8> {
+    let head = format!("Message-ID: <m{number}@customer.example>\r\nFrom: Ada <ada{number}@customer.example>\r\n");
+    let body = "A line.\r\n.\r\n..two\r\n\u{e4}\r\n".repeat(number % 50);
+    format!("{head}To: support@example.test\r\nSubject: Question {number}\r\n\r\nSee m{number}.\r\n{body}").into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_handed_over_is_taken_for_our_addresses_and_for_no_others() {
+    let desk = HelpDesk::start().await;
+    let project = project(&desk);
+    project.write_config();
+    let token = project.token();
+    let gateway = Gateway::start(&project).await;
+    let port = gateway.lmtp().await;
+    hand_over(port, "sUPPORT+anything@example.test", &mail(7)).unwrap();
+    let refused = hand_over(port, "somebody@example.test", &mail(8)).unwrap_err();
+    assert!(refused.contains("550 5.1.1"), "{refused}");
+    // The same mail for another address of the channel is the same mail.
+    hand_over(port, "sales@example.test", &mail(7)).unwrap();
+    hand_over(port, "sales@example.test", &mail(9)).unwrap();
+    let taken = desk.wait_for(2).await;
+    let ids: Vec<&str> = taken.iter().map(|one| one.provider_id()).collect();
+    assert_eq!(ids, ["m7@customer.example", "m9@customer.example"]);
+    assert_eq!(project.number(JOURNALED), 2);
+    // The original is had byte for byte.
+    let interaction = taken[0].interaction();
+    let entry = interaction["raw"]["entry"].as_str().unwrap();
+    let call =
+        Call::new(Method::GET, format!("/v1/entries/{entry}/raw")).header("authorization", format!("Bearer {token}"));
+    let answer = gateway.send(&call).await;
+    assert!(answer.status == 404 || answer.body.as_ref() == mail(7), "{}", answer.text());
+}
+
+/// Postfix keeps what the gateway did not take, and hands it over again: what is killed when, each mail comes once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_server_hands_over_each_mail_once_whatever_is_killed() {
+    let (mails, kills) = (size(40, 2_000), size(3, 20));
+    let mut random = Random(seed());
+    let desk = HelpDesk::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let options = "address = \"support@example.test\"\n";
+    let project = Project::new()
+        .helpdesk("desk", &desk, &["interaction.received"])
+        .table(&format!("[lmtp]\naddress = \"127.0.0.1:{port}\"\n"))
+        .channel("mail", "email", options);
+    let mut gateway = Gateway::start(&project).await;
+    let postfix = MailServer::postfix_to(port);
+    let smtp = postfix.port("smtp");
+    let sending = tokio::task::spawn_blocking(move || {
+        for number in 0..mails {
+            submit(smtp, &mail(number));
+        }
+    });
+    for _ in 0..kills {
+        let until = random.below(mails) as i64;
+        wait::until_true("mails are taken", wait::SOON, async || {
+            project.number(JOURNALED) >= until.min(project.number(JOURNALED) + 1)
+        })
+        .await;
+        gateway.kill();
+        gateway = Gateway::start(&project).await;
+        postfix.flush();
+    }
+    sending.await.unwrap();
+    wait::until_true("all mails are there", wait::LONG, async || {
+        postfix.flush();
+        project.number(JOURNALED) >= mails as i64
+    })
+    .await;
+    let taken = desk.wait_for(mails).await;
+    let ids: std::collections::BTreeSet<String> = taken.iter().map(|one| one.provider_id().to_owned()).collect();
+    assert_eq!((ids.len(), project.number(JOURNALED)), (mails, mails as i64));
+}
+
+/// Submits a mail to a mail server by SMTP.
+fn submit(port: u16, mail: &[u8]) {
+    use std::io::{BufRead, BufReader, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let mut read = || {
+        let mut line = String::new();
+        while line.as_bytes().get(3) != Some(&b' ') {
+            line.clear();
+            answers.read_line(&mut line).unwrap();
+        }
+        assert!(line.starts_with(['2', '3']), "{line}");
+    };
+    read();
+    for line in ["EHLO tests.example", "MAIL FROM:<ada@customer.example>", "RCPT TO:<support@example.test>", "DATA"] {
+        write!(stream, "{line}\r\n").unwrap();
+        read();
+    }
+    for line in mail.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b".") {
+            stream.write_all(b".").unwrap();
+        }
+        stream.write_all(line).unwrap();
+    }
+    stream.write_all(b".\r\n").unwrap();
+    read();
+}

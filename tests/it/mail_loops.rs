@@ -1,0 +1,136 @@
+//! Machines that answer each other fall silent, and mails in somebody's name bring them nothing.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::gateway::{Gateway, Project};
+use crate::support::helpdesk::HelpDesk;
+use crate::support::mailserver::{MailServer, PASSWORD, hand_over};
+use crate::support::scripted_smtp::{Act, ScriptSmtp};
+use crate::support::signer::Signer;
+use crate::support::{size, wait};
+
+/// Answers everything.
+const ANSWERS: &str = r#"
+policy { name = "answers", version = 1, owner = "tests@example.org" }
+rule("everything", { on = "interaction.received", fallback = true }, function(e, d)
+  d:queue("general")
+  d:reply("We have your mail.")
+end)
+"#;
+const TOLD: [&str; 3] = ["interaction.received", "interaction.sent", "delivery.updated"];
+
+fn mail(id: &str, from: &str, to: &str, more: &str) -> Vec<u8> {
+    let head = format!("Message-ID: <{id}>\r\nReturn-Path: <{from}>\r\nFrom: {from}\r\nTo: {to}\r\n{more}");
+    let date = "Date: Mon, 2 Mar 2026 09:58:00 +0000\r\n";
+    format!("{head}{date}Subject: About {id}\r\n\r\nThis is what {id} has to say.\r\n").into_bytes()
+}
+
+/// A gateway at a mailbox of Dovecot's, whose mails leave by Postfix, signed.
+fn project(name: &str, desk: &HelpDesk, servers: (&MailServer, &MailServer), signer: &Signer) -> Project {
+    let (dovecot, postfix) = servers;
+    let options = format!(
+        "address = \"{name}@{name}.example\"\nimap_host = \"localhost\"\nimap_port = {}\nuser = \"{name}\"\n\
+         password = \"{PASSWORD}\"\nbegin = \"all\"\nsmtp_host = \"localhost\"\nsmtp_port = {}\nsmtp_login = \"none\"\n\
+         dkim_selector = \"s1\"\ndkim_key = \"file:{}\"\n",
+        dovecot.port("imaps"),
+        postfix.port("smtps"),
+        signer.key().display()
+    );
+    Project::new()
+        .helpdesk("desk", desk, &TOLD)
+        .trusting(dovecot.certificate())
+        .trusting(postfix.certificate())
+        .channel("mail", "email", &options)
+        .script(ANSWERS)
+}
+
+fn automatic(desk: &HelpDesk) -> usize {
+    let taken = desk.taken();
+    let sent = taken.iter().filter(|one| one.interaction()["author"]["role"] == "bot");
+    sent.map(|one| one.interaction()["id"].to_string()).collect::<BTreeSet<_>>().len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gateways_that_answer_everything_fall_silent() {
+    let mut dovecot = MailServer::dovecot();
+    let postfix = MailServer::postfix(&dovecot);
+    let (first_desk, second_desk) = (HelpDesk::start().await, HelpDesk::start().await);
+    let (one, two) = (Signer::of("one.example", &[]), Signer::of("two.example", &[]));
+    let first = project("one", &first_desk, (&dovecot, &postfix), &one);
+    let second = project("two", &second_desk, (&dovecot, &postfix), &two);
+    for project in [&first, &second] {
+        one.publish(project);
+        two.publish(project);
+    }
+    dovecot.ask(&format!("user one {PASSWORD}"));
+    dovecot.ask(&format!("user two {PASSWORD}"));
+    let _gateways = (Gateway::start(&first).await, Gateway::start(&second).await);
+    // Somebody writes from the second's own address to the first, which answers; the second must not answer that.
+    let begun = two.sign(&mail("1@two.example", "two@two.example", "one@one.example", ""));
+    dovecot.deliver_to("one@one.example", &begun);
+    let is_answer = |one: &Value| one["mail"]["auto_submitted"] == "auto-replied" && one["direction"] == "inbound";
+    let told = second_desk.wait_until("the first's answer", |one| is_answer(one.interaction())).await;
+    assert_eq!(told.interaction()["mail"]["level"], "authenticated", "{:#}", told.interaction());
+    assert!(told.interaction()["mail"]["no_auto_answer"].is_string());
+    // Both have still work to do after that, and say nothing more to each other.
+    for (number, (to, signer, from, desk)) in
+        [("one", &two, "two", &first_desk), ("two", &one, "one", &second_desk)].into_iter().enumerate()
+    {
+        let id = format!("later{number}@{from}.example");
+        let later = signer.sign(&mail(&id, &format!("{from}@{from}.example"), &format!("{to}@{to}.example"), ""));
+        dovecot.deliver_to(&format!("{to}@{to}.example"), &later);
+        desk.wait_until(&id, |one| one.provider_id() == id).await;
+    }
+    let sent = automatic(&first_desk) + automatic(&second_desk);
+    assert!((1..=2).contains(&sent), "{sent} automatic mails");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_mails_bring_their_victim_nothing() {
+    let forged = size(60, 1_000);
+    let server = ScriptSmtp::start(true, |_, _| Act::Go).await;
+    let desk = HelpDesk::start().await;
+    let certificate = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(certificate.path(), &server.certificate).unwrap();
+    let options = format!(
+        "address = \"support@example.test\"\nsmtp_host = \"localhost\"\nsmtp_port = {}\nsmtp_user = \"u\"\n\
+         smtp_password = \"p\"\n",
+        server.address.port()
+    );
+    let project = Project::new()
+        .helpdesk("desk", &desk, &TOLD)
+        .trusting(certificate.path().display().to_string())
+        .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
+        .channel("mail", "email", &options)
+        .script(ANSWERS);
+    let signer = Signer::new(&project);
+    let gateway = Gateway::start(&project).await;
+    let port = gateway.lmtp().await;
+    let (us, victim) = ("support@example.test", "victim@signed.example");
+    hand_over(port, us, &signer.sign(&mail("0@signed.example", victim, us, ""))).unwrap();
+    let first = desk.wait_until("the victim's own mail", |one| one.provider_id() == "0@signed.example").await;
+    let story = first.conversation().to_owned();
+    // In the victim's name, about the victim's story, with a stranger to read along and with its number in the subject.
+    let more = format!(
+        "Cc: eve@stranger.example\r\nReply-To: eve@stranger.example\r\nIn-Reply-To: <0@signed.example>\r\nComments: {story}\r\n"
+    );
+    for number in 1..=forged {
+        hand_over(port, us, &mail(&format!("{number}@signed.example"), victim, us, &more)).unwrap();
+    }
+    let last = format!("{forged}@signed.example");
+    desk.wait_until("the last forged mail", |one| one.provider_id() == last).await;
+    gateway.settled(&project).await;
+    wait::until_true("the victim's own mail is answered", wait::SOON, async || !server.taken().is_empty()).await;
+    let taken = server.taken();
+    let to: Vec<&[String]> = taken.iter().map(|mail| mail.to.as_slice()).collect();
+    assert_eq!(to, [[victim.to_owned()]], "one answer, to the victim's own mail");
+    let deliveries = desk.taken();
+    let inbound = deliveries.iter().filter(|one| one.interaction()["direction"] == "inbound");
+    let stories: Vec<&str> = inbound.map(|one| one.conversation()).collect();
+    assert_eq!(stories.iter().filter(|one| **one == story).count(), 1, "somebody joined the victim's story");
+    let different = stories.iter().collect::<BTreeSet<_>>().len();
+    println!("{forged} forged mails: {} events, {different} stories", deliveries.len());
+    assert!(different <= 22, "{different} stories of one storm");
+}
