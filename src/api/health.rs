@@ -98,6 +98,9 @@ struct MailboxStatus {
     /// What went wrong last and what helps; absent while all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What will go wrong if nobody does something: until when, and what helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alarm: Option<String>,
 }
 
 /// The bundle that was published last.
@@ -198,7 +201,13 @@ pub(super) async fn status(call: Call) -> Answer {
 }
 
 fn mailbox(told: Told) -> MailboxStatus {
-    MailboxStatus { state: word(told.state), read_at: told.read_at, behind: told.behind, error: told.error }
+    MailboxStatus {
+        state: word(told.state),
+        read_at: told.read_at,
+        behind: told.behind,
+        error: told.error,
+        alarm: told.alarm,
+    }
 }
 
 fn word(state: State) -> &'static str {

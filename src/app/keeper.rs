@@ -15,6 +15,7 @@ use crate::connector::Mailbox;
 use crate::flow::attempt::Destination;
 use crate::flow::deliver;
 use crate::flow::mail_check::Checking;
+use crate::flow::mail_login::Logins;
 use crate::flow::mailbox::{self, Fetching};
 
 use crate::flow::{Context, stopped};
@@ -60,8 +61,13 @@ pub(crate) fn destination(helpdesk: &HelpDesk, retry: &crate::config::Retry) -> 
 }
 
 impl Keeper {
-    pub(super) fn new(context: Arc<Context>, client: Client, checking: Arc<Checking>, config: &Config) -> Self {
-        let fetching = Fetching::new(context.clone(), client.dialer(), checking, config.limits.mail);
+    pub(super) fn new(
+        context: Arc<Context>,
+        client: Client,
+        mail: (Arc<Checking>, Arc<Logins>),
+        config: &Config,
+    ) -> Self {
+        let fetching = Fetching::new(context.clone(), client.dialer(), mail, config.limits.mail);
         Keeper { context, client, running: HashMap::new(), fetching, mailboxes: HashMap::new() }
     }
 

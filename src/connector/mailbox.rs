@@ -3,10 +3,11 @@
 //! The options are declared in the manifest like all others, so that a folder may give them defaults (the hosts of one
 //! provider, for example). What they mean is the same for every such connector and stands here.
 
+use super::credentials::{self, Credentials};
 use super::options::OptionSpec;
 use super::tree::Notes;
 use super::{Account, Connector, Transport};
-use crate::base::{Error, Result, Secret};
+use crate::base::{Error, Result};
 use crate::net::login::Security;
 
 /// The options that a connector with a mailbox must declare.
@@ -46,10 +47,8 @@ pub struct Mailbox {
     pub port: u16,
     /// How the connection is secured.
     pub security: Security,
-    /// Whom we log in as.
-    pub user: String,
-    /// The password.
-    pub password: Secret,
+    /// Whom we log in as, and how.
+    pub credentials: Credentials,
     /// The folders that are read, as people write them.
     pub folders: Vec<String>,
     /// Which mails are taken at first.
@@ -90,7 +89,6 @@ impl Connector {
             Some("flag") => AfterTaking::Flag,
             _ => AfterTaking::Keep,
         };
-        let password = options.secret("password").cloned();
         Ok(Some(Mailbox {
             address: need("address")?,
             aliases: options.list("aliases").map(str::to_owned).collect(),
@@ -100,9 +98,7 @@ impl Connector {
                 Some("starttls") => Security::StartTls,
                 _ => Security::Implicit,
             },
-            user: need("user")?,
-            password: password
-                .ok_or_else(|| Error::config(format!("channel `{}` needs the option `password`", account.channel)))?,
+            credentials: credentials::of_mailbox(options, &account.channel)?,
             folders: options.list("folders").map(str::to_owned).collect(),
             begin: if options.text("begin") == Some("all") { Begin::All } else { Begin::New },
             after,

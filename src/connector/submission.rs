@@ -4,6 +4,7 @@
 //! secret of the installation, its ids and the address to answer to, is put in by the one who sends it.
 
 use super::capabilities::Capabilities;
+use super::credentials::{self, Credentials};
 use super::options::{self, OptionSpec};
 use super::send::push_line;
 use super::tree::Notes;
@@ -31,8 +32,8 @@ pub struct Submission {
     pub port: u16,
     /// How the connection is secured.
     pub security: Security,
-    /// User and password; nothing for a server that knows us by our address.
-    pub login: Option<(String, Secret)>,
+    /// Whom we log in as; nothing for a server that knows us by our address.
+    pub login: Option<Credentials>,
     /// The address that answers and bounces come to, with a token behind a `+`.
     pub reply_base: Option<String>,
     /// How mails are signed.
@@ -79,16 +80,18 @@ impl Connector {
         let missing = |name: &str| Error::config(format!("channel `{}` needs the option `{name}`", account.channel));
         let address = options.text("address").ok_or_else(|| missing("address"))?.to_owned();
         let port = options.text("smtp_port").unwrap_or("465");
-        let login = match options.text("smtp_login") {
-            Some("none") => None,
-            _ => {
+        let login = match (options.text("smtp_login"), options.secret("smtp_password")) {
+            (Some("none"), _) => None,
+            (_, Some(password)) => {
                 // The user of a mailbox; of a webhook it would be somebody else.
-                let reads = self.transport() == Transport::Mail;
-                let user = options.text("smtp_user").or(options.text("user").filter(|_| reads));
-                let password = options.secret("smtp_password").or(options.secret("password").filter(|_| reads));
-                let user = user.ok_or_else(|| missing("smtp_user"))?.to_owned();
-                Some((user, password.ok_or_else(|| missing("smtp_password"))?.clone()))
+                let of_mailbox = options.text("user").filter(|_| self.transport() == Transport::Mail);
+                let user = options.text("smtp_user").or(of_mailbox).ok_or_else(|| missing("smtp_user"))?;
+                Some(Credentials::Password(user.to_owned(), password.clone()))
             }
+            (_, None) if self.transport() == Transport::Mail && options.text("imap_host").is_some() => {
+                Some(credentials::of_mailbox(options, &account.channel)?)
+            }
+            (_, None) => return Err(missing("smtp_password")),
         };
         let dkim = match (options.secret("dkim_key"), options.text("dkim_selector")) {
             (Some(key), Some(selector)) => {

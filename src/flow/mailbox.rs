@@ -15,14 +15,14 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use super::mail_check::Checking;
+use super::mail_login::Logins;
 use super::{Context, stopped};
 use crate::base::Error;
-use crate::connector::Mailbox;
+use crate::connector::{Credentials, Mailbox};
+use crate::mail::oauth;
 use crate::net::imap::{self, Fault, ImapError, Session, Sizes};
-use crate::net::login::Login;
 use crate::net::{DialError, Dialer, dial};
 use crate::store::{Hold, lease};
 use scan::Scan;
@@ -37,6 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(120);
 const LOOK_AROUND: Duration = Duration::from_secs(20);
 /// How often a server without IDLE is asked.
 const POLL: Duration = Duration::from_secs(20);
+/// How often access tokens are looked after.
+const TOKENS_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked at whether the lease is still held.
 const LEASE_EVERY: Duration = Duration::from_secs(1);
 
@@ -45,15 +47,21 @@ pub struct Fetching {
     context: Arc<Context>,
     dialer: Arc<Dialer>,
     checking: Arc<Checking>,
+    logins: Arc<Logins>,
     turns: Arc<Semaphore>,
     sizes: Sizes,
 }
 
 impl Fetching {
     /// `most_bytes` is the size of the largest mail that is fetched.
-    pub fn new(context: Arc<Context>, dialer: Arc<Dialer>, checking: Arc<Checking>, most_bytes: u64) -> Arc<Fetching> {
+    pub fn new(
+        context: Arc<Context>,
+        dialer: Arc<Dialer>,
+        (checking, logins): (Arc<Checking>, Arc<Logins>),
+        most_bytes: u64,
+    ) -> Arc<Fetching> {
         let sizes = Sizes { largest: most_bytes, ..Sizes::default() };
-        Arc::new(Fetching { context, dialer, checking, turns: Arc::new(Semaphore::new(AT_ONCE)), sizes })
+        Arc::new(Fetching { context, dialer, checking, logins, turns: Arc::new(Semaphore::new(AT_ONCE)), sizes })
     }
 }
 
@@ -63,6 +71,8 @@ enum Trouble {
     Server(ImapError),
     /// It is not dialed, or not reached.
     Way(String, Fault),
+    /// There is no access token to log in with.
+    Token(String, Fault),
     /// The journal takes nothing now.
     Journal(Error),
 }
@@ -77,6 +87,7 @@ impl From<ImapError> for Trouble {
 pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut stop: watch::Receiver<bool>) {
     let leases = fetching.context.store.leases.clone();
     let (name, told) = (lease::mailbox(&channel), fetching.context.mailboxes.of(&channel));
+    let (name_of_channel, credentials) = (channel.clone(), mailbox.credentials.clone());
     let mut scan = Scan::new(fetching.clone(), channel, mailbox);
     let mut pauses = Pauses::default();
     loop {
@@ -89,6 +100,7 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
         }
         let trouble = tokio::select! {
             trouble = session(&fetching, &mut scan) => trouble,
+            () = watch_tokens(&fetching, &name_of_channel, &credentials) => None,
             () = lost(&fetching.context, &name) => None,
             _ = stop.wait_for(|stop| *stop) => break,
         };
@@ -110,6 +122,16 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
     leases.let_go(&name);
 }
 
+/// Sees that tokens are renewed and that somebody is told in time, also while no session begins. Never ready.
+async fn watch_tokens(fetching: &Fetching, channel: &str, credentials: &Credentials) {
+    let told = fetching.context.mailboxes.of(channel);
+    loop {
+        let alarm = fetching.logins.alarm(channel, credentials).await;
+        told.alarm(alarm.map(|alarm| alarm.words));
+        tokio::time::sleep(TOKENS_EVERY).await;
+    }
+}
+
 /// Ready once the lease is to be let go, or is lost.
 async fn lost(context: &Context, name: &str) {
     while context.store.leases.named(name).may_begin() {
@@ -119,7 +141,7 @@ async fn lost(context: &Context, name: &str) {
 
 /// One connection: reads all folders, waits, and reads again until something goes wrong.
 async fn session(fetching: &Fetching, scan: &mut Scan) -> Option<Trouble> {
-    match connected(fetching, &scan.mailbox).await {
+    match connected(fetching, &scan.channel, &scan.mailbox).await {
         Ok(mut session) => {
             let trouble = read(fetching, scan, &mut session).await.err();
             if trouble.is_some() && !session.is_broken() {
@@ -146,7 +168,12 @@ async fn read(fetching: &Fetching, scan: &mut Scan, session: &mut Session) -> Re
     }
 }
 
-async fn connected(fetching: &Fetching, mailbox: &Mailbox) -> Result<Session, Trouble> {
+async fn connected(fetching: &Fetching, channel: &str, mailbox: &Mailbox) -> Result<Session, Trouble> {
+    // Before the connection: a server does not wait for a token.
+    let login = fetching.logins.login(channel, &mailbox.credentials).await.map_err(|fault| {
+        let lasts = if fault.kind == oauth::Kind::Permanent { Fault::Auth } else { Fault::Network };
+        Trouble::Token(fault.words, lasts)
+    })?;
     let host = url::Host::parse(&mailbox.host)
         .map_err(|_| Trouble::Way("the server's name is no name of a host".to_owned(), Fault::Mailbox))?;
     let until = Instant::now() + CONNECT;
@@ -157,14 +184,15 @@ async fn connected(fetching: &Fetching, mailbox: &Mailbox) -> Result<Session, Tr
         host: mailbox.host.clone(),
         security: mailbox.security,
         tls,
-        login: Login::Password {
-            user: mailbox.user.clone(),
-            password: Zeroizing::new(mailbox.password.expose().to_owned()),
-        },
+        login: login.clone(),
         times: imap::Times::default(),
         caps: imap::Caps::default(),
     };
-    Ok(imap::connect(&plan, stream).await?)
+    let session = imap::connect(&plan, stream).await;
+    if session.as_ref().is_err_and(|error| error.fault() == Fault::Auth) {
+        fetching.logins.refused(channel, &login);
+    }
+    Ok(session?)
 }
 
 fn way(error: DialError) -> Trouble {
@@ -186,7 +214,7 @@ impl Trouble {
     fn fault(&self) -> Fault {
         match self {
             Trouble::Server(error) => error.fault(),
-            Trouble::Way(_, fault) => *fault,
+            Trouble::Way(_, fault) | Trouble::Token(_, fault) => *fault,
             Trouble::Journal(_) => Fault::Network,
         }
     }

@@ -31,6 +31,7 @@ mod journal;
 mod lanes;
 pub mod mail_check;
 mod mail_counts;
+pub mod mail_login;
 pub mod mailbox;
 pub mod media;
 mod messages;

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
+use super::mail_login::Logins;
 use super::mailbox::unreached;
 use super::send::Tried;
 use crate::base::{Error, Result, Timestamp};
@@ -51,14 +51,16 @@ const WHEN_MENDED: u64 = 300_000;
 pub struct Mailer {
     client: Client,
     key: Arc<TokenKey>,
+    logins: Arc<Logins>,
     outlets: Mutex<HashMap<String, Outlet>>,
     files: Semaphore,
 }
 
-/// The way out of one account, as its options were when it was made.
+/// The way out of one account, as its options and its login were when it was made.
 #[derive(Clone)]
 struct Outlet {
     submission: Submission,
+    login: Option<Login>,
     pool: Arc<Pool>,
     signing: Option<Arc<SigningKey>>,
 }
@@ -72,8 +74,8 @@ struct Stamp {
 
 impl Mailer {
     /// One that dials as `client` does, and marks mails by tokens under `key`.
-    pub fn new(client: Client, key: Arc<TokenKey>) -> Arc<Mailer> {
-        Arc::new(Mailer { client, key, outlets: Mutex::default(), files: Semaphore::new(WITH_FILES) })
+    pub fn new(client: Client, key: Arc<TokenKey>, logins: Arc<Logins>) -> Arc<Mailer> {
+        Arc::new(Mailer { client, key, logins, outlets: Mutex::default(), files: Semaphore::new(WITH_FILES) })
     }
 
     /// The ids that a message has once it is a mail, whether or not it was sent yet.
@@ -118,6 +120,9 @@ impl Mailer {
         drop((letter, files));
         let outcomes = outlet.pool.send(&envelope, &bytes).await;
         drop(many);
+        if let ([Outcome::NotSent(Again::WhenMended, _), ..], Some(login)) = (outcomes.as_slice(), &outlet.login) {
+            self.logins.refused(channel, login);
+        }
         tried(outcomes, stamp.message_id)
     }
 
@@ -145,7 +150,14 @@ impl Mailer {
 
     /// The way out of an account; a new one if its options changed.
     async fn outlet(&self, channel: &str, submission: &Submission) -> Result<Outlet> {
-        let known = self.outlets.lock().get(channel).filter(|known| known.submission == *submission).cloned();
+        let login = match &submission.login {
+            Some(credentials) => {
+                Some(self.logins.login(channel, credentials).await.map_err(|fault| Error::config(fault.words))?)
+            }
+            None => None,
+        };
+        let same = |known: &&Outlet| known.submission == *submission && known.login == login;
+        let known = self.outlets.lock().get(channel).filter(same).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
@@ -162,15 +174,12 @@ impl Mailer {
             security: submission.security,
             tls: dialer.tls().await?,
             hello: submission.address.rsplit_once('@').map(|(_, domain)| domain.to_owned()).unwrap_or_default(),
-            login: submission.login.as_ref().map(|(user, password)| Login::Password {
-                user: user.clone(),
-                password: Zeroizing::new(password.expose().to_owned()),
-            }),
+            login: login.clone(),
             deadlines: Deadlines::default(),
         };
         let dial = Dialing { dialer, host, port: submission.port };
         let pool = Pool::new(server, Box::new(dial), CONNECTIONS);
-        let outlet = Outlet { submission: submission.clone(), pool, signing };
+        let outlet = Outlet { submission: submission.clone(), login, pool, signing };
         self.outlets.lock().insert(channel.to_owned(), outlet.clone());
         Ok(outlet)
     }

@@ -30,6 +30,7 @@ pub mod html_clean;
 pub mod html_text;
 mod html_tokens;
 pub mod ids;
+pub mod oauth;
 pub mod params;
 mod quote_facts;
 mod quote_header;

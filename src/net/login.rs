@@ -14,7 +14,7 @@ pub enum Security {
 }
 
 /// Who we are.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     /// By PLAIN (RFC 4616), or by LOGIN where the server has only that.
     Password {

@@ -19,6 +19,7 @@
 //! | [`imap`] | the client of mailboxes |
 //! | [`smtp`] | the client that mails leave by |
 //! | [`lmtp`] | the door by which mail servers hand mails over |
+//! | [`token_source`] | access tokens of mailboxes, renewed before they end |
 //! | [`login`] | how both tell a server who we are |
 //! | [`dial`] | connections to hosts by their names, for all that goes out |
 //! | [`client`] | the one HTTP client |
@@ -43,6 +44,7 @@ pub mod server;
 pub mod smtp;
 mod socket;
 pub mod tls;
+pub mod token_source;
 
 pub use body::{Body, BodyError, BoxError, Inbound};
 pub use client::Client;

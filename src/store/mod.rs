@@ -183,6 +183,12 @@ pub trait Mailboxes: Send + Sync {
     /// Takes note that up to `done` that is done which follows once mails are in the journal. Says nothing of a folder whose
     /// UIDs mean something else by now.
     fn acted(&self, channel: String, folder: String, done: Cursor) -> BoxFuture<'static, Result<()>>;
+
+    /// The refresh token that an endpoint put in the place of the channel's configured one, as it was kept.
+    fn grant(&self, channel: String) -> BoxFuture<'_, Result<Option<Zeroizing<Vec<u8>>>>>;
+
+    /// Keeps it, in the place of what was kept before. It is on disk when the future is ready.
+    fn keep_grant(&self, channel: String, kept: Zeroizing<Vec<u8>>) -> BoxFuture<'static, Result<()>>;
 }
 
 /// The error of whoever would move a cursor that somebody else has moved.

@@ -545,6 +545,12 @@ async fn a_folder_is_read_on_by_one(store: &Store) {
     assert!(read(Some((7, 20)), (9, 1), vec![mail(201)]).await.unwrap()[0].repeat);
     assert_eq!((stands().await, journaled().await), (vec![(9, 1, 0)], before + 3));
     assert!(store.mailboxes.folders("other".to_owned()).await.unwrap().is_empty());
+    let grant = async || store.mailboxes.grant("box".to_owned()).await.unwrap().map(|kept| kept.to_vec());
+    assert_eq!(grant().await, None);
+    for kept in [b"first".to_vec(), b"second\0".to_vec()] {
+        store.mailboxes.keep_grant("box".to_owned(), zeroize::Zeroizing::new(kept.clone())).await.unwrap();
+        assert_eq!(grant().await, Some(kept));
+    }
     for position in store.journal.pending(0, Some("box".to_owned()), 9).await.unwrap().iter().map(|e| e.position) {
         let set = Changeset { position, bundle: "b1".to_owned(), ..Changeset::default() };
         assert!(matches!(commit(store, set).await, Committed::Done(_)));

@@ -17,7 +17,7 @@ const STALLED_AFTER: i64 = 600_000;
 pub enum State {
     /// It is read, or another node reads it.
     Ok,
-    /// Something went wrong a moment ago; it is tried again.
+    /// Something went wrong a moment ago and is tried again, or will if nobody does something.
     Degraded,
     /// Nothing was read for more than ten minutes.
     Stalled,
@@ -36,6 +36,8 @@ pub struct Told {
     pub behind: u64,
     /// What went wrong last, in words, with what to do; nothing while all is well.
     pub error: Option<String>,
+    /// What will go wrong if nobody does something, in words, with until when and what to do.
+    pub alarm: Option<String>,
 }
 
 /// How all mailboxes of this node do, by channel.
@@ -56,6 +58,7 @@ struct Inner {
     first_failed_at: Option<Timestamp>,
     behind: BTreeMap<String, u64>,
     error: Option<(String, Fault)>,
+    alarm: Option<String>,
 }
 
 impl Mailboxes {
@@ -80,13 +83,20 @@ impl One {
         let lasts = inner.first_failed_at.is_some_and(|since| now.since(since) > STALLED_AFTER);
         let state = match &inner.error {
             _ if inner.elsewhere => State::Ok,
+            None if inner.alarm.is_some() => State::Degraded,
             None => State::Ok,
             Some((_, Fault::Auth | Fault::Tls | Fault::Mailbox)) => State::Broken,
             Some(_) if lasts => State::Stalled,
             Some(_) => State::Degraded,
         };
         let error = inner.error.as_ref().filter(|_| state != State::Ok).map(|(words, _)| words.clone());
-        Some(Told { state, read_at: inner.read_at, behind: inner.behind.values().sum(), error })
+        Some(Told {
+            state,
+            read_at: inner.read_at,
+            behind: inner.behind.values().sum(),
+            error,
+            alarm: inner.alarm.clone(),
+        })
     }
 
     pub(super) fn is_reading(&self) -> bool {
@@ -118,6 +128,15 @@ impl One {
         inner.error = Some((words, trouble.fault()));
     }
 
+    /// Something needs a person, or nothing does any more.
+    pub(super) fn alarm(&self, words: Option<String>) {
+        let mut inner = self.0.lock();
+        if let Some(words) = words.as_ref().filter(|words| inner.alarm.as_ref() != Some(words)) {
+            tracing::warn!(target: "segue::mailbox", alarm = %words, "a mailbox needs somebody");
+        }
+        inner.alarm = words;
+    }
+
     /// Another node reads it, or is about to.
     pub(super) fn elsewhere(&self) {
         let mut inner = self.0.lock();
@@ -136,6 +155,7 @@ fn words(trouble: &Trouble) -> String {
     let (what, fault) = match trouble {
         Trouble::Server(error) => (error.to_string(), error.fault()),
         Trouble::Way(what, fault) => (what.clone(), *fault),
+        Trouble::Token(what, _) => return what.clone(),
         Trouble::Journal(error) => return format!("the journal takes nothing now: {error}"),
     };
     let helps = match fault {

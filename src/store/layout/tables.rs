@@ -83,7 +83,7 @@ fn send_state(number: i64) -> &'static str {
 }
 
 /// All tables, in the order in which they are moved and dumped.
-pub static TABLES: [Table; 31] = [
+pub static TABLES: [Table; 32] = [
     domain(
         "customer",
         &["no"],
@@ -340,6 +340,7 @@ pub static TABLES: [Table; 31] = [
             time("moved_at"),
         ],
     ),
+    operational("mail_grant", &["channel"], &[text("channel"), column("kept", Type::Bytes, Show::Operational)]),
     operational("pruned", &["class"], &[text("class"), inside("position")]),
     // The keys of entries and interactions once more, in the order in which SQLite finds them.
     Table { only: Some(Backend::Sqlite), ..operational("seen", &["key"], &[blind("key"), inside("no")]) },

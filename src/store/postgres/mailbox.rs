@@ -5,13 +5,15 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_postgres::Row;
+use zeroize::Zeroizing;
 
 use super::group;
 use super::read::{Readers, all, get};
 use super::session::{PgError, Session};
 use super::writer::{Append, Writer};
 use crate::base::{Result, Timestamp};
-use crate::store::seal::Codec;
+use crate::store::seal::stored::StoredGrant;
+use crate::store::seal::{Codec, Column};
 use crate::store::{Appended, Cursor, FolderRow, MailBatch, Mailboxes, read_on};
 
 pub(super) struct PgMailboxes {
@@ -116,6 +118,31 @@ impl Mailboxes for PgMailboxes {
                 session.run(sql, &[&channel, &folder, &validity, &uid]).await.map(drop)
             }
             .boxed()
+        })
+    }
+
+    fn grant(&self, channel: String) -> BoxFuture<'_, Result<Option<Zeroizing<Vec<u8>>>>> {
+        async move {
+            let sql = "SELECT channel, kept FROM mail_grant WHERE channel = $1";
+            let rows = self.readers.rows(sql, &[&channel]).await?;
+            let found = all(rows, |row| Ok(StoredGrant { channel: get(row, 0)?, kept: get(row, 1)? }))?;
+            self.codec.open_one(found.into_iter().next()).await
+        }
+        .boxed()
+    }
+
+    fn keep_grant(&self, channel: String, kept: Zeroizing<Vec<u8>>) -> BoxFuture<'static, Result<()>> {
+        let writer = self.writer.clone();
+        self.codec.with_sealed(Column::Grant, channel.clone().as_bytes(), &kept, move |sealed| {
+            writer.job(move |session| {
+                let (channel, sealed) = (channel.clone(), sealed.clone());
+                async move {
+                    let sql = "INSERT INTO mail_grant (channel, kept) VALUES ($1, $2)
+                               ON CONFLICT (channel) DO UPDATE SET kept = excluded.kept";
+                    session.run(sql, &[&channel, &sealed]).await.map(drop)
+                }
+                .boxed()
+            })
         })
     }
 }

@@ -86,12 +86,14 @@ pub(super) enum Column {
     Blob = 17,
     /// `applied.wrap`, named by the entry's position.
     AppliedWrap = 18,
+    /// `mail_grant.kept`, named by its channel.
+    Grant = 19,
     /// A key in the key store, named by its [`KeyId`].
     Key = 255,
 }
 
 impl Column {
-    const ALL: [Column; 18] = [
+    const ALL: [Column; 19] = [
         Column::EntryHead,
         Column::EntryRaw,
         Column::EntryWrap,
@@ -110,6 +112,7 @@ impl Column {
         Column::Bundle,
         Column::Blob,
         Column::AppliedWrap,
+        Column::Grant,
     ];
 
     /// The column of this table and name, if it is sealed.
@@ -130,6 +133,7 @@ impl Column {
             ("due" | "dead", "error") => Column::DeliveryError,
             ("quarantine", "reason") => Column::Reason,
             ("bundle", "content") => Column::Bundle,
+            ("mail_grant", "kept") => Column::Grant,
             _ => return None,
         })
     }

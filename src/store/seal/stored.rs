@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use super::codec::{Codec, Keyring};
 use super::entry::keys_of_wrap;
 use super::{Column, KeyId};
+use zeroize::Zeroizing;
+
 use crate::base::id::{ConversationId, CustomerId, EntryId, EventId, SendId};
 use crate::base::{Error, Result, Timestamp};
 use crate::model::{Entry, EntryBody, EntryKind};
@@ -196,6 +198,24 @@ impl Stored for StoredBundle {
 
     fn open(self, codec: &Codec, ring: &Keyring) -> Result<Bytes> {
         codec.open_value(ring, Column::Bundle, self.hash.as_bytes(), &self.content).map(Bytes::from)
+    }
+}
+
+/// A refresh token under its channel.
+pub(in crate::store) struct StoredGrant {
+    pub(in crate::store) channel: String,
+    pub(in crate::store) kept: Vec<u8>,
+}
+
+impl Stored for StoredGrant {
+    type Row = Zeroizing<Vec<u8>>;
+
+    fn keys(&self, codec: &Codec, ids: &mut BTreeSet<KeyId>) -> Result<()> {
+        need(codec, ids, &self.kept)
+    }
+
+    fn open(self, codec: &Codec, ring: &Keyring) -> Result<Zeroizing<Vec<u8>>> {
+        codec.open_value(ring, Column::Grant, self.channel.as_bytes(), &self.kept).map(Zeroizing::new)
     }
 }
 

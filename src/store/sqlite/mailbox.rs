@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
+use zeroize::Zeroizing;
 
 use super::journal;
 use super::keys::Keys;
@@ -12,7 +13,8 @@ use super::read::Readers;
 use super::writer::Writer;
 use crate::base::{Result, Timestamp};
 use crate::model::Entry;
-use crate::store::seal::{Codec, SealedEntry};
+use crate::store::seal::stored::StoredGrant;
+use crate::store::seal::{Codec, Column, SealedEntry};
 use crate::store::{Appended, Cursor, FolderRow, MailBatch, Mailboxes, NewEntry, read_on};
 
 pub(super) struct SqliteMailboxes {
@@ -138,6 +140,31 @@ impl Mailboxes for SqliteMailboxes {
                 )?
                 .execute((&channel, &folder, done.validity, done.uid))
                 .map(drop)
+        })
+    }
+
+    fn grant(&self, channel: String) -> BoxFuture<'_, Result<Option<Zeroizing<Vec<u8>>>>> {
+        let found = self.readers.apart(move |connection| {
+            connection
+                .prepare_cached("SELECT channel, kept FROM mail_grant WHERE channel = ?1")?
+                .query_row([&channel], |row| Ok(StoredGrant { channel: row.get(0)?, kept: row.get(1)? }))
+                .optional()
+        });
+        async move { self.codec.open_one(found.await?).await }.boxed()
+    }
+
+    fn keep_grant(&self, channel: String, kept: Zeroizing<Vec<u8>>) -> BoxFuture<'static, Result<()>> {
+        let writer = self.writer.clone();
+        self.codec.with_sealed(Column::Grant, channel.clone().as_bytes(), &kept, move |sealed| {
+            writer.job(move |connection| {
+                connection
+                    .prepare_cached(
+                        "INSERT INTO mail_grant (channel, kept) VALUES (?1, ?2)
+                         ON CONFLICT (channel) DO UPDATE SET kept = excluded.kept",
+                    )?
+                    .execute((&channel, &sealed))
+                    .map(drop)
+            })
         })
     }
 }

@@ -15,12 +15,13 @@ use crate::store::seal::Codec;
 /// The oldest SQLite that is free of the WAL-reset bug (<https://sqlite.org/wal.html>).
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// The files of the schema in order; the first makes schema 1.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 /// The schema this program reads and writes.
 const SCHEMA: i64 = STEPS.len() as i64;
