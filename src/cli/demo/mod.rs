@@ -1,10 +1,12 @@
 //! `segue demo`: the whole way of an interaction on one screen, with nothing but the binary.
 //!
-//! A temporary project, the gateway itself, a sample help desk and a stand-in for the providers run in this process and
-//! speak HTTP with each other over loopback. A story of signed provider requests is played ([`scene`]); what is shown is
-//! what the help desk received and verified, not what the gateway says of itself. Every step is held to what was expected.
+//! A temporary project, the gateway itself, a sample help desk, a mail server and a stand-in for the providers run in this
+//! process and speak HTTP, IMAP and SMTP with each other over loopback. A story of signed provider requests and of mails is
+//! played ([`scene`]); what is shown is what the help desk received and verified, and what the mail server was handed, not
+//! what the gateway says of itself. Every step is held to what was expected.
 
 mod helpdesk;
+mod postbox;
 mod project;
 mod provider;
 mod scene;
@@ -29,6 +31,7 @@ use crate::config::{self, Problem};
 use crate::net::server::Server;
 use crate::net::{Client, client};
 use helpdesk::HelpDesk;
+use postbox::Postbox;
 use project::Project;
 use scene::{Player, Scene};
 use screen::Screen;
@@ -57,6 +60,14 @@ pub struct DemoArgs {
     pub json: bool,
 }
 
+/// The demo's own servers: those that are asked what came to them, and where they all are.
+struct Props {
+    desk: Arc<HelpDesk>,
+    stub: Arc<Stub>,
+    postbox: Postbox,
+    places: [(&'static str, String); 3],
+}
+
 /// Plays the demo.
 ///
 /// # Errors
@@ -78,15 +89,20 @@ async fn demo(args: &DemoArgs) -> Outcome {
     let mut project = Project::new(&story.secrets)?;
     let (desk_server, desk) = HelpDesk::open(project.secret("helpdesk")).await?;
     let (stub_server, stub) = Stub::open().await?;
-    project.write(args.listen, &address(&desk_server), &address(&stub_server))?;
+    let postbox = Postbox::open().await?;
+    let (desk_at, stub_at) = (address(&desk_server), address(&stub_server));
+    project.write(args.listen, &desk_at, &stub_at, &postbox)?;
     let app = start(&project).await?;
-    let places = (address(&desk_server), address(&stub_server));
+    let mail_at = format!("imaps://{} and smtps://{}", postbox.imap(), postbox.smtp());
+    let places = [("help desk", desk_at), ("providers", stub_at), ("mail server", mail_at)];
+    let props = Props { desk, stub, postbox, places };
     let outcome = tokio::select! {
-        outcome = play(args, &story, &mut project, &app, desk, stub, places) => outcome,
+        outcome = play(args, &story, &mut project, &app, &props) => outcome,
         // What was not played to its end has not held.
         stopped = serve::told_to_stop() => stopped.map(|()| if args.exit { Exit::Software } else { Exit::Ok }),
     };
     app.stop().await;
+    props.postbox.close().await;
     for server in [desk_server, stub_server] {
         server.drain(PATIENCE).await;
     }
@@ -97,25 +113,17 @@ async fn demo(args: &DemoArgs) -> Outcome {
     outcome
 }
 
-async fn play(
-    args: &DemoArgs,
-    story: &Story,
-    project: &mut Project,
-    app: &App,
-    desk: Arc<HelpDesk>,
-    stub: Arc<Stub>,
-    (desk_at, stub_at): (String, String),
-) -> Outcome {
+async fn play(args: &DemoArgs, story: &Story, project: &mut Project, app: &App, props: &Props) -> Outcome {
     let screen = Screen::new(args.json);
     let gateway = reachable(app)?;
     token(project, app).await?;
-    let scene = Scene { client: client_to(gateway)?, gateway: format!("http://{gateway}"), project, desk, stub, app };
-    screen.opening(&[
-        ("gateway", scene.gateway.clone()),
-        ("help desk", desk_at),
-        ("providers", stub_at),
-        ("project", scene.project.path().display().to_string()),
-    ])?;
+    let (client, gateway) = (client_to(gateway)?, format!("http://{gateway}"));
+    let (desk, stub, postbox) = (props.desk.clone(), props.stub.clone(), &props.postbox);
+    let scene = Scene { client, gateway, project, desk, stub, postbox, app };
+    let mut places = vec![("gateway", scene.gateway.clone())];
+    places.extend(props.places.clone());
+    places.push(("project", scene.project.path().display().to_string()));
+    screen.opening(&places)?;
     let mut player = Player::new(&scene, story);
     let mut checks = Vec::new();
     for (number, step) in (1..).zip(&story.steps) {

@@ -13,19 +13,21 @@ use data_encoding::{BASE64, HEXLOWER};
 use ring::rand::{SecureRandom, SystemRandom};
 use tempfile::TempDir;
 
+use super::postbox::Postbox;
 use super::story::fill;
 use crate::base::{Error, Result};
 use crate::config::FILE_NAME;
 use crate::connector::Folder;
 
 /// The project's files. `{{name}}` stands for what is known only when the demo runs.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     (FILE_NAME, include_str!("data/segue.toml")),
     ("channels/partner-desk.toml", include_str!("data/channels/partner-desk.toml")),
     ("channels/shop-bot.toml", include_str!("data/channels/shop-bot.toml")),
     ("channels/shop-page.toml", include_str!("data/channels/shop-page.toml")),
     ("channels/support-chat.toml", include_str!("data/channels/support-chat.toml")),
     ("channels/support-line.toml", include_str!("data/channels/support-line.toml")),
+    ("channels/support-mail.toml", include_str!("data/channels/support-mail.toml")),
     ("channels/support-sms.toml", include_str!("data/channels/support-sms.toml")),
     ("scripts/10_public.lua", include_str!("../../../scripts/10_public.lua")),
     ("scripts/20_calls.lua", include_str!("../../../scripts/20_calls.lua")),
@@ -34,6 +36,9 @@ const FILES: [(&str, &str); 13] = [
     ("scripts/data/vip.csv", include_str!("data/vip.csv")),
     ("scripts/tests/routing.lua", include_str!("../../../scripts/tests/routing.lua")),
 ];
+
+/// The file with the certificate that the gateway trusts beside those of the system.
+const ROOT: &str = "postbox.pem";
 
 /// The folder, removed when dropped.
 pub(super) struct Project {
@@ -61,14 +66,27 @@ impl Project {
         Ok(project)
     }
 
-    /// Writes everything but the secrets.
+    /// Writes everything that was not drawn: the settings, and how `postbox` is reached and trusted.
     ///
     /// # Errors
     ///
     /// [`Kind::Io`](crate::base::Kind) if a file cannot be written.
-    pub(super) fn write(&self, listen: SocketAddr, helpdesk: &str, stub: &str) -> Result<()> {
+    pub(super) fn write(&mut self, listen: SocketAddr, helpdesk: &str, stub: &str, postbox: &Postbox) -> Result<()> {
+        self.put(ROOT, postbox.root_pem())?;
+        self.keep("mail-password", postbox.password().to_owned())?;
         let listen = listen.to_string();
-        let values = [("listen", listen.as_str()), ("helpdesk", helpdesk), ("stub", stub)];
+        let (imap, smtp) = (postbox.imap().port().to_string(), postbox.smtp().port().to_string());
+        let names = postbox.names().to_string();
+        let values = [
+            ("listen", listen.as_str()),
+            ("helpdesk", helpdesk),
+            ("stub", stub),
+            ("root", ROOT),
+            ("names", &names),
+            ("mail_user", postbox.user()),
+            ("imap_port", &imap),
+            ("smtp_port", &smtp),
+        ];
         let shipped = Folder::embedded();
         for (name, text) in FILES {
             // A connector may have been left out of this build; the story then says what is missing, and fails.
@@ -149,11 +167,11 @@ mod tests {
     use super::*;
     use crate::app::setup;
 
-    #[test]
-    fn the_project_is_complete() {
-        let story = story::read().unwrap();
-        let project = Project::new(&story.secrets).unwrap();
-        project.write("127.0.0.1:0".parse().unwrap(), "http://127.0.0.1:9", "http://127.0.0.1:9").unwrap();
+    #[tokio::test]
+    async fn the_project_is_complete() {
+        let (story, postbox) = (story::read().unwrap(), Postbox::open().await.unwrap());
+        let (mut project, nowhere) = (Project::new(&story.secrets).unwrap(), "http://127.0.0.1:9");
+        project.write("127.0.0.1:0".parse().unwrap(), nowhere, nowhere, &postbox).unwrap();
         let config = crate::config::load(project.path()).unwrap_or_else(|found| panic!("{found:?}"));
         assert_eq!(config.warnings, []);
         let loaded = setup::load(&config).unwrap_or_else(|found| panic!("{found:?}"));

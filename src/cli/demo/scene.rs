@@ -1,5 +1,8 @@
 //! Playing the story: sends what the providers send, waits for what the help desk receives, holds it to what was expected.
 
+mod mail;
+mod reply;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,8 +14,9 @@ use ring::digest;
 use serde_json::{Value, json};
 
 use super::helpdesk::{HelpDesk, Received};
+use super::postbox::Postbox;
 use super::project::Project;
-use super::provider::{self, Delivery, Heard, header_name, header_value};
+use super::provider::{self, Delivery, Heard, Signs, header_name, header_value};
 use super::screen::{Check, Shown, cut};
 use super::story::{Act, HELLO, Step, Story, fill, payload};
 use super::stub::{FILE, Stub};
@@ -34,6 +38,7 @@ pub(super) struct Scene<'a> {
     pub(super) project: &'a Project,
     pub(super) desk: Arc<HelpDesk>,
     pub(super) stub: Arc<Stub>,
+    pub(super) postbox: &'a Postbox,
     pub(super) app: &'a App,
 }
 
@@ -46,8 +51,10 @@ pub(super) struct Player<'a> {
     delivered: HashMap<&'a str, Delivery>,
     /// The interaction that a step was about.
     interactions: HashMap<&'a str, String>,
-    /// The provider's id of what was sent last.
+    /// The provider's id, or the Message-ID, of what was sent last.
     sent: String,
+    /// Where answers to the mail go that was sent last.
+    reply_to: String,
     /// When the story began: the time in all payloads.
     begun: Timestamp,
 }
@@ -56,8 +63,8 @@ impl<'a> Player<'a> {
     /// Begins the story.
     pub(super) fn new(scene: &'a Scene<'a>, story: &'a Story) -> Self {
         let (labels, delivered, interactions) = (Labels::default(), HashMap::new(), HashMap::new());
-        let begun = scene.app.context.clock.now();
-        Player { scene, story, labels, delivered, interactions, sent: String::new(), begun }
+        let (begun, sent, reply_to) = (scene.app.context.clock.now(), String::new(), String::new());
+        Player { scene, story, labels, delivered, interactions, sent, reply_to, begun }
     }
 
     /// Plays a step.
@@ -68,6 +75,7 @@ impl<'a> Player<'a> {
     pub(super) async fn play(&mut self, step: &'a Step) -> Result<Shown> {
         match step.act {
             Act::Reply => self.reply(step).await,
+            Act::Mail => self.mail(step).await,
             Act::Deliver | Act::Forge | Act::Repeat => self.request(step).await,
         }
     }
@@ -75,13 +83,20 @@ impl<'a> Player<'a> {
     /// A payload with the values of this run.
     fn payload(&self, name: &str) -> Result<String> {
         let (now, now_ms) = (self.begun.seconds().to_string(), self.begun.millis().to_string());
-        Ok(fill(payload(name)?, &[("now", &now), ("now_ms", &now_ms), ("sent", &self.sent)]))
+        let date = mail::date(self.begun);
+        let values =
+            [("now", &now), ("now_ms", &now_ms), ("date", &date), ("sent", &self.sent), ("reply_to", &self.reply_to)];
+        Ok(fill(payload(name)?, &values.map(|(name, value)| (name, value.as_str()))))
+    }
+
+    /// How requests of the step's channel are signed; nothing if it is a mailbox.
+    fn signs(&self, step: &Step) -> Option<&'a Signs> {
+        self.story.channels.get(&step.channel)?.signs.as_ref()
     }
 
     async fn request(&mut self, step: &'a Step) -> Result<Shown> {
         let mut shown = Shown::new(&step.name, &step.title);
-        let channel = self.story.channels.get(&step.channel);
-        let signs = &channel.ok_or_else(|| Error::internal("a step names no channel"))?.signs;
+        let signs = self.signs(step).ok_or_else(|| Error::internal("a step names no channel that takes requests"))?;
         let delivery = match self.delivered.get(step.payload.as_str()) {
             Some(delivery) if step.act == Act::Repeat => delivery.clone(),
             _ => Delivery::new(&step.payload, &self.payload(&step.payload)?, &step.headers),
@@ -109,7 +124,7 @@ impl<'a> Player<'a> {
         shown.check.same(step.expect.status.unwrap_or(200).to_string(), heard.status.as_u16().to_string());
         self.hold(step, event.as_deref(), &mut shown.check);
         if step.expect.file {
-            self.file(&mut shown, event.as_deref(), mark).await;
+            self.file(&mut shown, event.as_deref(), mark, ("the provider's file", FILE)).await;
         }
         let grown = self.counts().await?.interactions - before.interactions;
         if let Some(expected) = step.expect.interactions {
@@ -120,52 +135,7 @@ impl<'a> Player<'a> {
             shown.check.same("0 entries, 0 interactions", format!("{entries} entries, {grown} interactions"));
             shown.row("changed", vec!["nothing: no entry, no interaction".to_owned()], json!([entries, grown]));
         }
-        self.received(&mut shown, step, event.as_deref(), mark, begun);
-        Ok(shown)
-    }
-
-    /// An agent answers through the API; what leaves by the customer's channel is seen at the provider.
-    async fn reply(&mut self, step: &'a Step) -> Result<Shown> {
-        let mut shown = Shown::new(&step.name, &step.title);
-        let story = step.expect.story.as_deref().and_then(|label| self.labels.id(label)).unwrap_or_default().to_owned();
-        let target = self.interactions.get(step.to.as_str()).cloned().unwrap_or_default();
-        let (mark, sends, begun) = (self.scene.desk.mark(), self.scene.stub.mark(), Instant::now());
-        let body = json!({ "agent": step.agent, "text": step.text, "in_reply_to": target });
-        let path = format!("/v1/conversations/{story}/replies");
-        let heard = self.api(&path, Some(&body)).await?;
-        let what = format!("{}: \"{}\"", step.agent, step.text);
-        let how = format!(
-            "POST /v1/conversations/{}/replies: {} in {}",
-            short(&story),
-            heard.status.as_u16(),
-            millis(heard.took)
-        );
-        shown.row("answered", vec![what, how], json!({ "path": path, "status": heard.status.as_u16() }));
-        shown.check.same(step.expect.status.unwrap_or(201).to_string(), heard.status.as_u16().to_string());
-        if heard.status.is_success() {
-            let sent = self.scene.stub.wait(sends, PATIENCE).await;
-            let carried = sent.as_ref().is_some_and(|sent| sent.body.contains(&step.text));
-            if let Some(sent) = sent {
-                self.sent.clone_from(&sent.id);
-                let line = format!("{} at the provider, which calls it {}", sent.request, sent.id);
-                shown.row(
-                    "leaves",
-                    vec![line, cut(&sent.body, SHOWN_TEXT)],
-                    json!({ "request": sent.request, "id": sent.id }),
-                );
-            }
-            let event = self.event(step, mark).await;
-            if let Some(event) = &event {
-                rows(&mut shown, event, &self.labels);
-            }
-            let times = self.scene.stub.mark() - sends;
-            let seen = if carried { format!("sent {times} time") } else { "not sent".to_owned() };
-            shown.check.same("sent 1 time", seen);
-            self.hold(step, event.as_deref(), &mut shown.check);
-            self.received(&mut shown, step, event.as_deref(), mark, begun);
-        } else {
-            shown.row("refused", vec![cut(&heard.body, SHOWN_TEXT)], json!(heard.body));
-        }
+        self.received(&mut shown, step, event.as_deref(), mark, begun).await;
         Ok(shown)
     }
 
@@ -201,8 +171,8 @@ impl<'a> Player<'a> {
         shown.check.same(expected.clone(), seen);
     }
 
-    /// Whether the customer's file was fetched and is the provider's to the byte.
-    async fn file(&self, shown: &mut Shown, event: Option<&Received>, mark: u64) {
+    /// Whether a file of the interaction was fetched and is the same to the byte as one that has a name.
+    async fn file(&self, shown: &mut Shown, event: Option<&Received>, mark: u64, (name, bytes): (&str, &[u8])) {
         let interaction = event.and_then(|event| event.text("/data/interaction/id"));
         let blob = |received: &Received| {
             let parts = received.event.pointer("/data/interaction/parts")?.as_array()?;
@@ -214,12 +184,12 @@ impl<'a> Player<'a> {
         };
         let here = |r: &Received| r.text("/data/interaction/id") == interaction && blob(r).is_some();
         let found = self.scene.desk.wait(mark, PATIENCE, here).await;
-        let expected = HEXLOWER.encode(digest::digest(&digest::SHA512, FILE).as_ref());
+        let expected = HEXLOWER.encode(digest::digest(&digest::SHA512, bytes).as_ref());
         let blob = found.as_deref().and_then(blob).unwrap_or_default();
         let same = blob.get("sha512").and_then(Value::as_str) == Some(&expected);
         if found.is_some() {
             let line = format!(
-                "{} bytes, SHA-512 {}\u{2026}, {} the provider's file",
+                "{} bytes, SHA-512 {}\u{2026}, {} {name}",
                 blob.get("size").unwrap_or(&Value::Null),
                 blob.get("sha512").and_then(Value::as_str).and_then(|hash| hash.get(..16)).unwrap_or_default(),
                 if same { "equal to" } else { "not" }
@@ -281,7 +251,7 @@ impl<'a> Player<'a> {
     }
 
     /// What the help desk received in a step.
-    fn received(&self, shown: &mut Shown, step: &Step, event: Option<&Received>, mark: u64, begun: Instant) {
+    async fn received(&self, shown: &mut Shown, step: &Step, event: Option<&Received>, mark: u64, begun: Instant) {
         let Some(event) = event else { return };
         let order = if event.in_order { "in order" } else { "out of order" };
         let after = millis(event.at.saturating_duration_since(begun));
@@ -293,8 +263,8 @@ impl<'a> Player<'a> {
             lines.push(format!("beside it: {}", others.join(", ")));
         }
         if step.desk_is_down {
-            let again = self.scene.desk.after(mark).iter().any(|r| r.attempts == 2);
-            let seen = if again { "declined, came again" } else { "did not come again" };
+            let again = self.scene.desk.wait(mark, PATIENCE, |r| r.attempts == 2).await;
+            let seen = if again.is_some() { "declined, came again" } else { "did not come again" };
             lines.push(format!("was down for the first event: {seen}, same id and body"));
             shown.check.same("declined, came again", seen);
         }

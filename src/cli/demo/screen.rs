@@ -99,7 +99,7 @@ impl Screen {
             let facts = places.iter().map(|(label, place)| (label.replace(' ', "_"), json!(place)));
             return report::json(&json!({ "started": Value::Object(facts.collect()) }));
         }
-        let title = "segue demo: a gateway, a help desk and the providers, all on this machine";
+        let title = "segue demo: a gateway, a help desk, the providers and a mail server, all on this machine";
         report::line(&self.paint.paint(Style::Strong, title))?;
         report::line("")?;
         for (label, place) in places {

@@ -12,7 +12,7 @@ use crate::base::{Error, Result};
 const TEXT: &str = include_str!("data/story.toml");
 
 /// The payloads that the story names.
-const PAYLOADS: [(&str, &str); 17] = [
+const PAYLOADS: [(&str, &str); 20] = [
     ("bot-text.json", include_str!("data/payloads/bot-text.json")),
     ("call-completed.form", include_str!("data/payloads/call-completed.form")),
     ("call-in-progress.form", include_str!("data/payloads/call-in-progress.form")),
@@ -27,6 +27,9 @@ const PAYLOADS: [(&str, &str); 17] = [
     ("desk-thread.json", include_str!("data/payloads/desk-thread.json")),
     ("gram-comment.json", include_str!("data/payloads/gram-comment.json")),
     ("gram-message.json", include_str!("data/payloads/gram-message.json")),
+    ("mail-answer.eml", include_str!("data/payloads/mail-answer.eml")),
+    ("mail-first.eml", include_str!("data/payloads/mail-first.eml")),
+    ("mail-stranger.eml", include_str!("data/payloads/mail-stranger.eml")),
     ("page-comment.json", include_str!("data/payloads/page-comment.json")),
     ("page-message.json", include_str!("data/payloads/page-message.json")),
     ("sms.form", include_str!("data/payloads/sms.form")),
@@ -51,8 +54,8 @@ pub(super) struct Story {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Channel {
-    /// How its provider signs.
-    pub(super) signs: Signs,
+    /// How its provider signs; nothing for a mailbox, whose mails are no requests.
+    pub(super) signs: Option<Signs>,
 }
 
 /// One thing that happens.
@@ -68,7 +71,7 @@ pub(super) struct Step {
     pub(super) act: Act,
     /// By which channel.
     pub(super) channel: String,
-    /// The request's body.
+    /// The request's body, or the mail.
     #[serde(default)]
     pub(super) payload: String,
     /// Further headers of the request.
@@ -108,6 +111,8 @@ pub(super) enum Act {
     Forge,
     /// The provider delivers the very same request again.
     Repeat,
+    /// A mail arrives in the mailbox.
+    Mail,
     /// An agent answers through the API.
     Reply,
 }
@@ -138,7 +143,9 @@ pub(super) struct Expect {
     pub(super) answer: Option<String>,
     /// How many interactions come of it.
     pub(super) interactions: Option<i64>,
-    /// Whether a file is fetched and is byte for byte the provider's.
+    /// Fields of the mail that leaves, unfolded.
+    pub(super) letter: BTreeMap<String, String>,
+    /// Whether a file is fetched and is byte for byte the provider's, or the mail as it was sent.
     pub(super) file: bool,
     /// Values in the event by JSON pointer.
     pub(super) holds: BTreeMap<String, String>,
@@ -179,7 +186,9 @@ mod tests {
         let mut known = HashSet::new();
         let mut used = HashSet::from([HELLO]);
         for step in &story.steps {
-            assert!(story.channels.contains_key(&step.channel), "{}: no channel {}", step.name, step.channel);
+            let channel = story.channels.get(&step.channel);
+            let channel = channel.unwrap_or_else(|| panic!("{}: no channel {}", step.name, step.channel));
+            assert!(step.act == Act::Reply || (step.act == Act::Mail) == channel.signs.is_none(), "{}", step.name);
             for earlier in [Some(&step.to), step.expect.same.as_ref()].into_iter().flatten() {
                 assert!(earlier.is_empty() || known.contains(earlier.as_str()), "{}: no step {earlier}", step.name);
             }
@@ -192,18 +201,23 @@ mod tests {
             assert!(known.insert(step.name.as_str()), "{} stands twice", step.name);
         }
         assert_eq!(used.len(), PAYLOADS.len(), "a payload is never played");
-        for channel in story.channels.values() {
-            assert!(story.secrets.contains_key(&channel.signs.secret), "no secret {}", channel.signs.secret);
+        for signs in story.channels.values().filter_map(|channel| channel.signs.as_ref()) {
+            assert!(story.secrets.contains_key(&signs.secret), "no secret {}", signs.secret);
         }
     }
 
     #[test]
     fn payloads_are_what_their_names_say() {
         for (name, text) in PAYLOADS {
-            let text = fill(text, &[("now", "1772445580"), ("now_ms", "1772445580000"), ("sent", "x")]);
+            let values =
+                [("now", "1772445580"), ("now_ms", "1772445580000"), ("date", "Mon, 2 Mar 2026 09:59:40 +0000")];
+            let text = fill(&fill(text, &values), &[("sent", "x"), ("reply_to", "x@shop.example")]);
             assert!(!text.contains("{{"), "{name}");
             if name.ends_with(".json") {
                 serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            } else if name.ends_with(".eml") {
+                let (head, body) = text.split_once("\n\n").unwrap();
+                assert!(head.lines().all(|line| line.contains(": ")) && !body.trim().is_empty(), "{name}");
             } else {
                 assert!(text.lines().all(|line| line.contains('=')), "{name}");
             }

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::helpdesk::Received;
 use super::screen::{Shown, cut};
 
+/// How many lines of what was said are shown.
+const MOST_LINES: usize = 8;
+
 /// Labels of customers and stories by their ids.
 #[derive(Default)]
 pub(super) struct Labels(HashMap<String, String>);
@@ -46,8 +49,8 @@ pub(super) fn short(id: &str) -> String {
 /// Adds the rows of an event to a step. `labels` are those from before the step.
 pub(super) fn rows(shown: &mut Shown, received: &Received, labels: &Labels) {
     if received.kind == "interaction.received" {
-        let said = text(received, "/data/interaction/text");
-        shown.row("says", vec![cut(&said, 240)], json!(said));
+        said(shown, received);
+        mailed(shown, received);
         identified(shown, received, labels);
         attached(shown, received, labels);
         routed(shown, received);
@@ -64,6 +67,35 @@ fn list<'r>(received: &'r Received, pointer: &str) -> impl Iterator<Item = &'r V
     received.event.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
+/// What somebody says, and what of it is new where that differs.
+fn said(shown: &mut Shown, received: &Received) {
+    let lines = |text: &str| {
+        let lines = text.lines().filter(|line| !line.trim().is_empty()).take(MOST_LINES);
+        lines.map(|line| cut(line, 240)).collect()
+    };
+    let whole = text(received, "/data/interaction/text");
+    shown.row("says", lines(&whole), json!(whole));
+    if let Some(new) = received.text("/data/interaction/text_new") {
+        shown.row("new in it", lines(&new), json!(new));
+    }
+}
+
+/// How far the sender of a mail is known, and the reply token that the mail carries.
+fn mailed(shown: &mut Shown, received: &Received) {
+    let Some(level) = received.text("/data/interaction/mail/level") else { return };
+    let why: Vec<String> = list(received, "/data/interaction/author/evidence")
+        .map(|one| plain(one.get("detail")))
+        .filter(|why| !why.is_empty())
+        .collect();
+    let mut lines = vec![format!("its sender is {level} ({})", why.join(", "))];
+    let token = received.event.pointer("/data/interaction/mail/token");
+    if let Some(token) = token {
+        let whose = if token.get("of_sender") == Some(&json!(true)) { "this sender" } else { "somebody else" };
+        lines.push(format!("it carries a token of ours that was made for {whose}"));
+    }
+    shown.row("mail", lines, json!({ "level": level, "because": why, "token": token }));
+}
+
 fn identified(shown: &mut Shown, received: &Received, labels: &Labels) {
     let id = text(received, "/data/interaction/author/customer_id");
     let name =
@@ -75,9 +107,10 @@ fn identified(shown: &mut Shown, received: &Received, labels: &Labels) {
     let who = name.unwrap_or_else(|| "somebody".to_owned());
     let author = |field: &str| text(received, &format!("/data/interaction/author/{field}"));
     let (kind, value, trust) = (author("identifier/type"), author("identifier/value"), author("trust"));
-    let why: Vec<String> = list(received, "/data/interaction/author/evidence")
+    let mut why: Vec<String> = list(received, "/data/interaction/author/evidence")
         .map(|one| format!("{} {}", plain(one.get("method")), plain(one.get("result"))))
         .collect();
+    why.dedup();
     let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
     let also = list(received, "/data/interaction/author/also");
     let also: Vec<String> = also.map(|one| format!("{} {}", plain(one.get("type")), plain(one.get("value")))).collect();
@@ -151,7 +184,9 @@ pub(super) fn brief(received: &Received) -> [String; 4] {
         says.push(state);
     }
     if let Some(text) = received.text("/data/interaction/text") {
-        says.push(format!("\"{}\"", cut(&text, 40)));
+        let text = received.text("/data/interaction/text_new").unwrap_or(text);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        says.push(format!("\"{}\"", cut(&words.join(" "), 40)));
     }
     if says.is_empty() {
         says.push(short(&text(received, "/subject")));
