@@ -11,6 +11,7 @@ use super::call::{Answer, Call, json, typed};
 use super::{Api, BundleReport};
 use crate::base::telemetry::{By, Name};
 use crate::base::{Result, Timestamp};
+use crate::flow::Context;
 use crate::flow::mailbox::{State, Told};
 use crate::store::lease::Node;
 
@@ -87,8 +88,8 @@ struct ChannelStatus {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "MailboxStatus")]
 struct MailboxStatus {
-    /// `ok`, `degraded` (it is tried again), `stalled` (nothing was read for ten minutes) or `broken` (somebody has to change
-    /// something).
+    /// `ok`, `degraded` (it is tried again), `stalled` (nothing was read for ten minutes), `broken` (somebody has to change
+    /// something) or `paused` (its channel is).
     state: &'static str,
     /// When this node last read it to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,6 +159,22 @@ pub(super) struct Readiness {
     ready: bool,
     /// Why not.
     reasons: Vec<&'static str>,
+    /// How the mailboxes do, by channel. One that is not well keeps nobody else from being served, so it is no reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    mailboxes: BTreeMap<String, MailboxReadiness>,
+}
+
+/// How a mailbox does, for everybody; the words are in the status.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MailboxReadiness")]
+struct MailboxReadiness {
+    /// `ok`, `degraded`, `stalled`, `broken` or `paused`.
+    state: &'static str,
+    /// When this node last read it to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_at: Option<Timestamp>,
+    /// How many UIDs of its folders were not looked at yet.
+    behind: u64,
 }
 
 /// `GET /v1/status`
@@ -167,7 +184,7 @@ pub(super) async fn status(call: Call) -> Answer {
     let mut connectors: BTreeMap<String, String> = loaded.connectors.iter().cloned().collect();
     let mut channels: Vec<ChannelStatus> = Vec::new();
     let context = call.api.context();
-    let mut mailboxes = context.mailboxes.all(context.clock.now());
+    let mut mailboxes = mailboxes(context);
     for (name, channel) in &setup.channels {
         let connector = &channel.connector;
         connectors.entry(connector.name().to_owned()).or_insert_with(|| connector.version().to_owned());
@@ -200,6 +217,17 @@ pub(super) async fn status(call: Call) -> Answer {
     json(StatusCode::OK, &status)
 }
 
+/// How the mailboxes do, those of paused channels among them.
+fn mailboxes(context: &Context) -> BTreeMap<String, Told> {
+    let mut all = context.mailboxes.all(context.clock.now());
+    for (name, channel) in context.setup.load().channels.iter().filter(|(_, channel)| channel.paused) {
+        if channel.connector.mailbox(&channel.account).is_ok_and(|mailbox| mailbox.is_some()) {
+            all.insert(name.clone(), Told::paused());
+        }
+    }
+    all
+}
+
 fn mailbox(told: Told) -> MailboxStatus {
     MailboxStatus {
         state: word(told.state),
@@ -216,6 +244,7 @@ fn word(state: State) -> &'static str {
         State::Degraded => "degraded",
         State::Stalled => "stalled",
         State::Broken => "broken",
+        State::Paused => "paused",
     }
 }
 
@@ -265,7 +294,11 @@ pub(super) async fn ready(call: Call) -> Answer {
         reasons.push("the store cannot be read");
     }
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, &Readiness { ready: reasons.is_empty(), reasons })
+    let mailboxes = mailboxes(&state.context).into_iter().map(|(name, told)| {
+        let state = word(told.state);
+        (name, MailboxReadiness { state, read_at: told.read_at, behind: told.behind })
+    });
+    json(status, &Readiness { ready: reasons.is_empty(), reasons, mailboxes: mailboxes.collect() })
 }
 
 /// `GET /metrics`
@@ -277,8 +310,8 @@ pub(super) async fn metrics(call: Call) -> Answer {
         metrics.pending_events.set(i64::try_from(pending.events).unwrap_or(i64::MAX));
     }
     let context = call.api.context();
-    for (name, told) in context.mailboxes.all(context.clock.now()) {
-        for state in [State::Ok, State::Degraded, State::Stalled, State::Broken] {
+    for (name, told) in mailboxes(context) {
+        for state in [State::Ok, State::Degraded, State::Stalled, State::Broken, State::Paused] {
             metrics.mailboxes.get_or_create(&By::new(&name, word(state))).set(i64::from(state == told.state));
         }
         let name = Name { name };

@@ -37,6 +37,8 @@ const IN_REQUEST: Duration = Duration::from_secs(2);
 
 /// How many of the mails that one answers are looked at for a token.
 const MOST_ANSWERED: usize = 12;
+/// Fields with addresses that are looked at for one.
+const MOST_PLACES: usize = 20;
 /// Bytes of a report that are searched, and Message-IDs in it that are looked at.
 const MOST_REPORT: usize = 256 << 10;
 const MOST_REPORTED: usize = 8;
@@ -105,12 +107,13 @@ fn token_of(key: &TokenKey, raw: &[u8], envelope_to: &[String], at: Timestamp) -
     };
     let now = at.seconds().unsigned_abs();
     let said = |name: &'static str| fields.all(name).map(|field| field.text().into_owned()).collect::<Vec<_>>();
-    let places = ["Delivered-To", "X-Original-To", "Envelope-To", "To", "Cc"].into_iter().flat_map(said);
+    let places =
+        ["Delivered-To", "X-Original-To", "Envelope-To", "To", "Cc"].into_iter().flat_map(said).take(MOST_PLACES);
     let answered = ["In-Reply-To", "References"].into_iter().flat_map(said);
     // What is answered last stands last.
     let ids: Vec<String> =
         answered.flat_map(|text| text.split_whitespace().rev().map(str::to_owned).collect::<Vec<_>>()).collect();
-    let shown = envelope_to.iter().cloned().chain(places).chain(ids.into_iter().take(MOST_ANSWERED));
+    let shown = envelope_to.iter().take(MOST_PLACES).cloned().chain(places).chain(ids.into_iter().take(MOST_ANSWERED));
     let found: Vec<VerifiedToken> =
         shown.chain(reported(&fields, body)).filter_map(|text| token::read(key, &text, now)).collect();
     let of_sender = |token: &&VerifiedToken| sender.is_some_and(|sender| token.is_of(key, &sender));

@@ -114,6 +114,7 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
         };
         let pause = pauses.after(&trouble, told.is_reading());
         told.failed(&trouble, fetching.context.clock.now());
+        tell_alarm(&fetching, &name_of_channel, &credentials).await;
         if stopped(&mut stop, pause).await {
             break;
         }
@@ -124,12 +125,15 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
 
 /// Sees that tokens are renewed and that somebody is told in time, also while no session begins. Never ready.
 async fn watch_tokens(fetching: &Fetching, channel: &str, credentials: &Credentials) {
-    let told = fetching.context.mailboxes.of(channel);
     loop {
-        let alarm = fetching.logins.alarm(channel, credentials).await;
-        told.alarm(alarm.map(|alarm| alarm.words));
+        tell_alarm(fetching, channel, credentials).await;
         tokio::time::sleep(TOKENS_EVERY).await;
     }
+}
+
+async fn tell_alarm(fetching: &Fetching, channel: &str, credentials: &Credentials) {
+    let alarm = fetching.logins.alarm(channel, credentials).await;
+    fetching.context.mailboxes.of(channel).alarm(alarm.map(|alarm| alarm.words));
 }
 
 /// Ready once the lease is to be let go, or is lost.

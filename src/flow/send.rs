@@ -3,6 +3,7 @@
 //! Every send commits its intent before the wire and its outcome after it. A send whose outcome nobody knows, because the
 //! connection broke or this process died, is shown as uncertain and never silently repeated.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,13 +23,62 @@ use crate::net::{Client, Phase, client};
 use crate::store::{DueSend, Hold, NewEntry, lease};
 
 /// How many sends run side by side.
-const CONCURRENCY: usize = 16;
+const CONCURRENCY: usize = 32;
+/// How many of them one channel may have: a server that keeps us waiting must not hold up the others.
+const OF_ONE_CHANNEL: usize = 16;
+/// How many due sends are looked at to find some that may begin.
+const LOOKED_AT: [usize; 3] = [128, 1024, 8192];
 /// How long a send is tried while it is certain that nothing was sent, in milliseconds: 1 hour, and 1 day for a mail, since
 /// mail servers put off whom they do not know.
 const TRY_WITHIN: i64 = 3_600_000;
 const TRY_MAIL_WITHIN: i64 = 86_400_000;
 /// How much of a provider's words is kept.
 const TITLE: usize = 200;
+
+/// How the work on one send ended.
+enum Ended {
+    /// Its outcome is known and recorded.
+    Settled,
+    /// It is to be tried again.
+    PutOff(SendId),
+    /// Its intent stays on the disk, and nothing goes on here.
+    Left(SendId),
+}
+
+/// The sends that are under way.
+#[derive(Default)]
+struct UnderWay {
+    tasks: JoinSet<(String, Ended)>,
+    of_channel: HashMap<String, usize>,
+    /// Those that were begun and are not due again.
+    started: HashSet<SendId>,
+}
+
+impl UnderWay {
+    /// Whether one more may begin, on this channel.
+    fn has_room(&self, channel: &str) -> bool {
+        self.tasks.len() < CONCURRENCY && self.of_channel.get(channel).is_none_or(|count| *count < OF_ONE_CHANNEL)
+    }
+
+    /// Takes note of one that ended. Gives whether one was left, so that what is unresolved has to be looked at.
+    fn ended(&mut self, channel: &str, ended: &Ended) -> bool {
+        if let Some(count) = self.of_channel.get_mut(channel) {
+            *count -= 1;
+        }
+        self.of_channel.retain(|_, count| *count > 0);
+        match ended {
+            Ended::Settled => false,
+            Ended::PutOff(send) => {
+                self.started.remove(send);
+                false
+            }
+            Ended::Left(send) => {
+                self.started.remove(send);
+                true
+            }
+        }
+    }
+}
 
 /// How one try ended.
 pub(super) enum Tried {
@@ -50,31 +100,23 @@ pub async fn run(
     let mut changed = leases.changed();
     // In which term what the holder before left unresolved was settled.
     let mut begun = None;
-    let mut running: JoinSet<Option<SendId>> = JoinSet::new();
-    let mut started: std::collections::HashSet<SendId> = std::collections::HashSet::new();
+    let mut under_way = UnderWay::default();
     loop {
         let notified = wake.notified();
-        if running.is_empty() {
-            started.clear();
+        if under_way.tasks.is_empty() {
+            under_way.started.clear();
         }
         let hold = leases.named(lease::SENDS);
-        if hold == Hold::Leaving && running.is_empty() {
+        if hold == Hold::Leaving && under_way.tasks.is_empty() {
             leases.let_go(lease::SENDS);
         }
         let term = leases.term();
         begun = begun.filter(|begun| hold.may_begin() && *begun == term);
-        if hold.may_begin() && begun.is_none() && settle_unresolved(&context, &mailer, &started).await {
+        if hold.may_begin() && begun.is_none() && settle_unresolved(&context, &mailer, &under_way.started).await {
             begun = Some(term);
         }
-        let due = match begun {
-            Some(_) => context.store.outbox.due_sends(context.clock.now(), CONCURRENCY * 4).await.unwrap_or_default(),
-            None => Vec::new(),
-        };
-        for send in due {
-            if running.len() < CONCURRENCY && started.insert(send.id) {
-                let (context, client, mailer) = (context.clone(), client.clone(), mailer.clone());
-                running.spawn(async move { one(&context, &client, &mailer, send, term).await });
-            }
+        if begun.is_some() {
+            begin_due(&context, &client, &mailer, &mut under_way, term).await;
         }
         tokio::select! {
             changed = stop.changed() => {
@@ -82,10 +124,9 @@ pub async fn run(
                     break;
                 }
             }
-            Some(ended) = running.join_next() => {
+            Some(ended) = under_way.tasks.join_next() => {
                 // One that was left between its intent and the wire: this node may have the lease again.
-                if let Some(left) = ended.unwrap_or_default() {
-                    started.remove(&left);
+                if ended.is_ok_and(|(channel, ended)| under_way.ended(&channel, &ended)) {
                     begun = None;
                 }
             }
@@ -94,16 +135,33 @@ pub async fn run(
             () = tokio::time::sleep(Duration::from_millis(1000)) => {}
         }
     }
-    while running.join_next().await.is_some() {}
+    while under_way.tasks.join_next().await.is_some() {}
+}
+
+/// Begins what is due and has room. Behind many of a channel that has none, others are looked for.
+async fn begin_due(context: &Arc<Context>, client: &Client, mailer: &Arc<Mailer>, under_way: &mut UnderWay, term: u64) {
+    for limit in LOOKED_AT {
+        let due = context.store.outbox.due_sends(context.clock.now(), limit).await.unwrap_or_default();
+        let (found, mut begun) = (due.len(), false);
+        for send in due {
+            let channel = send.planned.message.channel.clone();
+            if under_way.has_room(&channel) && under_way.started.insert(send.id) {
+                begun = true;
+                *under_way.of_channel.entry(channel.clone()).or_default() += 1;
+                let (context, client, mailer) = (context.clone(), client.clone(), mailer.clone());
+                let work = async move { (channel, one(&context, &client, &mailer, send, term).await) };
+                under_way.tasks.spawn(work);
+            }
+        }
+        if begun || found < limit || under_way.tasks.len() >= CONCURRENCY {
+            return;
+        }
+    }
 }
 
 /// Sends whose intent is on disk and whose outcome is not: whoever had the lease before died over them, or lost it. Those
 /// that `started` here are still under way. Gives whether all is settled.
-async fn settle_unresolved(
-    context: &Arc<Context>,
-    mailer: &Mailer,
-    started: &std::collections::HashSet<SendId>,
-) -> bool {
+async fn settle_unresolved(context: &Arc<Context>, mailer: &Mailer, started: &HashSet<SendId>) -> bool {
     let unresolved = match context.store.outbox.unresolved_sends().await {
         Ok(unresolved) => unresolved,
         Err(error) => {
@@ -128,34 +186,34 @@ fn own_ids(context: &Context, mailer: &Mailer, send: &DueSend) -> Vec<String> {
     submission.map(|submission| mailer.ids(&submission, message)).unwrap_or_default()
 }
 
-/// Sends one. Gives it back if its intent stays on the disk and nothing goes on here.
-async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: DueSend, term: u64) -> Option<SendId> {
+/// Sends one.
+async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: DueSend, term: u64) -> Ended {
     let setup = context.setup.load_full();
     let name = &send.planned.message.channel;
     let refused = |title| SendResult::Refused { code: None, title };
     let Some(channel) = setup.channels.get(name) else {
         record(context, &send, refused(format!("channel `{name}` is not configured any more"))).await;
-        return None;
+        return Ended::Settled;
     };
     let outgoing = match channel.connector.render(&send.planned.message, &channel.account) {
         Ok(outgoing) => outgoing,
         Err(error) => {
             record(context, &send, refused(error.message().to_owned())).await;
-            return None;
+            return Ended::Settled;
         }
     };
     match context.store.outbox.intend(send.id, term).await {
         Ok(true) => {}
-        Ok(false) => return None,
+        Ok(false) => return Ended::Settled,
         Err(error) => {
             tracing::error!(target: "segue::deliver", send = %send.id, error = %error.full(), "an intent was not written");
-            return None;
+            return Ended::Settled;
         }
     }
     let leases = &context.store.leases;
     if !leases.named(lease::SENDS).may_go_on() || leases.term() != term {
         // This process was stopped for long: whoever has the lease tells of this send as uncertain.
-        return Some(send.id);
+        return Ended::Left(send.id);
     }
     let tried = match outgoing {
         Outgoing::Requests(calls) => try_all(client, channel, calls, context.clock.now()).await,
@@ -168,11 +226,12 @@ async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: Due
     match tried {
         Tried::Ended(result) => {
             record(context, &send, result).await;
-            None
+            Ended::Settled
         }
-        Tried::NotSent { reason, after_ms } => {
-            put_off(context, &send, reason, after_ms, term).await.is_err().then_some(send.id)
-        }
+        Tried::NotSent { reason, after_ms } => match put_off(context, &send, reason, after_ms, term).await {
+            Ok(()) => Ended::PutOff(send.id),
+            Err(_) => Ended::Left(send.id),
+        },
     }
 }
 

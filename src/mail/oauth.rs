@@ -57,7 +57,7 @@ pub struct Settings {
     /// The token endpoint, such as `https://oauth2.googleapis.com/token` or
     /// `https://login.microsoftonline.com/TENANT/oauth2/v2.0/token`.
     pub token_url: String,
-    /// The client's id; for a service account its address (`client_email` in Google's key file).
+    /// The client's id; for a service account its address, as its key file says.
     pub client_id: String,
     /// The client's secret, if it has one. Sent in the body (`client_secret_post`).
     pub client_secret: Option<Zeroizing<String>>,

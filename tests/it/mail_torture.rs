@@ -12,7 +12,7 @@ use crate::support::gateway::{Gateway, Project};
 use crate::support::helpdesk::HelpDesk;
 use crate::support::mailserver::hand_over;
 use crate::support::scripted_smtp::{Act, ScriptSmtp, Step};
-use crate::support::{Random, seed, size, wait};
+use crate::support::{Random, full, seed, size, wait};
 
 fn mail(number: usize) -> Vec<u8> {
     let head = format!("Message-ID: <m{number}@customer.example>\r\nFrom: Ada <ada{number}@customer.example>\r\n");
@@ -39,8 +39,8 @@ fn mishap(random: &Mutex<Random>, step: Step) -> Act {
         Act::Strip,
     ];
     match acts[random.below(acts.len())].clone() {
-        // Only there it means something.
-        Act::Strip if step != Step::Ehlo => Act::Go,
+        // Only there it means something; it is tried again after minutes.
+        Act::Strip if step != Step::Ehlo || !full() => Act::Go,
         act => act,
     }
 }

@@ -17,6 +17,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("connector/mail_read.rs", "email", "the member of an address, as JMAP names it"),
     ("flow/mail_check.rs", "email", "the member of an address, as JMAP names it"),
     ("mail/address.rs", "email", "the member of an address, as JMAP names it"),
+    ("mail/oauth/causes.rs", "email", "a word of a token endpoint's answer"),
     ("mail/dkim_key.rs", "email", "a type of service in DKIM's keys"),
     ("mail/reply_words.rs", "email", "a word that mail programs write"),
     ("model/interaction.rs", "email", "a kind of channel in the published format"),

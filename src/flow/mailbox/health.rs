@@ -23,6 +23,8 @@ pub enum State {
     Stalled,
     /// It cannot be read until somebody changes something.
     Broken,
+    /// Its channel is paused.
+    Paused,
 }
 
 /// What is known of one mailbox.
@@ -38,6 +40,13 @@ pub struct Told {
     pub error: Option<String>,
     /// What will go wrong if nobody does something, in words, with until when and what to do.
     pub alarm: Option<String>,
+}
+
+impl Told {
+    /// What is told of the mailbox of a paused channel.
+    pub fn paused() -> Self {
+        Told { state: State::Paused, read_at: None, behind: 0, error: None, alarm: None }
+    }
 }
 
 /// How all mailboxes of this node do, by channel.

@@ -340,7 +340,11 @@ pub static TABLES: [Table; 32] = [
             time("moved_at"),
         ],
     ),
-    operational("mail_grant", &["channel"], &[text("channel"), column("kept", Type::Bytes, Show::Operational)]),
+    operational(
+        "mail_grant",
+        &["channel"],
+        &[text("channel"), column("kept", Type::Bytes, Show::Operational).sealed()],
+    ),
     operational("pruned", &["class"], &[text("class"), inside("position")]),
     // The keys of entries and interactions once more, in the order in which SQLite finds them.
     Table { only: Some(Backend::Sqlite), ..operational("seen", &["key"], &[blind("key"), inside("no")]) },

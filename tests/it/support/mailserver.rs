@@ -26,6 +26,11 @@ impl MailServer {
         server
     }
 
+    /// Dovecot with the user `box`, who logs in with tokens that are asked about at `url`.
+    pub(crate) fn dovecot_with_tokens(url: &str) -> MailServer {
+        MailServer::start(&["dovecot", "--tokens", url])
+    }
+
     /// Postfix, which hands all mail on to `next`, a Dovecot.
     pub(crate) fn postfix(next: &MailServer) -> MailServer {
         MailServer::postfix_to(next.port("lmtp"))
