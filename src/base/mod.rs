@@ -4,6 +4,8 @@
 //! beyond reading the clock.
 
 pub mod clock;
+#[cfg(test)]
+pub(crate) mod ends;
 pub mod error;
 pub mod hash;
 pub mod id;

@@ -622,21 +622,6 @@ fn media_is_fetched_from_the_hosts_that_the_manifest_names() {
     assert!(telegram.media_call(&blob, &sample_account(&telegram), 1, Some(body)).is_err());
 }
 
-/// Prints what mapping one message costs; `SEGUE_MEASURE=1` with `--nocapture`.
-#[test]
-fn mapping_a_message_is_cheap() {
-    let connector = shipped("whatsapp");
-    let account = sample_account(&connector);
-    let content = connector.folder().files.get("samples/text.http").unwrap();
-    let request = sample::parse_http(content).unwrap();
-    let rounds = if std::env::var_os("SEGUE_MEASURE").is_some() { 100_000 } else { 100 };
-    let start = std::time::Instant::now();
-    for _ in 0..rounds {
-        assert_eq!(std::hint::black_box(connector.normalize(&request, &account, now())).len(), 1);
-    }
-    println!("normalize: {:.2} us", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
-}
-
 /// Cut anywhere or with any byte changed, a payload still gives outcomes, and nothing panics.
 #[test]
 fn damaged_payloads_give_outcomes() {

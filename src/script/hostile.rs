@@ -104,8 +104,8 @@ const HARMLESS: &[(&str, &str)] = &[
     ("infinite and nan", "local x = 1/0 - 1/0 d:tag(tostring(x ~= x)) d:queue('vip')"),
 ];
 
-/// Ten times the wall budget, and room for a machine that has other work.
-const LIMIT: Duration = Duration::from_millis(500 + 1000);
+/// What no budget ends runs for ever; what one ends may wait for its turn on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn source(body: &str) -> String {
     format!("rule('hostile', function(e, d)\nif e.ix.text ~= 'evil' then d:queue('general') return end\n{body}\nend)")

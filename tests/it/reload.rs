@@ -114,12 +114,12 @@ async fn a_new_connector_and_a_changed_policy_are_live_at_once() {
         event["data"]["interaction"]["channel"]["connector"] == "acme"
     })
     .await;
-    assert!(took < LIVE, "the new connector was live after {took:?}");
+    wait::promised("the new connector is live", took, LIVE);
 
     project.write("scripts/policy.lua", &PLAIN_POLICY.replace("\"general\"", "\"vip\""));
     let took =
         until_live(&gateway, &desk, "whatsapp", "policy", |event| event["data"]["decision"]["queue"] == "vip").await;
-    assert!(took < LIVE, "the changed policy was live after {took:?}");
+    wait::promised("the changed policy is live", took, LIVE);
     load.end().await;
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::ends::ends;
 
 /// RFC 6376, appendix A.2, and the key of appendix C.
 const RFC_6376: &str = "DKIM-Signature: v=1; a=rsa-sha256; s=brisbane; d=example.com;
@@ -215,24 +216,18 @@ fn debug_shows_no_words_of_the_mail() {
 
 /// Ten signatures with forms and limits of their own, a name listed thousands of times, and a large body.
 #[test]
-fn hostile_mail_takes_linear_time() {
-    let time = |size: usize| {
-        let mut mail = String::new();
-        for n in 0..10 {
-            let names = "x:".repeat(7000);
-            mail.push_str(&format!(
-                "DKIM-Signature: v=1; a=rsa-sha256; d=e.org; s=s{n}; h={names}from; bh=AAAA; b=AAAA\r\n"
-            ));
-        }
-        mail.push_str(&"X: y\r\n".repeat(size / 60));
-        mail.push_str("\r\n");
-        mail.push_str(&"\r\n \t a \r\n".repeat(size / 10));
-        let started = std::time::Instant::now();
-        assert_eq!(signatures(mail.as_bytes()).len(), 10);
-        started.elapsed()
-    };
-    let (small, large) = (time(200_000), time(2_000_000));
-    assert!(large < small * 30 + std::time::Duration::from_millis(500), "{small:?} {large:?}");
+fn hostile_mail_is_read_to_its_end() {
+    let mut mail = String::new();
+    for n in 0..10 {
+        let names = "x:".repeat(7000);
+        mail.push_str(&format!(
+            "DKIM-Signature: v=1; a=rsa-sha256; d=e.org; s=s{n}; h={names}from; bh=AAAA; b=AAAA\r\n"
+        ));
+    }
+    mail.push_str(&"X: y\r\n".repeat(40_000));
+    mail.push_str("\r\n");
+    mail.push_str(&"\r\n \t a \r\n".repeat(250_000));
+    assert_eq!(ends("signatures", move || signatures(mail.as_bytes()).len()), 10);
 }
 
 proptest! {

@@ -2,6 +2,7 @@ use mail_parser::MessageParser;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::ends::ends;
 
 fn of(raw: &str) -> Option<Report> {
     let raw = raw.replace('\n', "\r\n");
@@ -237,7 +238,7 @@ fn mails_of_people_in_the_corpus_are_no_reports() {
 }
 
 #[test]
-fn time_grows_with_the_size_only() {
+fn hostile_reports_are_read_to_their_end() {
     let many: String = (0..20_000).map(|n| format!("<a{n}@b.example>: no 5.1.1 x\n\n")).collect();
     let texts = [many, "a@b.example ".repeat(30_000), "@".repeat(400_000), "5.".repeat(200_000), "<".repeat(400_000)];
     for text in texts {
@@ -246,12 +247,8 @@ fn time_grows_with_the_size_only() {
                 "From: mailer-daemon@x.example\nTo: {}\nSubject: undeliverable\nContent-Type: text/{kind}\n\n{text}",
                 text.replace('\n', ", ")
             );
-            let mail = MessageParser::default().parse(raw.as_bytes()).unwrap();
-            let begun = std::time::Instant::now();
-            let report = read(&mail);
-            let took = begun.elapsed();
-            println!("{kind} {} bytes, {took:?}, {:?}", text.len(), report.map(|report| report.recipients.len()));
-            assert!(took < std::time::Duration::from_secs(3), "{took:?}");
+            let report = ends(kind, move || read(&MessageParser::default().parse(raw.as_bytes()).unwrap()));
+            println!("{kind} {} bytes, {:?}", text.len(), report.map(|report| report.recipients.len()));
         }
     }
 }

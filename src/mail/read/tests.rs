@@ -1,6 +1,6 @@
 use super::*;
+use crate::base::ends::ends;
 use proptest::prelude::*;
-use std::time::{Duration, Instant};
 
 fn get(raw: &str) -> Mail {
     read(raw.as_bytes(), &Limits::default()).unwrap()
@@ -114,38 +114,21 @@ fn debug_shows_no_contents() {
 /// How much of what is hostile is made: builds for development are slow.
 const SCALE: usize = if cfg!(debug_assertions) { 4 } else { 1 };
 
-/// How long this thread has worked: what else the machine does is not counted where the system tells.
-fn worked(since: Instant) -> Duration {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanos = told.and_then(|told| told.split(' ').next()?.parse().ok());
-    nanos.map_or_else(|| since.elapsed(), Duration::from_nanos)
-}
-
-/// Does `work` on a thread of its own with a small stack, in little time.
-fn endures<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let start = Instant::now();
-    let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || (work(), worked(start)));
-    let (found, time) = thread.unwrap().join().unwrap();
-    println!("{time:>10.1?} {name}");
-    assert!(time < Duration::from_secs(if cfg!(debug_assertions) { 6 } else { 2 }), "{name}: {time:?}");
-    found
-}
-
 /// Reads `raw` in every way.
 fn reads(name: &str, raw: Vec<u8>) -> Mail {
     let raw = std::sync::Arc::new(raw);
     let own = raw.clone();
-    let mail = endures(name, move || read(&own, &Limits::default()).unwrap());
+    let mail = ends(name, move || read(&own, &Limits::default()).unwrap());
     let own = raw.clone();
-    endures(&format!("{name}, hash"), move || super::super::canon::hash(&own));
+    ends(&format!("{name}, hash"), move || super::super::canon::hash(&own));
     if let Some(part) = mail.parts.last().map(|part| part.index.clone()) {
-        endures(&format!("{name}, bytes"), move || part_bytes(&raw, &part));
+        ends(&format!("{name}, bytes"), move || part_bytes(&raw, &part));
     }
     mail
 }
 
 #[test]
-fn hostile_trees_are_read_in_time() {
+fn hostile_trees_are_read_to_their_end() {
     let deep: String = (0..1000).map(|n| format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n")).collect();
     assert!(reads("1,000 nested multiparts", deep.into_bytes()).flags.contains(&Flag::TooDeep));
     reads("1,000 nested mails", b"Content-Type: message/rfc822\n\n".repeat(1000));
@@ -164,7 +147,7 @@ fn hostile_trees_are_read_in_time() {
 }
 
 #[test]
-fn hostile_fields_are_read_in_time() {
+fn hostile_fields_are_read_to_their_end() {
     let long = format!("Subject: {}\n\nx", "y".repeat(1_000_000));
     assert_eq!(reads("1 MB of subject", long.into_bytes()).subject.len(), 1000);
     for piece in ["=?a?q?", "=?utf-8?q?a?= ", "<a@b>,", "(", "\"", "<", "\\\"", "a=\"", "; a*0=b"] {
@@ -178,7 +161,7 @@ fn hostile_fields_are_read_in_time() {
 }
 
 #[test]
-fn hostile_bodies_are_read_in_time() {
+fn hostile_bodies_are_read_to_their_end() {
     let html = |body: String| format!("Content-Type: text/html\n\n{body}").into_bytes();
     assert!(reads("1,000 divs", html("<div>".repeat(1000))).flags.contains(&Flag::HtmlLeftOut));
     for piece in [

@@ -110,11 +110,9 @@ fn nothing_is_shown_and_nothing_is_endless() {
     assert_eq!(format!("{:?}", key()), "TokenKey");
     let token = read(&key(), &all()[0], NOW).unwrap();
     assert_eq!(format!("{token:?}"), "VerifiedToken { kind: ReplyAddress, last_day: 20800, .. }");
-    let started = std::time::Instant::now();
-    assert_eq!(read(&key(), &"a".repeat(10_000_000), NOW), None);
-    assert_eq!(read(&key(), &format!("{} ", "c".repeat(56)).repeat(20_000), NOW), None);
-    assert_eq!(read(&key(), &"\u{fc}".repeat(LONGEST_TEXT), NOW), None);
-    assert!(started.elapsed().as_secs() < 2);
+    for text in ["a".repeat(10_000_000), format!("{} ", "c".repeat(56)).repeat(20_000), "\u{fc}".repeat(LONGEST_TEXT)] {
+        assert_eq!(crate::base::ends::ends("tokens", move || read(&key(), &text, NOW)), None);
+    }
 }
 
 #[test]

@@ -27,6 +27,12 @@ pub(crate) async fn until<T>(what: &str, limit: Duration, mut probe: impl AsyncF
     }
 }
 
+/// Holds what `took` to what is promised, where the machine has nothing else to do: in the long form of the tests.
+pub(crate) fn promised(what: &str, took: Duration, promise: Duration) {
+    println!("{what}: {took:?}, promised {promise:?}");
+    assert!(took <= promise || !super::full(), "{what}: {took:?} instead of {promise:?}");
+}
+
 /// Probes until `probe` is true.
 pub(crate) async fn until_true(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> bool) {
     until(what, limit, async || probe().await.then_some(())).await;
