@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::size;
 use crate::base::{Error, Result};
 use crate::config::{Config, Lmtp, LmtpAddress};
 use crate::flow::handover::Handover;
@@ -18,7 +19,6 @@ pub(super) async fn open(
     handover: Arc<Handover>,
     certificates: &mut Vec<Arc<ServerTls>>,
 ) -> Result<Listener> {
-    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut settings = Settings { most_bytes: size(config.limits.mail), ..Settings::new("segue") };
     if !lmtp.networks.is_empty() {
         settings.admitted.clone_from(&lmtp.networks);

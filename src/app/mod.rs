@@ -169,7 +169,6 @@ impl App {
                 stopping.clone(),
             )),
         ];
-        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (body, mail) = (size(config.limits.body), size(config.limits.mail));
         let intake = Arc::new(Intake::new(context.clone(), rates, (client, checking.clone()), (body, mail)));
         let (closing, closed) = watch::channel(false);
@@ -294,6 +293,11 @@ pub fn place_of(config: &Config) -> Result<Place> {
     }
 }
 
+/// A configured size as one of memory.
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 fn doors(config: &Config, instead: &[SocketAddr]) -> Vec<Listen> {
     if instead.is_empty() {
         return config.listen.clone();
@@ -303,7 +307,6 @@ fn doors(config: &Config, instead: &[SocketAddr]) -> Vec<Listen> {
 
 fn settings(config: &Config, listen: &Listen, tls: Option<Arc<ServerTls>>) -> Result<Settings> {
     let public = listen.public_url.as_ref().or(config.public_url.as_ref());
-    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let limits = Limits {
         header_bytes: size(config.limits.headers),
         body_bytes: size(config.limits.body),

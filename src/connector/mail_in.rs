@@ -181,13 +181,8 @@ impl Connector {
             source: MailSource::Webhook,
             envelope_to: mail.envelope_to,
             envelope_from: mail.envelope_from,
+            sender: found.cloned().unwrap_or_default(),
             ..MailHead::unchecked()
-        };
-        let head = match found {
-            Some(found) => {
-                MailHead { level: found.level, evidence: found.evidence.clone(), token: found.token, ..head }
-            }
-            None => head,
         };
         self.normalize_mail(&mail.raw, &head, account, received_at)
     }

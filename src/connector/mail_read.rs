@@ -63,7 +63,8 @@ impl Connector {
         ix.sent_at = mail.date.map(Timestamp::from_seconds).filter(|sent| *sent <= latest);
         ix.subject = (!mail.subject.is_empty()).then(|| Pii::new(mail.subject.clone()));
         // From several it is nobody's, whatever was found out before.
-        let level = if mail.from.len() == 1 && mail.from_facts.fields == 1 { head.level } else { MailLevel::Failed };
+        let level =
+            if mail.from.len() == 1 && mail.from_facts.fields == 1 { head.sender.level } else { MailLevel::Failed };
         author(&mut ix, &mail, head, level);
         recipients(&mut ix, &mail);
         let (fields, _) = Fields::read(raw);
@@ -71,7 +72,7 @@ impl Connector {
         parts(&mut ix, &mail, &opened, raw.len());
         texts(&mut ix, &mail);
         facet.report = report(&mail, raw);
-        facet.token = head.token;
+        facet.token = head.sender.token;
         if let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
             return vec![outcome];
         }
@@ -128,7 +129,7 @@ fn identifier(address: &Address) -> Identifier {
 fn author(ix: &mut Interaction, mail: &Read, head: &MailHead, level: MailLevel) {
     let trust = trust(level);
     ix.author.trust = trust;
-    ix.author.evidence.clone_from(&head.evidence);
+    ix.author.evidence.clone_from(&head.sender.evidence);
     if let [from] = mail.from.as_slice() {
         ix.author.identifier = Some(identifier(from).trusted(trust));
         ix.author.display_name = from.name.clone().map(Pii::new);

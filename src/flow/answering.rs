@@ -147,11 +147,7 @@ pub(crate) async fn policy_reply(
     if to.author.trust < Trust::Claimed || to.author.identifier.is_none() {
         return Ok(());
     }
-    let silence = match &to.mail {
-        Some(mail) => mail.no_auto_answer.clone(),
-        None => None,
-    };
-    if let Some(why) = silence {
+    if let Some(why) = to.mail.as_ref().and_then(|mail| mail.no_auto_answer.as_ref()) {
         tracing::info!(target: "segue::decide", entry = %draft.entry.id, %why, "no automatic answer");
         return Ok(());
     }

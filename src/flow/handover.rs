@@ -15,7 +15,6 @@ use super::verify::{self, ReceivedMail};
 use super::{ChannelSetup, Context, enter_entry};
 use crate::base::telemetry::By;
 use crate::connector::Transport;
-use crate::model::MailLevel;
 use crate::model::entry::{MailHead, MailSource};
 use crate::net::lmtp::{Arrived, Deliver, Verdict};
 
@@ -35,14 +34,9 @@ impl Handover {
     async fn take(&self, channel: &str, setup: &ChannelSetup, mail: &Arrived, to: &[String]) -> Verdict {
         let head = MailHead {
             source: MailSource::Lmtp,
-            folder: None,
-            uid: None,
             envelope_to: to.to_vec(),
             envelope_from: Some(mail.from.clone().unwrap_or_default()),
-            level: MailLevel::Unknown,
-            evidence: Vec::new(),
-            token: None,
-            failed: None,
+            ..MailHead::unchecked()
         };
         let at = self.context.clock.now();
         let mut received = ReceivedMail { channel: channel.to_owned(), head, raw: mail.raw.clone(), at };

@@ -18,6 +18,7 @@ use super::ChannelSetup;
 use super::verify::{ReceivedMail, Verified};
 use crate::base::id::{ConversationId, SendId};
 use crate::base::{Pii, Timestamp};
+use crate::mail::address::Address;
 use crate::mail::auth_results::{self, Stated};
 use crate::mail::dkim::{self, DkimOutcome, DkimResult, TxtAnswer};
 use crate::mail::dmarc::{self, Dmarc, Identity, Method, Organization, Policy};
@@ -58,8 +59,7 @@ pub(super) async fn step(checking: &Checking, authserv_ids: &[String], mail: &mu
     }
     let envelope_to = &mail.head.envelope_to;
     let about = About { authserv_ids, envelope_to, said: Said::default(), within: FETCHED };
-    let found = check(checking, &about, &mail.raw, mail.at).await;
-    (mail.head.level, mail.head.evidence, mail.head.token) = (found.level, found.evidence, found.token);
+    mail.head.sender = check(checking, &about, &mail.raw, mail.at).await;
 }
 
 /// Finds out who sent the mail that is in a request, if there is one, and notes it beside the request.
@@ -98,13 +98,14 @@ struct Said {
 
 /// The token of ours that a mail carries: where it was sent to, in what it answers, or, in a report, in the mail it reports
 /// of. Of several the one that was made for its sender.
-fn token_of(key: &TokenKey, raw: &[u8], envelope_to: &[String], at: Timestamp) -> Option<MailToken> {
-    let (fields, body) = Fields::read(raw);
-    let from = read::from_of(&fields);
-    let sender = match from.list.as_slice() {
-        [address] if !from.ambiguous => Some(token::participant(&address.email)),
-        _ => None,
-    };
+fn token_of(
+    key: &TokenKey,
+    (fields, body): (&Fields<'_>, &[u8]),
+    from: Option<&Address>,
+    envelope_to: &[String],
+    at: Timestamp,
+) -> Option<MailToken> {
+    let sender = from.map(|from| token::participant(&from.email));
     let now = at.seconds().unsigned_abs();
     let said = |name: &'static str| fields.all(name).map(|field| field.text().into_owned()).collect::<Vec<_>>();
     let places =
@@ -115,7 +116,7 @@ fn token_of(key: &TokenKey, raw: &[u8], envelope_to: &[String], at: Timestamp) -
         answered.flat_map(|text| text.split_whitespace().rev().map(str::to_owned).collect::<Vec<_>>()).collect();
     let shown = envelope_to.iter().take(MOST_PLACES).cloned().chain(places).chain(ids.into_iter().take(MOST_ANSWERED));
     let found: Vec<VerifiedToken> =
-        shown.chain(reported(&fields, body)).filter_map(|text| token::read(key, &text, now)).collect();
+        shown.chain(reported(fields, body)).filter_map(|text| token::read(key, &text, now)).collect();
     let of_sender = |token: &&VerifiedToken| sender.is_some_and(|sender| token.is_of(key, &sender));
     let best = found.iter().find(of_sender).or_else(|| found.first())?;
     Some(MailToken {
@@ -140,10 +141,15 @@ fn reported(fields: &Fields<'_>, body: &[u8]) -> Vec<String> {
 
 async fn check(checking: &Checking, about: &About<'_>, raw: &[u8], at: Timestamp) -> SenderFound {
     let dns = &checking.dns;
-    let token = token_of(&checking.key, raw, about.envelope_to, at);
-    let own_token = token.is_some_and(|token| token.of_sender && token.conversation_id.is_some());
-    let (fields, _) = Fields::read(raw);
+    let (fields, body) = Fields::read(raw);
     let from = read::from_of(&fields);
+    // Where another reader could see another address, nobody vouches for this one.
+    let author = match from.list.as_slice() {
+        [address] if !from.ambiguous => Some(address),
+        _ => None,
+    };
+    let token = token_of(&checking.key, (&fields, body), author, about.envelope_to, at);
+    let own_token = token.is_some_and(|token| token.of_sender && token.conversation_id.is_some());
     let mut seen = AuthSeen {
         from_addresses: from.list.len(),
         from_fields: fields.all("From").count(),
@@ -152,11 +158,7 @@ async fn check(checking: &Checking, about: &About<'_>, raw: &[u8], at: Timestamp
         own_token,
     };
     let mut evidence = Vec::new();
-    // Where another reader could see another address, nobody vouches for this one.
-    let domain = match from.list.as_slice() {
-        [address] if !from.ambiguous => address.email.rsplit_once('@').map(|(_, domain)| domain.to_lowercase()),
-        _ => None,
-    };
+    let domain = author.and_then(|author| author.email.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
     if let Some(domain) = domain.and_then(|domain| url::Host::parse(&domain).ok()).map(|host| host.to_string()) {
         let trusted = auth_results::trusted(&fields, about.authserv_ids, &[]);
         let mut spf = trusted.as_ref().map(|trusted| (trusted.has_spf(), trusted.spf_passes())).unwrap_or_default();

@@ -95,7 +95,7 @@ pub struct RequestHead {
 }
 
 /// How far the sender of a mail is known, which was found out before the mail was journaled and cannot be found out again.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SenderFound {
     /// How far.
     #[serde(rename = "l")]
@@ -127,15 +127,9 @@ pub struct MailHead {
     /// By whom, as the envelope says; empty for the null sender.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub envelope_from: Option<String>,
-    /// How far its sender is known.
-    #[serde(rename = "l")]
-    pub level: MailLevel,
-    /// Why.
-    #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
-    pub evidence: Vec<Evidence>,
-    /// The reply token that it carries.
-    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<MailToken>,
+    /// What was found out about its sender.
+    #[serde(flatten)]
+    pub sender: SenderFound,
     /// Why it could not be fetched; then there is no body.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
@@ -150,9 +144,7 @@ impl MailHead {
             uid: None,
             envelope_to: Vec::new(),
             envelope_from: None,
-            level: MailLevel::Unknown,
-            evidence: Vec::new(),
-            token: None,
+            sender: SenderFound::default(),
             failed: None,
         }
     }

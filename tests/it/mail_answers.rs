@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, Project};
+use crate::support::gateway::{ANSWERING_POLICY, Gateway, Project};
 use crate::support::helpdesk::{Delivery, HelpDesk};
 use crate::support::mailserver::MailServer;
 use crate::support::signer::Signer;
@@ -152,17 +152,9 @@ async fn what_comes_back_shows_on_what_was_sent() {
     assert_eq!(ids.into_iter().collect::<Vec<_>>(), ["1@gone.example", "2@example.test"]);
 }
 
-const ANSWERS: &str = r#"
-policy { name = "answers", version = 1, owner = "tests@example.org" }
-rule("everything", { on = "interaction.received", fallback = true }, function(e, d)
-  d:queue("general")
-  d:reply("We have your mail.")
-end)
-"#;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_answers_who_is_proven_and_once_a_day() {
-    let scene = Scene::new(Some(ANSWERS)).await;
+    let scene = Scene::new(Some(ANSWERING_POLICY)).await;
     let signed = |id: &str, more: &str| scene.signer.sign(&mail(id, ADA, more));
     // Forged, and from a machine: neither is answered.
     scene.take(&mail("1@signed.example", ADA, ""), "1@signed.example").await;

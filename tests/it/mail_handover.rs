@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::support::gateway::{Gateway, Project};
 use crate::support::helpdesk::HelpDesk;
-use crate::support::mailserver::{MailServer, hand_over};
+use crate::support::mailserver::{MailServer, hand_over, submit};
 use crate::support::{Random, seed, size, wait};
 
 const JOURNALED: &str = "SELECT count(*) FROM entry WHERE kind = 6";
@@ -71,7 +71,7 @@ async fn a_mail_server_hands_over_each_mail_once_whatever_is_killed() {
     let smtp = postfix.port("smtp");
     let sending = tokio::task::spawn_blocking(move || {
         for number in 0..mails {
-            submit(smtp, &mail(number));
+            submit(smtp, "support@example.test", &mail(number)).unwrap();
         }
     });
     for _ in 0..kills {
@@ -93,32 +93,4 @@ async fn a_mail_server_hands_over_each_mail_once_whatever_is_killed() {
     let taken = desk.wait_for(mails).await;
     let ids: BTreeSet<String> = taken.iter().map(|one| one.provider_id().to_owned()).collect();
     assert_eq!((ids.len(), project.number(JOURNALED)), (mails, mails as i64));
-}
-
-/// Submits a mail to a mail server by SMTP.
-fn submit(port: u16, mail: &[u8]) {
-    use std::io::{BufRead, BufReader, Write};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let mut answers = BufReader::new(stream.try_clone().unwrap());
-    let mut read = || {
-        let mut line = String::new();
-        while line.as_bytes().get(3) != Some(&b' ') {
-            line.clear();
-            answers.read_line(&mut line).unwrap();
-        }
-        assert!(line.starts_with(['2', '3']), "{line}");
-    };
-    read();
-    for line in ["EHLO tests.example", "MAIL FROM:<ada@customer.example>", "RCPT TO:<support@example.test>", "DATA"] {
-        write!(stream, "{line}\r\n").unwrap();
-        read();
-    }
-    for line in mail.split_inclusive(|byte| *byte == b'\n') {
-        if line.starts_with(b".") {
-            stream.write_all(b".").unwrap();
-        }
-        stream.write_all(line).unwrap();
-    }
-    stream.write_all(b".\r\n").unwrap();
-    read();
 }

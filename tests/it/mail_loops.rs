@@ -4,21 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::gateway::{Gateway, Project};
+use crate::support::gateway::{ANSWERING_POLICY, Gateway, Project};
 use crate::support::helpdesk::HelpDesk;
 use crate::support::mailserver::{MailServer, PASSWORD, hand_over};
 use crate::support::scripted_smtp::{Act, ScriptSmtp};
 use crate::support::signer::Signer;
 use crate::support::{size, wait};
 
-/// Answers everything.
-const ANSWERS: &str = r#"
-policy { name = "answers", version = 1, owner = "tests@example.org" }
-rule("everything", { on = "interaction.received", fallback = true }, function(e, d)
-  d:queue("general")
-  d:reply("We have your mail.")
-end)
-"#;
 const TOLD: [&str; 3] = ["interaction.received", "interaction.sent", "delivery.updated"];
 
 fn mail(id: &str, from: &str, to: &str, more: &str) -> Vec<u8> {
@@ -43,7 +35,7 @@ fn project(name: &str, desk: &HelpDesk, servers: (&MailServer, &MailServer), sig
         .trusting(dovecot.certificate())
         .trusting(postfix.certificate())
         .channel("mail", "email", &options)
-        .script(ANSWERS)
+        .script(ANSWERING_POLICY)
 }
 
 fn automatic(desk: &HelpDesk) -> usize {
@@ -104,7 +96,7 @@ async fn forged_mails_bring_their_victim_nothing() {
         .trusting(certificate.path().display().to_string())
         .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
         .channel("mail", "email", &options)
-        .script(ANSWERS);
+        .script(ANSWERING_POLICY);
     let signer = Signer::new(&project);
     let gateway = Gateway::start(&project).await;
     let port = gateway.lmtp().await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::{Gateway, Project};
 use crate::support::helpdesk::HelpDesk;
 use crate::support::mailserver::hand_over;
-use crate::support::scripted_smtp::{Act, ScriptSmtp, Step};
+use crate::support::scripted_smtp::{Act, ScriptSmtp, Step, mishaps, one_in};
 use crate::support::{Random, full, seed, size, wait};
 
 fn mail(number: usize) -> Vec<u8> {
@@ -19,25 +19,13 @@ fn mail(number: usize) -> Vec<u8> {
     format!("{head}To: support@example.test\r\nSubject: Question {number}\r\n\r\nSee m{number}.\r\n").into_bytes()
 }
 
-/// What may go wrong, the more often the more it may do harm.
+/// What goes wrong at a step, if anything does.
 fn mishap(random: &Mutex<Random>, step: Step) -> Act {
     let mut random = random.lock().unwrap();
-    let one_in = if step == Step::Dot { 2 } else { 12 };
-    if random.below(one_in) > 0 {
+    if random.below(one_in(step) as usize) > 0 {
         return Act::Go;
     }
-    let say = |text: &str| Act::Say(text.to_owned());
-    let acts = [
-        say("451 4.7.1 later"),
-        say("554 5.7.1 no"),
-        say("421 bye"),
-        Act::Cut,
-        Act::TakeThenCut,
-        Act::Drip,
-        Act::Behind("250 ok\r\n".to_owned()),
-        say("what"),
-        Act::Strip,
-    ];
+    let acts = [mishaps(), vec![Act::Strip]].concat();
     match acts[random.below(acts.len())].clone() {
         // Only there it means something; it is tried again after minutes.
         Act::Strip if step != Step::Ehlo || !full() => Act::Go,

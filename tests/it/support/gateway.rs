@@ -28,6 +28,15 @@ policy { name = "plain", version = 1, owner = "tests@example.org" }
 rule("everything", { on = "interaction.received", fallback = true }, function(e, d) d:queue("general") end)
 "#;
 
+/// A policy that sends everything to one queue and answers it.
+pub(crate) const ANSWERING_POLICY: &str = r#"
+policy { name = "answers", version = 1, owner = "tests@example.org" }
+rule("everything", { on = "interaction.received", fallback = true }, function(e, d)
+  d:queue("general")
+  d:reply("We have your mail.")
+end)
+"#;
+
 /// A project: configuration, scripts, and the data of a gateway. Removed when dropped.
 pub(crate) struct Project {
     folder: TempDir,

@@ -117,6 +117,19 @@ impl MailServer {
 ///
 /// What the server said in place of what was wanted.
 pub(crate) fn hand_over(port: u16, to: &str, mail: &[u8]) -> Result<(), String> {
+    converse(port, "LHLO", to, mail)
+}
+
+/// Submits one by SMTP (RFC 5321).
+///
+/// # Errors
+///
+/// As [`hand_over`].
+pub(crate) fn submit(port: u16, to: &str, mail: &[u8]) -> Result<(), String> {
+    converse(port, "EHLO", to, mail)
+}
+
+fn converse(port: u16, hello: &str, to: &str, mail: &[u8]) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
@@ -126,7 +139,7 @@ pub(crate) fn hand_over(port: u16, to: &str, mail: &[u8]) -> Result<(), String> 
             let mut line = String::new();
             answers.read_line(&mut line).map_err(failed)?;
             if !line.starts_with(wanted) {
-                return Err(format!("{wanted} is wanted, and LMTP says {line}"));
+                return Err(format!("{wanted} is wanted, and the server says {line}"));
             }
             if line.as_bytes().get(3) != Some(&b'-') {
                 return Ok(());
@@ -134,13 +147,10 @@ pub(crate) fn hand_over(port: u16, to: &str, mail: &[u8]) -> Result<(), String> 
         }
     };
     read("220")?;
-    let to = format!("RCPT TO:<{to}>");
-    for (line, wanted) in [
-        ("LHLO tests.example", "250"),
-        ("MAIL FROM:<sender@customer.example>", "250"),
-        (to.as_str(), "250"),
-        ("DATA", "354"),
-    ] {
+    let (hello, to) = (format!("{hello} tests.example"), format!("RCPT TO:<{to}>"));
+    for (line, wanted) in
+        [(hello.as_str(), "250"), ("MAIL FROM:<sender@customer.example>", "250"), (to.as_str(), "250"), ("DATA", "354")]
+    {
         write!(stream, "{line}\r\n").map_err(failed)?;
         read(wanted)?;
     }

@@ -59,6 +59,26 @@ pub(crate) enum Act {
     Strip,
 }
 
+/// What may go wrong at any step and is told at once.
+pub(crate) fn mishaps() -> Vec<Act> {
+    let say = |text: &str| Act::Say(text.to_owned());
+    vec![
+        say("451 4.7.1 later"),
+        say("554 5.7.1 no"),
+        say("421 bye"),
+        Act::Cut,
+        Act::TakeThenCut,
+        Act::Drip,
+        Act::Behind("250 ok\r\n".to_owned()),
+        say("what"),
+    ]
+}
+
+/// One in so many steps goes wrong: the more often the more harm it may do.
+pub(crate) fn one_in(step: Step) -> u64 {
+    if step == Step::Dot { 2 } else { 12 }
+}
+
 /// A mail that the server has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taken {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::net::smtp::Pool;
 use futures_util::future::join_all;
 
+use super::script::{mishaps, one_in};
 use super::*;
 
 fn next(state: &AtomicU64) -> u64 {
@@ -17,21 +18,8 @@ async fn torture(seed: u64) -> [usize; 3] {
     let dice = AtomicU64::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let implicit = seed.is_multiple_of(2);
     let script = ScriptSmtp::start(implicit, move |step, _| {
-        let acts = [
-            say("451 4.7.1 later"),
-            say("554 5.7.1 no"),
-            say("421 bye"),
-            Act::Cut,
-            Act::TakeThenCut,
-            Act::Drip,
-            Act::Behind("250 ok\r\n".to_owned()),
-            Act::EndlessLine,
-            say("what"),
-            Act::TakeThenHang,
-        ];
-        // A large share at the dot, where it matters.
-        let one_in = if step == Step::Dot { 2 } else { 12 };
-        if next(&dice).is_multiple_of(one_in) { acts[next(&dice) as usize % acts.len()].clone() } else { Act::Go }
+        let acts = [mishaps(), vec![Act::EndlessLine, Act::TakeThenHang]].concat();
+        if next(&dice).is_multiple_of(one_in(step)) { acts[next(&dice) as usize % acts.len()].clone() } else { Act::Go }
     })
     .await;
     let security = if implicit { Security::Implicit } else { Security::StartTls };
