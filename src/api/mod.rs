@@ -26,6 +26,7 @@ mod keys;
 pub mod openapi;
 mod part;
 mod people;
+mod probe;
 mod problem;
 mod route;
 mod story;
@@ -50,6 +51,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::base::{Error, Result, Timestamp};
 use crate::flow::Context;
+use crate::flow::send_mail::Mailer;
 use call::Call;
 use problem::Problem;
 use route::{ROUTES, Route, Verb};
@@ -59,6 +61,8 @@ use route::{ROUTES, Route, Verb};
 pub struct ApiState {
     /// What all stages share.
     pub context: Arc<Context>,
+    /// Sends mails, for trying out channels.
+    pub mailer: Arc<Mailer>,
     /// Where the gateway is reached from outside, if that is configured.
     pub public_url: Option<String>,
     /// What is loaded and what could not be; replaced by whoever loads.

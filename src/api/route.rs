@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::call::{Answer, Call};
 use super::token::Scope;
-use super::{act, feed, health, keys, openapi, part, people, story, stream, upkeep};
+use super::{act, feed, health, keys, openapi, part, people, probe, story, stream, upkeep};
 use crate::model::{Conversation, Customer, Interaction};
 
 /// The method of a route.
@@ -147,6 +147,10 @@ pub(super) static ROUTES: &[Route] = &[
         upkeep::Nothing, 200, json!(keys::Token), false, keys::revoke_token),
     get!("/v1/status", "show_status", Some(Scope::Read), "Show version, connectors, channels, help desks, failed reloads and what is pending",
         [], json!(health::Status), health::status),
+    post!("/v1/channels/{name}/probes", "probe_channel", Scope::Admin, "Send a mail through a channel to itself, to try out the way",
+        upkeep::Nothing, 201, json!(probe::Probe), false, probe::send),
+    get!("/v1/channels/{name}/probes/{message_id}", "show_probe", Some(Scope::Admin), "Show whether such a mail has come in",
+        [], json!(probe::Probe), probe::show),
     get!("/v1/openapi.json", "show_openapi", None, "This document", [], &[("application/json", None)], openapi::serve),
     get!("/v1/schemas/{name}", "show_schema", None, "A JSON Schema of a format, such as `interaction.json`",
         [], &[("application/schema+json", None)], openapi::schema),

@@ -159,7 +159,7 @@ impl App {
         let most = config.limits.media;
         let rates = rates_of(&config);
         let mut tasks = vec![
-            tokio::spawn(send::run(context.clone(), client.clone(), mailer, stopping.clone())),
+            tokio::spawn(send::run(context.clone(), client.clone(), mailer.clone(), stopping.clone())),
             tokio::spawn(media::run(context.clone(), client.clone(), most, stopping.clone())),
             tokio::spawn(keeper::collect(context.clone(), config.blobs.unused, stopping.clone())),
             tokio::spawn(keeper::prune(
@@ -175,6 +175,7 @@ impl App {
         let working = Arc::new(AtomicBool::new(true));
         let state = ApiState {
             context: context.clone(),
+            mailer,
             public_url: config.public_url.clone(),
             loaded: report.clone(),
             working: working.clone(),

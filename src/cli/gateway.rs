@@ -294,7 +294,7 @@ impl Api {
         Ok(Api { client: Client::new(settings)?, base, token })
     }
 
-    async fn get(&self, path: &str) -> Result<Value> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value> {
         self.call(Method::GET, path, None).await
     }
 

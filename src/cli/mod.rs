@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod bundle;
+pub mod channel;
 pub mod check;
 pub mod connector;
 pub mod deadletter;
@@ -83,6 +84,8 @@ pub enum Command {
     Normalize(normalize::NormalizeArgs),
     /// Look at connectors and run their samples
     Connector(connector::ConnectorArgs),
+    /// Try out a configured channel
+    Channel(channel::ChannelArgs),
     /// Test the Lua policy, run it on an interaction, write stubs for editors
     Policy(policy::PolicyArgs),
     /// Look at published bundles of policy and configuration, publish, go back to an earlier one
@@ -207,6 +210,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Schema(args) => schema::run(&args),
         Command::Quarantine(args) => quarantine::run(&cli.global, &args),
         Command::Entry(args) => entry::run(&cli.global, &args),
+        Command::Channel(args) => channel::run(&cli.global, &args),
         Command::Deadletter(args) => deadletter::run(&cli.global, &args),
         Command::Helpdesk(args) => helpdesk::run(&cli.global, &args),
         Command::Token(args) => token::run(&cli.global, &args),

@@ -20,7 +20,7 @@ use crate::mail::read::{Flag as Mark, Limits, Mail as Read, Opened};
 use crate::mail::{calendar, canon, dsn, read, reply, tnef};
 use crate::model::entry::MailHead;
 use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
-use crate::model::mail::{Mail, MailAddress, MailReport};
+use crate::model::mail::{Mail, MailAddress, MailReport, PROBE};
 use crate::model::part::FetchState;
 use crate::model::{
     Blob, DeliveryError, DeliveryState, Flag, Identifier, IdentifierType, Interaction, MailLevel, Normalized, Outcome,
@@ -74,6 +74,9 @@ impl Connector {
         facet.report = report(&mail, raw);
         facet.token = head.sender.token;
         if let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
+            return vec![outcome];
+        }
+        if let Some(outcome) = probe(&mail, self.name(), address, account, received_at) {
             return vec![outcome];
         }
         let auto = looked(&mail, &facet, &fields, head, account);
@@ -354,6 +357,27 @@ fn told_of_ours(facet: &Mail, connector: &str, account: &str, at: Option<Timesta
         reference: None,
     };
     Some(Outcome::Receipt { receipt: Box::new(receipt) })
+}
+
+/// A mail that we sent to ourselves to try out the way: that it came is all there is to tell.
+fn probe(mail: &Read, connector: &str, address: &str, account: &Account, at: Timestamp) -> Option<Outcome> {
+    let id = mail.message_id.as_deref().filter(|id| id.starts_with(PROBE))?;
+    let [from] = mail.from.as_slice() else { return None };
+    let own =
+        account.options.text("address").is_some_and(|own| canonical_address(own) == canonical_address(&from.email));
+    let receipt = Receipt {
+        connector: connector.to_owned(),
+        account: address.to_owned(),
+        provider_id: Some(id.to_owned()),
+        sent: None,
+        up_to: None,
+        recipient: None,
+        state: DeliveryState::Delivered,
+        at: Some(at),
+        error: None,
+        reference: None,
+    };
+    own.then(|| Outcome::Receipt { receipt: Box::new(receipt) })
 }
 
 /// What wrote it, and whether a program may answer.

@@ -32,6 +32,7 @@ mod lanes;
 pub mod mail_check;
 mod mail_counts;
 pub mod mail_login;
+pub mod mail_probe;
 pub mod mailbox;
 pub mod media;
 mod messages;

@@ -19,11 +19,11 @@ use tokio::time::Instant;
 use super::mail_login::Logins;
 use super::mailbox::unreached;
 use super::send::Tried;
-use crate::base::{Error, Result, Timestamp};
+use crate::base::{Error, Kind, Result, Side, Timestamp};
 use crate::connector::{Leaving, Submission};
 use crate::mail::dkim_sign::{SigningKey, sign};
 use crate::mail::token::{self, Link, TokenKey};
-use crate::mail::write::{self, File, Mailbox};
+use crate::mail::write::{self, File, Letter, Mailbox};
 use crate::model::entry::SendResult;
 use crate::model::{Outbound, OutboundMail, OutboundPart};
 use crate::net::client::{Client, Request};
@@ -118,12 +118,42 @@ impl Mailer {
             Err(error) => return refused(error),
         };
         drop((letter, files));
-        let outcomes = outlet.pool.send(&envelope, &bytes).await;
+        let outcomes = self.hand_over(channel, &outlet, &envelope, &bytes).await;
         drop(many);
+        tried(outcomes, stamp.message_id)
+    }
+
+    /// Sends a letter that answers nobody, with its sender for a return address.
+    ///
+    /// # Errors
+    ///
+    /// Why the server did not take it.
+    pub(super) async fn submit(
+        &self,
+        channel: &str,
+        submission: &Submission,
+        letter: &Letter,
+        at: Timestamp,
+    ) -> Result<()> {
+        let outlet = self.outlet(channel, submission).await?;
+        let bytes = bytes(letter, &outlet, at)?;
+        let to = letter.to.iter().map(|to| to.address.clone()).collect();
+        let envelope = Envelope { from: Some(letter.from.address.clone()), to };
+        let unavailable = |reason: String| Error::new(Kind::Unavailable, reason).on_side(Side::Peer);
+        match self.hand_over(channel, &outlet, &envelope, &bytes).await.into_iter().next() {
+            Some(Outcome::Accepted(_)) => Ok(()),
+            Some(Outcome::Refused(code, _, reason)) => Err(unavailable(format!("the server refused: {code} {reason}"))),
+            Some(Outcome::NotSent(_, reason) | Outcome::Uncertain(reason)) => Err(unavailable(reason)),
+            None => Err(Error::internal("a letter without a recipient")),
+        }
+    }
+
+    async fn hand_over(&self, channel: &str, outlet: &Outlet, envelope: &Envelope, bytes: &[u8]) -> Vec<Outcome> {
+        let outcomes = outlet.pool.send(envelope, bytes).await;
         if let ([Outcome::NotSent(Again::WhenMended, _), ..], Some(login)) = (outcomes.as_slice(), &outlet.login) {
             self.logins.refused(channel, login);
         }
-        tried(outcomes, stamp.message_id)
+        outcomes
     }
 
     /// What the mail is known by; nothing if our own address is none.
@@ -233,7 +263,7 @@ fn day_of(at: Timestamp) -> u16 {
 }
 
 /// The mail as it goes over the wire, signed where the account signs.
-fn bytes(letter: &write::Letter, outlet: &Outlet, at: Timestamp) -> Result<Vec<u8>> {
+fn bytes(letter: &Letter, outlet: &Outlet, at: Timestamp) -> Result<Vec<u8>> {
     let mail = write::write(letter).map_err(|fault| Error::invalid(fault.to_string()))?;
     let (Some(dkim), Some(key)) = (&outlet.submission.dkim, &outlet.signing) else { return Ok(mail) };
     let time = u64::try_from(at.seconds()).unwrap_or_default();

@@ -7,6 +7,9 @@ use super::delivery::DeliveryState;
 use crate::base::Pii;
 use crate::base::id::{ConversationId, SendId};
 
+/// What the Message-ID of a probe begins with: a mail that a channel sends to itself to try out its way.
+pub const PROBE: &str = "segue-probe.";
+
 /// The mail behind an interaction.
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -21,7 +21,7 @@ struct Scene {
     gateway: Gateway,
     token: String,
     /// Removed last.
-    _project: Project,
+    project: Project,
 }
 
 impl Scene {
@@ -41,7 +41,7 @@ impl Scene {
         project.write_config();
         let token = project.token();
         let gateway = Gateway::start(&project).await;
-        Scene { desk, dovecot, _postfix: postfix, signer, gateway, token, _project: project }
+        Scene { desk, dovecot, _postfix: postfix, signer, gateway, token, project }
     }
 
     /// Hands a mail over to our mailbox, and waits for the help desk to hear of it.
@@ -150,6 +150,25 @@ async fn what_comes_back_shows_on_what_was_sent() {
     let inbound = scene.desk.taken().into_iter().filter(|one| one.interaction()["direction"] == "inbound");
     let ids: std::collections::BTreeSet<String> = inbound.map(|one| one.provider_id().to_owned()).collect();
     assert_eq!(ids.into_iter().collect::<Vec<_>>(), ["1@gone.example", "2@example.test"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_goes_the_whole_way_and_is_nobodys_mail() {
+    let scene = Scene::new(None).await;
+    let probe = async |name: &str| {
+        let reach = ["channel", "--url", scene.gateway.base(), "--token", &scene.token, "probe", name, "--json"];
+        let (project, reach) = (&scene.project, reach.map(str::to_owned));
+        tokio::task::block_in_place(|| project.try_run(&reach.each_ref().map(String::as_str)))
+    };
+    let (code, said) = probe("mail").await;
+    let told: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(code, Some(0));
+    assert!(told["took_ms"].is_u64() && told["message_id"].as_str().unwrap().ends_with("@example.test"), "{told}");
+    assert_eq!(probe("other").await.0, Some(66));
+    // What comes after it is the first that anybody hears of.
+    scene.take(&mail("1@signed.example", ADA, ""), "1@signed.example").await;
+    assert_eq!(scene.desk.taken().len(), 1);
+    assert_eq!(scene.project.number("SELECT count(*) FROM quarantine"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

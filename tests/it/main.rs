@@ -11,6 +11,8 @@ mod support;
 // What holds for the code as it lies there.
 mod docs; // what the documentation shows works
 mod floors; // who may import whom
+mod journey_first;
+mod journey_mail; // two hundred mails find their stories
 mod licenses; // what may stand behind the binary
 mod names; // no code names a connector
 

@@ -29,11 +29,15 @@ use crate::base::Clock;
 use crate::base::id::EntryId;
 use crate::base::telemetry::Metrics;
 use crate::connector::{Connector, Folder};
+use crate::flow::mail_login::Logins;
+use crate::flow::send_mail::Mailer;
 use crate::flow::wait::Waiting;
 use crate::flow::work::Workers;
 use crate::flow::{ChannelSetup, Context, Setup};
+use crate::mail::token::TokenKey;
 use crate::model::entry::RequestHead;
 use crate::model::{EntryBody, EntryKind};
+use crate::net::{Client, client};
 use crate::script::{Budget, Bundle, PolicyFacts, PolicyFiles};
 use crate::store::blob::Blobs;
 use crate::store::{NewEntry, sqlite};
@@ -201,8 +205,12 @@ impl Gateway {
         }
         let (stop, stopping) = watch::channel(false);
         let (loaded, working) = (Arc::new(ArcSwap::default()), Arc::new(AtomicBool::new(true)));
+        let client = Client::new(client::Settings::default()).unwrap();
+        let key = Arc::new(TokenKey::new(store.mail_secret.clone()));
+        let logins = Logins::new(client.clone(), store.store.mailboxes.clone(), Clock::system());
         let state = ApiState {
             context: context.clone(),
+            mailer: Mailer::new(client, key, logins),
             public_url: None,
             loaded: loaded.clone(),
             working: working.clone(),

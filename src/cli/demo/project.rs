@@ -20,15 +20,17 @@ use crate::config::FILE_NAME;
 use crate::connector::Folder;
 
 /// The project's files. `{{name}}` stands for what is known only when the demo runs.
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 16] = [
     (FILE_NAME, include_str!("data/segue.toml")),
     ("channels/partner-desk.toml", include_str!("data/channels/partner-desk.toml")),
     ("channels/shop-bot.toml", include_str!("data/channels/shop-bot.toml")),
     ("channels/shop-page.toml", include_str!("data/channels/shop-page.toml")),
+    ("channels/shop-site.toml", include_str!("data/channels/shop-site.toml")),
     ("channels/support-chat.toml", include_str!("data/channels/support-chat.toml")),
     ("channels/support-line.toml", include_str!("data/channels/support-line.toml")),
     ("channels/support-mail.toml", include_str!("data/channels/support-mail.toml")),
     ("channels/support-sms.toml", include_str!("data/channels/support-sms.toml")),
+    ("connectors/site-chat/connector.toml", include_str!("../../../examples/connectors/site-chat/connector.toml")),
     ("scripts/10_public.lua", include_str!("../../../scripts/10_public.lua")),
     ("scripts/20_calls.lua", include_str!("../../../scripts/20_calls.lua")),
     ("scripts/30_vip.lua", include_str!("../../../scripts/30_vip.lua")),
@@ -90,7 +92,11 @@ impl Project {
         let shipped = Folder::embedded();
         for (name, text) in FILES {
             // A connector may have been left out of this build; the story then says what is missing, and fails.
-            if connector(text).is_none_or(|wanted| shipped.iter().any(|folder| folder.name == wanted)) {
+            let there = |wanted: &str| {
+                let own = format!("connectors/{wanted}/connector.toml");
+                shipped.iter().any(|folder| folder.name == wanted) || FILES.iter().any(|(name, _)| *name == own)
+            };
+            if connector(text).is_none_or(there) {
                 self.put(name, &fill(text, &values))?;
             }
         }

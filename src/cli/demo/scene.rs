@@ -333,17 +333,18 @@ impl<'a> Player<'a> {
         Ok(fill(text, &[("root", &root), ("gateway", &self.scene.gateway), ("story", self.first_story())]))
     }
 
-    /// Calls the API with the agent's token: a POST if there is a body.
-    async fn api(&self, path: &str, body: Option<&Value>) -> Result<Heard> {
+    /// Calls the API with the agent's token: a POST if there is a body, which is done once for each step.
+    async fn api(&self, path: &str, body: Option<(&Step, &Value)>) -> Result<Heard> {
         let token = format!("Bearer {}", self.scene.project.secret("api-token"));
         let mut headers = HeaderMap::new();
-        let own = [("authorization", token.as_str()), ("content-type", "application/json"), ("idempotency-key", path)];
+        let once = body.map_or("", |(step, _)| step.name.as_str());
+        let own = [("authorization", token.as_str()), ("content-type", "application/json"), ("idempotency-key", once)];
         for (name, value) in own.into_iter().filter(|(name, _)| body.is_some() || *name == "authorization") {
             headers.insert(header_name(name)?, header_value(value)?);
         }
         let url = format!("{}{path}", self.scene.gateway);
         match body {
-            Some(body) => provider::post(&self.scene.client, &url, headers, Bytes::from(body.to_string())).await,
+            Some((_, body)) => provider::post(&self.scene.client, &url, headers, Bytes::from(body.to_string())).await,
             None => provider::get(&self.scene.client, &url, headers).await,
         }
     }

@@ -12,7 +12,7 @@ use crate::base::{Error, Result};
 const TEXT: &str = include_str!("data/story.toml");
 
 /// The payloads that the story names.
-const PAYLOADS: [(&str, &str); 20] = [
+const PAYLOADS: [(&str, &str); 21] = [
     ("bot-text.json", include_str!("data/payloads/bot-text.json")),
     ("call-completed.form", include_str!("data/payloads/call-completed.form")),
     ("call-in-progress.form", include_str!("data/payloads/call-in-progress.form")),
@@ -32,6 +32,7 @@ const PAYLOADS: [(&str, &str); 20] = [
     ("mail-stranger.eml", include_str!("data/payloads/mail-stranger.eml")),
     ("page-comment.json", include_str!("data/payloads/page-comment.json")),
     ("page-message.json", include_str!("data/payloads/page-message.json")),
+    ("site-chat.json", include_str!("data/payloads/site-chat.json")),
     ("sms.form", include_str!("data/payloads/sms.form")),
 ];
 

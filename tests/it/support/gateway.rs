@@ -80,7 +80,7 @@ impl Project {
             folder,
             tables: Vec::new(),
             limits: String::new(),
-            policy: "queues = [\"general\", \"phone\", \"vip\"]\n".to_owned(),
+            policy: "queues = [\"billing\", \"general\", \"phone\", \"vip\"]\n".to_owned(),
             // Fast enough for tests, patient enough for a help desk that fails now and then.
             retry: "schedule = [\"0s\", \"100ms\", \"100ms\", \"200ms\", \"200ms\", \"500ms\", \"1s\", \"1s\", \"2s\", \"2s\"]\n\
                     jitter = 0.0\n"

@@ -42,21 +42,30 @@ impl Signer {
 
     /// The mail with a signature on top.
     pub(crate) fn sign(&self, mail: &[u8]) -> Vec<u8> {
+        self.sign_all([mail].into_iter()).remove(0)
+    }
+
+    /// Mails, each with a signature on top.
+    pub(crate) fn sign_all<'m>(&self, mails: impl Iterator<Item = &'m [u8]>) -> Vec<Vec<u8>> {
         let key = self.key();
         let mut command = environment::python();
         command.arg("tests/peers/sign_mail.py").args(["s1", &self.domain, key.to_str().unwrap()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
-        writeln!(input, "{}", mail.len()).unwrap();
-        input.write_all(mail).unwrap();
+        let (mut input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut all = Vec::new();
+        for mail in mails {
+            writeln!(input, "{}", mail.len()).unwrap();
+            input.write_all(mail).unwrap();
+            input.flush().unwrap();
+            let mut length = String::new();
+            output.read_line(&mut length).unwrap();
+            let mut signed = vec![0; length.trim().parse().unwrap()];
+            output.read_exact(&mut signed).unwrap();
+            all.push(signed);
+        }
         drop(input);
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut length = String::new();
-        output.read_line(&mut length).unwrap();
-        let mut signed = vec![0; length.trim().parse().unwrap()];
-        output.read_exact(&mut signed).unwrap();
         child.wait().unwrap();
-        signed
+        all
     }
 }
 

@@ -22,10 +22,15 @@ pub(crate) struct Provider {
 impl Provider {
     /// One that accepts every send, with ids of its own, in the shape of Meta's Graph API.
     pub(crate) async fn start() -> Provider {
+        Provider::answering(|count| accepted(&format!("wamid.SENT{count}"))).await
+    }
+
+    /// One that accepts every send with what `body` makes of its number, which is from 1.
+    pub(crate) async fn answering(body: impl Fn(usize) -> Value + Send + 'static) -> Provider {
         let mut count = 0;
         let behavior: Behavior = Box::new(move |_| {
             count += 1;
-            Reply::json(200, &accepted(&format!("wamid.SENT{count}")))
+            Reply::json(200, &body(count))
         });
         let state = Arc::new(Mutex::new(State { sends: Vec::new(), behavior }));
         let shared = state.clone();

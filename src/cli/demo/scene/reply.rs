@@ -19,7 +19,7 @@ impl<'a> Player<'a> {
         let (mark, sends, begun) = (self.scene.desk.mark(), self.scene.stub.mark(), Instant::now());
         let body = json!({ "agent": step.agent, "text": step.text, "in_reply_to": target });
         let path = format!("/v1/conversations/{story}/replies");
-        let heard = self.api(&path, Some(&body)).await?;
+        let heard = self.api(&path, Some((step, &body))).await?;
         let status = heard.status.as_u16();
         let what = format!("{}: \"{}\"", step.agent, step.text);
         let how = format!("POST /v1/conversations/{}/replies: {status} in {}", short(&story), millis(heard.took));
