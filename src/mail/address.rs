@@ -144,11 +144,8 @@ impl Reader<'_> {
             self.found.ambiguous = true;
             self.flush();
         }
-        let mut quoted = false;
-        let end = after.iter().position(|byte| {
-            quoted ^= *byte == b'"';
-            !quoted && matches!(byte, b'>' | b'<')
-        });
+        let mut quotes = Quotes::default();
+        let end = after.iter().position(|byte| !quotes.hold(*byte) && matches!(byte, b'>' | b'<'));
         let closed = end.filter(|end| after.get(*end) == Some(&b'>'));
         self.found.ambiguous |= closed.is_none();
         let end = closed.unwrap_or_else(|| memchr::memchr3(b',', b'>', b'<', after).unwrap_or(after.len()));
@@ -188,6 +185,26 @@ impl Reader<'_> {
     }
 }
 
+/// Follows quotes through a text; a backslash within them escapes what stands behind it.
+#[derive(Default)]
+struct Quotes {
+    open: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    /// Takes the next byte. Whether it is within quotes; of the quotes themselves the first is and the last is not.
+    fn hold(&mut self, byte: u8) -> bool {
+        match byte {
+            _ if std::mem::take(&mut self.escaped) => {}
+            b'\\' if self.open => self.escaped = true,
+            b'"' => self.open = !self.open,
+            _ => {}
+        }
+        self.open
+    }
+}
+
 /// The content up to the unescaped `close`, with escapes taken off, and what follows.
 fn delimited(text: &[u8], close: u8) -> Option<(Vec<u8>, &[u8])> {
     let mut content = Vec::new();
@@ -208,10 +225,9 @@ fn delimited(text: &[u8], close: u8) -> Option<(Vec<u8>, &[u8])> {
 /// Words between blanks; blanks around `@` and dots (obsolete, but they come) and within quotes do not part them.
 fn tokens(bare: &[u8]) -> Vec<Vec<u8>> {
     let mut tokens: Vec<Vec<u8>> = Vec::new();
-    let (mut quoted, mut gap) = (false, true);
+    let (mut quotes, mut gap) = (Quotes::default(), true);
     for &byte in bare.trim_ascii() {
-        quoted ^= byte == b'"';
-        if !quoted && byte.is_ascii_whitespace() {
+        if !quotes.hold(byte) && byte.is_ascii_whitespace() {
             gap = true;
             continue;
         }
@@ -229,9 +245,9 @@ fn tokens(bare: &[u8]) -> Vec<Vec<u8>> {
 
 /// An address in brackets without the comments that the obsolete syntax allows there.
 fn without_comments(angle: &[u8]) -> Vec<u8> {
-    let (mut depth, mut quoted) = (0_usize, false);
+    let (mut depth, mut quotes) = (0_usize, Quotes::default());
     let kept = angle.iter().copied().filter(|byte| {
-        quoted ^= *byte == b'"' && depth == 0;
+        let quoted = depth == 0 && quotes.hold(*byte);
         match byte {
             b'(' if !quoted => depth += 1,
             b')' if !quoted && depth > 0 => {
@@ -258,14 +274,13 @@ fn route_less(angle: &[u8]) -> &[u8] {
 /// `bytes` as an address, without the blanks outside of quotes, if it is one.
 fn email(bytes: &[u8], hint: Option<&str>) -> Option<String> {
     let text = words::plain(bytes, hint);
-    let mut quoted = false;
-    let email: String = text
-        .chars()
-        .filter(|c| {
-            quoted ^= *c == '"';
-            (quoted && *c == ' ') || !(c.is_whitespace() || c.is_control())
-        })
-        .collect();
+    let mut quotes = Quotes::default();
+    let keeps = |c: &char| {
+        // All that matters to quotes is ASCII.
+        let quoted = quotes.hold(u8::try_from(*c).unwrap_or_default());
+        (quoted && *c == ' ') || !(c.is_whitespace() || c.is_control())
+    };
+    let email: String = text.chars().filter(keeps).collect();
     let (local, domain) = email.rsplit_once('@')?;
     let whole = !local.is_empty() && !domain.is_empty() && email.len() <= ADDRESS_MOST;
     let clean = local.starts_with('"') || !local.contains([',', ':', ';', '(', ')']);
@@ -318,6 +333,18 @@ mod tests {
         assert_eq!(read("<>"), Vec::<String>::new());
         assert_eq!(read("\"=?utf-8?Q?=C3=A9?=\" <a@b>"), ["\u{e9}|a@b"]);
         assert_eq!(read("Ann <a@b"), ["Ann|a@b"]);
+    }
+
+    #[test]
+    fn an_escaped_quote_ends_no_quotes() {
+        for address in [r#""a\"b c"@x.example"#, r#""a\\"@x.example"#, r#""a\"><b@c"@x.example"#] {
+            let field = format!("Ann <{address}>, d@e");
+            // Brackets within quotes stand in no address that is given out.
+            let wanted = if address.contains('>') { vec![] } else { vec![format!("Ann|{address}")] };
+            assert_eq!(read(&field), [wanted, vec!["-|d@e".to_owned()]].concat(), "{field}");
+            assert!(!ambiguous(&field), "{field}");
+        }
+        assert_eq!(read(r#""a\" (b)"@x.example"#), [r#"-|"a\" (b)"@x.example"#]);
     }
 
     #[test]
