@@ -17,6 +17,7 @@
 //! | 6 | [`api`] | REST and events |
 //! | 7 | [`app`] | the only wiring |
 //! | 8 | [`cli`] | arguments, output, exit codes |
+//! | 9 | `fuzzing` | what is fed with bytes that nobody wrote; not in the program |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -27,6 +28,9 @@ pub mod cli;
 pub mod config;
 pub mod connector;
 pub mod flow;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mail;
 pub mod model;
 pub mod net;

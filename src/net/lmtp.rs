@@ -262,3 +262,14 @@ async fn accept(door: Door, shared: Arc<Shared>, stage: Arc<watch::Sender<Stage>
         }
     }
 }
+
+/// Serves one connection that is no socket, to its end: a way in for [`crate::fuzzing`].
+#[cfg(any(test, fuzzing))]
+pub(crate) async fn serve<S>(connection: S, settings: Settings, deliver: Arc<dyn Deliver>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (_stage, stages) = watch::channel(Stage::Serving);
+    let shared = Shared::new(settings, deliver, TaskTracker::new());
+    session::converse(Box::new(connection), Arc::new(shared), stages).await;
+}

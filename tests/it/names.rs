@@ -16,6 +16,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("model/identifier.rs", "whatsapp", "part of `whatsapp_bsuid`, a namespace of the published format"),
     ("connector/mail_read.rs", "email", "the member of an address, as JMAP names it"),
     ("flow/mail_check.rs", "email", "the member of an address, as JMAP names it"),
+    ("fuzzing/header.rs", "email", "the member of an address, as JMAP names it"),
+    ("fuzzing/mail_write.rs", "email", "the member of an address, as JMAP names it"),
     ("mail/address.rs", "email", "the member of an address, as JMAP names it"),
     ("mail/oauth/causes.rs", "email", "a word of a token endpoint's answer"),
     ("mail/dkim_key.rs", "email", "a type of service in DKIM's keys"),

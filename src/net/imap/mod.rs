@@ -8,6 +8,8 @@
 //! answered with a tagged OK is taken for done; a server can break its connection and nothing else.
 
 mod after;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod bare;
 mod error;
 mod fetch;
 mod guard;

@@ -86,7 +86,7 @@ fn of_handshake(error: &std::io::Error) -> ImapError {
     }
 }
 
-async fn greeting(wire: &mut Wire) -> Result<(), ImapError> {
+pub(super) async fn greeting(wire: &mut Wire) -> Result<(), ImapError> {
     match wire.receive().await? {
         Answer::Remark(_) => Ok(()),
         Answer::Bye(text) => Err(ImapError::network("the server turned us away").saying(&text)),

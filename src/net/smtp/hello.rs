@@ -6,8 +6,7 @@
 use std::io;
 
 use data_encoding::BASE64;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use super::reply::{Replies, Reply, printable};
@@ -58,7 +57,10 @@ impl Features {
 }
 
 /// Waits for the greeting and asks for TLS. When this returns `Ok`, the next byte on the socket belongs to TLS.
-pub(super) async fn start_tls(socket: &mut TcpStream, hello: &str) -> Result<(), Outcome> {
+pub(super) async fn start_tls<S>(socket: &mut S, hello: &str) -> Result<(), Outcome>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut replies = Replies::default();
     let greeting = exchange(socket, &mut replies, "").await.map_err(|error| lost("the greeting", &error))?;
     if greeting.code / 100 != 2 {
@@ -83,7 +85,10 @@ pub(super) async fn start_tls(socket: &mut TcpStream, hello: &str) -> Result<(),
 }
 
 /// Sends a command, if there is one, and reads one reply.
-async fn exchange(socket: &mut TcpStream, replies: &mut Replies, command: &str) -> io::Result<Reply> {
+async fn exchange<S>(socket: &mut S, replies: &mut Replies, command: &str) -> io::Result<Reply>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     if !replies.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the server answered before it was asked"));
     }

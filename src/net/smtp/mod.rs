@@ -17,3 +17,12 @@ mod tests;
 
 pub use pool::{Dial, Pool};
 pub use session::{Again, Deadlines, Envelope, Outcome, Server, Session};
+
+/// What is said before STARTTLS, for [`crate::fuzzing`].
+#[cfg(any(test, fuzzing))]
+pub(crate) async fn start_tls<S>(mut stream: S) -> Result<(), Outcome>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    hello::start_tls(&mut stream, "gate.example").await
+}

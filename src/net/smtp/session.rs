@@ -15,6 +15,7 @@ use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::extension::ClientId;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -139,6 +140,14 @@ impl Session {
     /// Why not, as an [`Outcome::NotSent`] that holds for every mail.
     pub async fn open(server: &Server, socket: TcpStream) -> Result<Session, Outcome> {
         let (stream, seen) = secure(server, socket).await?;
+        Session::greet(server, stream, seen).await
+    }
+
+    /// A session over a stream that is private: the socket within TLS, or a script.
+    async fn greet<S>(server: &Server, stream: Stream<S>, seen: Arc<Seen>) -> Result<Session, Outcome>
+    where
+        S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static,
+    {
         let client = ClientId::Domain(server.hello.clone());
         let connected = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &client);
         let connected = timeout(server.deadlines.hello, connected).await;
@@ -155,6 +164,17 @@ impl Session {
             asked.map_err(|_| silent("AUTH"))??;
         }
         Ok(session)
+    }
+
+    /// A way in without TLS, for [`crate::fuzzing`] alone: the program has none.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) async fn bare<S>(server: &Server, stream: S) -> Result<Session, Outcome>
+    where
+        S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static,
+    {
+        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 25));
+        let (stream, seen) = Stream::new(stream, peer, server.security == Security::StartTls);
+        Session::greet(server, stream, seen).await
     }
 
     /// Sends one mail, whose lines end in CRLF, to all recipients. Gives the outcome for each, in their order.
