@@ -1,12 +1,15 @@
 //! From bytes and a charset label to text. The one place where mail bytes become characters.
 //!
-//! The declared label counts; what declares nothing, or something nobody knows, is UTF-8 when it is valid and else
-//! windows-1252, which gives every byte a character. Nothing here fails.
+//! The declared label counts; what declares nothing, or something nobody knows, is UTF-8 when it is valid, else what its
+//! bytes look like, and windows-1252 where they tell too little. Nothing here fails.
 
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{
-    BIG5, EUC_JP, EUC_KR, Encoding, GB18030, GBK, REPLACEMENT, SHIFT_JIS, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252,
+    BIG5, EUC_JP, EUC_KR, Encoding, GB18030, GBK, ISO_8859_2, ISO_8859_4, REPLACEMENT, SHIFT_JIS, UTF_8, UTF_16BE,
+    UTF_16LE, WINDOWS_1250, WINDOWS_1252, WINDOWS_1254, WINDOWS_1257, WINDOWS_1258,
 };
 use mail_parser::decoders::charsets::map::charset_decoder;
+use memchr::memmem;
 
 /// Text made of bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -95,7 +98,7 @@ fn charset(label: Option<&str>) -> Charset {
 }
 
 /// UTF-8 that was declared. Bytes of another charset under this label are common: when the broken sequences outweigh the
-/// good ones it is windows-1252; a cut character in good text stays one replacement character.
+/// good ones it is guessed; a cut character in good text stays one replacement character.
 fn utf8(bytes: &[u8]) -> Decoded {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -104,20 +107,40 @@ fn utf8(bytes: &[u8]) -> Decoded {
     let text = String::from_utf8_lossy(bytes);
     let broken = text.chars().filter(|c| *c == char::REPLACEMENT_CHARACTER).count();
     let good = text.chars().filter(|c| !c.is_ascii() && *c != char::REPLACEMENT_CHARACTER).count();
-    let text = if good >= broken { text.into_owned() } else { windows_1252(bytes) };
+    let text = if good >= broken { text.into_owned() } else { as_it_looks(bytes) };
     Decoded { text, damaged: true }
 }
 
 fn guess(bytes: &[u8]) -> Decoded {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match std::str::from_utf8(bytes) {
+        // ISO-2022-JP has seven bits, and this escape where its characters begin.
+        Ok(text) if text.is_ascii() && memmem::find(bytes, b"\x1b$B").is_some() => {
+            Decoded { text: as_it_looks(bytes), damaged: true }
+        }
         Ok(text) => Decoded { text: text.to_owned(), damaged: false },
-        Err(_) => Decoded { text: windows_1252(bytes), damaged: true },
+        Err(_) => Decoded { text: as_it_looks(bytes), damaged: true },
     }
 }
 
-fn windows_1252(bytes: &[u8]) -> String {
-    WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned()
+/// As many bytes tell a charset.
+const TELLING: usize = 64 * 1024;
+
+/// Charsets of Latin letters that differ from windows-1252 in few of them.
+const LATIN: [&Encoding; 6] = [WINDOWS_1250, WINDOWS_1254, WINDOWS_1257, WINDOWS_1258, ISO_8859_2, ISO_8859_4];
+
+/// As many letters that are no ASCII make one of [`LATIN`] believable: a pound sign alone does not.
+const LETTERS: usize = 3;
+
+/// The text in the charset that the bytes look like, by the frequencies that browsers go by.
+fn as_it_looks(bytes: &[u8]) -> String {
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
+    let first = bytes.get(..TELLING).unwrap_or(bytes);
+    detector.feed(first, first.len() == bytes.len());
+    let likely = detector.guess(None, Utf8Detection::Deny);
+    let letters = || first.iter().filter(|byte| **byte >= 0xc0).take(LETTERS).count();
+    let believed = if LATIN.contains(&likely) && letters() < LETTERS { WINDOWS_1252 } else { likely };
+    believed.decode_without_bom_handling(bytes).0.into_owned()
 }
 
 impl std::fmt::Debug for Decoded {
@@ -148,6 +171,29 @@ mod tests {
         assert_eq!(text("cp850", b"\x81"), "\u{fc}");
         assert_eq!(text("iso-2022-jp", b"\x1b$B$\"\x1b(B"), "\u{3042}");
         assert_eq!(text("utf-16le", b"a\0\xe9\0"), "a\u{e9}");
+    }
+
+    #[test]
+    fn what_declares_nothing_is_read_as_it_looks() {
+        let cases = [
+            ("windows-1252", "Price: 20 \u{a3}"),
+            ("windows-1252", "Gr\u{fc}\u{df}e aus K\u{f6}ln, J\u{fc}rgen"),
+            ("windows-1250", "Prosz\u{119} o piln\u{105} odpowied\u{17a}. Dzi\u{119}kuj\u{119}, \u{141}ukasz"),
+            ("windows-1251", "\u{417}\u{434}\u{440}\u{430}\u{432}\u{441}\u{442}\u{432}\u{443}\u{439}\u{442}\u{435}"),
+            ("koi8-r", "\u{433}\u{434}\u{435} \u{43c}\u{43e}\u{439} \u{437}\u{430}\u{43a}\u{430}\u{437}?"),
+            ("shift_jis", "\u{6ce8}\u{6587}\u{306f}\u{3069}\u{3053}\u{3067}\u{3059}\u{304b}"),
+            ("iso-2022-jp", "\u{6ce8}\u{6587}\u{306f}\u{3069}\u{3053}\u{3067}\u{3059}\u{304b}"),
+            ("big5", "\u{60a8}\u{597d}\u{ff0c}\u{6211}\u{7684}\u{8a02}\u{55ae}\u{5728}\u{54ea}\u{88e1}"),
+            ("euc-kr", "\u{c548}\u{b155}\u{d558}\u{c138}\u{c694}"),
+            ("iso-8859-7", "\u{3a0}\u{3bf}\u{3cd} \u{3b5}\u{3af}\u{3bd}\u{3b1}\u{3b9}"),
+        ];
+        for (label, said) in cases {
+            let (bytes, _, lost) = Encoding::for_label(label.as_bytes()).unwrap().encode(said);
+            assert!(!lost, "{label}");
+            for declared in ["", "us-ascii", "no-such"] {
+                assert_eq!(text(declared, &bytes), said, "{label} as `{declared}`");
+            }
+        }
     }
 
     #[test]

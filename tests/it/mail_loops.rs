@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::support::gateway::{ANSWERING_POLICY, Gateway, Project};
-use crate::support::helpdesk::HelpDesk;
+use crate::support::helpdesk::{Delivery, HelpDesk};
 use crate::support::mailserver::{MailServer, PASSWORD, hand_over};
 use crate::support::scripted_smtp::{Act, ScriptSmtp};
 use crate::support::signer::Signer;
@@ -79,46 +79,95 @@ async fn two_gateways_that_answer_everything_fall_silent() {
     assert!((1..=2).contains(&sent), "{sent} automatic mails");
 }
 
+/// A gateway that answers everything, to which mails are handed over, and whose own go to a server that keeps them.
+struct Answering {
+    desk: HelpDesk,
+    server: ScriptSmtp,
+    signer: Signer,
+    gateway: Gateway,
+    lmtp: u16,
+    _certificate: tempfile::NamedTempFile,
+    /// Removed last.
+    project: Project,
+}
+
+const SUPPORT: &str = "support@example.test";
+
+impl Answering {
+    async fn start() -> Answering {
+        let (desk, server) = (HelpDesk::start().await, ScriptSmtp::start(true, |_, _| Act::Go).await);
+        let certificate = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(certificate.path(), &server.certificate).unwrap();
+        let options = format!(
+            "address = \"{SUPPORT}\"\nsmtp_host = \"localhost\"\nsmtp_port = {}\nsmtp_user = \"u\"\n\
+             smtp_password = \"p\"\n",
+            server.address.port()
+        );
+        let project = Project::new()
+            .helpdesk("desk", &desk, &TOLD)
+            .trusting(certificate.path().display().to_string())
+            .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
+            .channel("mail", "email", &options)
+            .script(ANSWERING_POLICY);
+        let signer = Signer::new(&project);
+        let gateway = Gateway::start(&project).await;
+        let lmtp = gateway.lmtp().await;
+        Answering { desk, server, signer, gateway, lmtp, _certificate: certificate, project }
+    }
+
+    /// Hands a mail over, and waits until the help desk has heard of it and nothing waits any more.
+    async fn take(&self, id: &str, mail: &[u8]) -> Delivery {
+        hand_over(self.lmtp, SUPPORT, mail).unwrap();
+        let told = self.desk.wait_until(id, |one| one.provider_id() == id).await;
+        self.gateway.settled(&self.project).await;
+        told
+    }
+}
+
+/// One that answers every mail at once, from a domain that vouches for it, and says nowhere that it is a machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_responder_that_hides_is_answered_once() {
+    let scene = Answering::start().await;
+    let responder = "ada@signed.example";
+    let mut answered = String::new();
+    for round in 0..size(5, 50) {
+        let id = format!("{round}@signed.example");
+        let told = scene.take(&id, &scene.signer.sign(&mail(&id, responder, SUPPORT, &answered))).await;
+        let proven = if answered.is_empty() { "authenticated" } else { "verified" };
+        assert_eq!(told.interaction()["mail"]["level"], proven, "{:#}", told.interaction());
+        if answered.is_empty() {
+            let sent = wait::until("the first is answered", wait::SOON, async || scene.server.taken().pop()).await;
+            let text = String::from_utf8(sent.bytes).unwrap();
+            let own = text.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap().trim().to_owned();
+            answered = format!("In-Reply-To: {own}\r\n");
+        }
+    }
+    assert_eq!(scene.server.taken().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_mails_bring_their_victim_nothing() {
     let forged = size(60, 1_000);
-    let server = ScriptSmtp::start(true, |_, _| Act::Go).await;
-    let desk = HelpDesk::start().await;
-    let certificate = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(certificate.path(), &server.certificate).unwrap();
-    let options = format!(
-        "address = \"support@example.test\"\nsmtp_host = \"localhost\"\nsmtp_port = {}\nsmtp_user = \"u\"\n\
-         smtp_password = \"p\"\n",
-        server.address.port()
-    );
-    let project = Project::new()
-        .helpdesk("desk", &desk, &TOLD)
-        .trusting(certificate.path().display().to_string())
-        .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
-        .channel("mail", "email", &options)
-        .script(ANSWERING_POLICY);
-    let signer = Signer::new(&project);
-    let gateway = Gateway::start(&project).await;
-    let port = gateway.lmtp().await;
-    let (us, victim) = ("support@example.test", "victim@signed.example");
-    hand_over(port, us, &signer.sign(&mail("0@signed.example", victim, us, ""))).unwrap();
-    let first = desk.wait_until("the victim's own mail", |one| one.provider_id() == "0@signed.example").await;
+    let scene = Answering::start().await;
+    let (us, victim) = (SUPPORT, "victim@signed.example");
+    let own = scene.signer.sign(&mail("0@signed.example", victim, us, ""));
+    let first = scene.take("0@signed.example", &own).await;
     let story = first.conversation().to_owned();
     // In the victim's name, about the victim's story, with a stranger to read along and with its number in the subject.
     let more = format!(
         "Cc: eve@stranger.example\r\nReply-To: eve@stranger.example\r\nIn-Reply-To: <0@signed.example>\r\nComments: {story}\r\n"
     );
     for number in 1..=forged {
-        hand_over(port, us, &mail(&format!("{number}@signed.example"), victim, us, &more)).unwrap();
+        hand_over(scene.lmtp, us, &mail(&format!("{number}@signed.example"), victim, us, &more)).unwrap();
     }
     let last = format!("{forged}@signed.example");
-    desk.wait_until("the last forged mail", |one| one.provider_id() == last).await;
-    gateway.settled(&project).await;
-    wait::until_true("the victim's own mail is answered", wait::SOON, async || !server.taken().is_empty()).await;
-    let taken = server.taken();
+    scene.desk.wait_until("the last forged mail", |one| one.provider_id() == last).await;
+    scene.gateway.settled(&scene.project).await;
+    wait::until_true("the victim's own mail is answered", wait::SOON, async || !scene.server.taken().is_empty()).await;
+    let taken = scene.server.taken();
     let to: Vec<&[String]> = taken.iter().map(|mail| mail.to.as_slice()).collect();
     assert_eq!(to, [[victim.to_owned()]], "one answer, to the victim's own mail");
-    let deliveries = desk.taken();
+    let deliveries = scene.desk.taken();
     let inbound = deliveries.iter().filter(|one| one.interaction()["direction"] == "inbound");
     let stories: Vec<&str> = inbound.map(|one| one.conversation()).collect();
     assert_eq!(stories.iter().filter(|one| **one == story).count(), 1, "somebody joined the victim's story");
