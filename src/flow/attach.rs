@@ -36,15 +36,18 @@ impl Attached {
 pub(crate) async fn step(draft: &mut Draft<'_>, identified: Identified, in_storm: bool) -> Result<Attached> {
     let item = &identified.item;
     let public = item.interaction.visibility == Visibility::Public;
-    let placed = attach_mail::place(draft, item, in_storm).await?;
+    let mut open = draft.open_conversations(identified.customer).await?;
+    let placed = attach_mail::place(draft, item, &open, in_storm).await?;
     let thread = match item.thread {
         Some(key) => draft.conversation_by_thread(key).await?,
         None => placed.joins,
     };
-    let open = draft.open_conversations(identified.customer).await?;
     let candidate = |at: ConversationAt| {
         draft.conversation(at).map(|row| Candidate { state: row.state, public: row.public, updated_at: row.updated_at })
     };
+    // Which private story a mail joins is decided already, and by nothing else.
+    let is_mail = item.interaction.mail.is_some();
+    open.retain(|at| candidate(*at).is_some_and(|story| story.public || !is_mail));
     let stories: Vec<Candidate> = open.iter().filter_map(|at| candidate(*at)).collect();
     let trust = item.customer_trust();
     let attachment = attach::decide(thread.and_then(candidate), &stories, public, trust, draft.now());
@@ -70,14 +73,15 @@ pub(crate) async fn step(draft: &mut Draft<'_>, identified: Identified, in_storm
                     wanted.push((parent, side));
                 }
             }
-            wanted.extend(placed.mentions.into_iter().map(|other| (other, LinkKind::Mentioned)));
             for (other, kind) in wanted {
-                linked = true;
-                draft.link(at, other, kind);
+                linked |= draft.link(at, other, kind);
             }
             at
         }
     };
+    for other in placed.mentions {
+        linked |= draft.link(conversation, other, LinkKind::Mentioned);
+    }
     if let Some(key) = identified.item.thread
         && thread != Some(conversation)
     {

@@ -2,18 +2,22 @@
 //!
 //! What a mail refers to are its sender's words, so a reference leads to a story only if the same sender, proven, was part
 //! of the mail it names; each such mail leaves the keys by which its sender's next ones find it. What strangers name is only
-//! mentioned. [`crate::rules::mail_thread`] decides, and nothing else links a mail.
+//! mentioned. [`crate::rules::mail_thread`] decides, and nothing else joins a mail to a story.
 
 use super::draft::{ConversationAt, Draft};
 use super::normalize::Item;
 use crate::base::Result;
+use crate::base::id::ConversationId;
+use crate::model::mail::{Mail, MailAddress};
 use crate::model::{ConversationState, Flag, Interaction, MailLevel};
 use crate::rules::attach::REOPEN_WITHIN;
-use crate::rules::mail_thread::{self, Seen, Sender, Standing, Threading};
+use crate::rules::mail_thread::{self, Named, Seen, Sender, Standing};
 use crate::store::ThreadKey;
 
 /// How many of the mails that one refers to are looked up.
 const ASKED: usize = 12;
+/// In how much of its words numbers of stories are looked for, in bytes.
+const LOOKED_THROUGH: usize = 16 * 1024;
 
 /// Where a mail belongs, as far as it goes by what it refers to.
 #[derive(Default)]
@@ -24,49 +28,88 @@ pub(super) struct Placed {
     pub(super) mentions: Vec<ConversationAt>,
 }
 
-/// Looks up what a mail refers to, and decides.
-pub(super) async fn place(draft: &mut Draft<'_>, item: &Item, in_storm: bool) -> Result<Placed> {
+/// Looks up what a mail refers to, and decides. `open`: the open stories of its customer.
+pub(super) async fn place(
+    draft: &mut Draft<'_>,
+    item: &Item,
+    open: &[ConversationAt],
+    in_storm: bool,
+) -> Result<Placed> {
     let ix = &item.interaction;
     let Some(mail) = &ix.mail else { return Ok(Placed::default()) };
     let sender = sender(ix);
-    let (mut graph, mut found) = (Vec::new(), Vec::new());
-    let mut token = None;
+    let mut found = Vec::new();
+    let mut named = Named::default();
     if let Some(shown) = &mail.token
         && let Some(id) = shown.conversation_id
         && let Some(at) = draft.conversation_by_id(id).await?
     {
-        token = seen(draft, &mut found, at, shown.of_sender);
+        named.token = seen(draft, &mut found, at, shown.of_sender);
     }
+    named.graph = of_references(draft, ix, &sender, &mut found).await?;
+    for id in quoted(ix) {
+        if let Some(at) = draft.conversation_by_id(id).await? {
+            named.quoted.extend(seen(draft, &mut found, at, false));
+        }
+    }
+    if let Some(key) = subject_key(ix, &sender)
+        && let Some(at) = draft.conversation_by_thread(key).await?
+    {
+        named.subject.extend(seen(draft, &mut found, at, true));
+    }
+    let mut own = open.iter().filter_map(|at| seen(draft, &mut found, *at, true));
+    named.only = own.next().filter(|_| own.next().is_none());
+    drop(own);
+    if in_storm
+        && let Some(key) = storm_key(ix, &sender)
+        && let Some(at) = draft.conversation_by_thread(key).await?
+    {
+        named.storm = seen(draft, &mut found, at, true);
+    }
+    let from =
+        Sender { level: mail.level, automatic: ix.flags.contains(&Flag::Automated), for_another: for_another(mail) };
+    let story = |no: i64| found.iter().find(|(known, _)| *known == no).map(|(_, at)| *at);
+    let decided = mail_thread::decide(&from, &named);
+    Ok(Placed {
+        joins: decided.joins.and_then(|joined| story(joined.conversation())),
+        mentions: decided.mentions.into_iter().filter_map(story).collect(),
+    })
+}
+
+/// The stories of the mails that it refers to.
+async fn of_references(
+    draft: &mut Draft<'_>,
+    ix: &Interaction,
+    sender: &str,
+    found: &mut Vec<(i64, ConversationAt)>,
+) -> Result<Vec<Seen>> {
+    let mut graph = Vec::new();
     for id in referred(ix).take(ASKED) {
-        let of_sender = draft.conversation_by_thread(key(ix, &sender, id)).await?;
+        let of_sender = draft.conversation_by_thread(key(ix, sender, id)).await?;
         let at = match of_sender {
             Some(at) => Some(at),
             None => draft.conversation_by_thread(key(ix, ANYBODY, id)).await?,
         };
         if let Some(at) = at {
-            graph.extend(seen(draft, &mut found, at, of_sender.is_some()));
+            graph.extend(seen(draft, found, at, of_sender.is_some()));
         }
     }
-    let mut subject = Vec::new();
-    if let Some(key) = subject_key(ix, &sender)
-        && let Some(at) = draft.conversation_by_thread(key).await?
-    {
-        subject.extend(seen(draft, &mut found, at, true));
-    }
-    let mut storm = None;
-    if in_storm
-        && let Some(key) = storm_key(ix, &sender)
-        && let Some(at) = draft.conversation_by_thread(key).await?
-    {
-        storm = seen(draft, &mut found, at, true);
-    }
-    let from = Sender { level: mail.level, automatic: ix.flags.contains(&Flag::Automated) };
-    let story = |no: i64| found.iter().find(|(known, _)| *known == no).map(|(_, at)| *at);
-    Ok(match mail_thread::decide(&from, token.as_ref(), &graph, &subject, storm.as_ref()) {
-        Threading::Join(joined) => Placed { joins: story(joined.conversation()), mentions: Vec::new() },
-        Threading::Mention(named) => Placed { joins: None, mentions: named.into_iter().filter_map(story).collect() },
-        Threading::New => Placed::default(),
-    })
+    Ok(graph)
+}
+
+/// The numbers of stories that stand in its subject and in what is new of its words.
+fn quoted(ix: &Interaction) -> Vec<ConversationId> {
+    let text = ix.text_new.as_ref().unwrap_or(&ix.text).expose();
+    let text = text.get(..text.floor_char_boundary(LOOKED_THROUGH)).unwrap_or(text);
+    let subject = ix.subject.as_ref().map(|subject| subject.expose().as_str()).unwrap_or_default();
+    let words = [subject, text].into_iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.filter_map(|word| word.parse().ok()).take(mail_thread::MOST_MENTIONED).collect()
+}
+
+/// Whether answers are to go to somebody who is none of its senders.
+fn for_another(mail: &Mail) -> bool {
+    let is_sender = |to: &MailAddress| mail.from.iter().any(|from| from.is_same(to));
+    !mail.reply_to.is_empty() && !mail.reply_to.iter().any(is_sender)
 }
 
 /// Leaves what the next mails about this one are found by.

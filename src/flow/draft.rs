@@ -353,8 +353,8 @@ impl<'a> Draft<'a> {
         Some(given)
     }
 
-    /// Links two conversations, each to the other.
-    pub(crate) fn link(&mut self, from: ConversationAt, to: ConversationAt, to_is: LinkKind) {
+    /// Links two conversations, each to the other. Gives whether the first has a link more.
+    pub(crate) fn link(&mut self, from: ConversationAt, to: ConversationAt, to_is: LinkKind) -> bool {
         let back = match to_is {
             LinkKind::Public => LinkKind::Private,
             LinkKind::Private => LinkKind::Public,
@@ -362,26 +362,25 @@ impl<'a> Draft<'a> {
             LinkKind::Mentioned => return self.mention(from, to),
         };
         let ids = (self.conversation(from).map(|row| row.id), self.conversation(to).map(|row| row.id));
-        let (Some(from_id), Some(to_id)) = ids else { return };
-        for (at, kind, conversation_id) in [(from, to_is, to_id), (to, back, from_id)] {
-            self.change(at, |row| {
-                let link = Link { kind, conversation_id };
-                if !row.links.contains(&link) && row.links.len() < MOST_LINKS {
-                    row.links.push(link);
-                }
-            });
-        }
+        let (Some(from_id), Some(to_id)) = ids else { return false };
+        self.add_link(to, Link { kind: back, conversation_id: from_id });
+        self.add_link(from, Link { kind: to_is, conversation_id: to_id })
     }
 
     /// Notes on a story that it names another one, of which nothing is changed.
-    fn mention(&mut self, from: ConversationAt, to: ConversationAt) {
-        let Some(conversation_id) = self.conversation(to).map(|row| row.id) else { return };
-        self.change(from, |row| {
-            let link = Link { kind: LinkKind::Mentioned, conversation_id };
-            if !row.links.contains(&link) && row.links.len() < MOST_LINKS {
-                row.links.push(link);
-            }
-        });
+    fn mention(&mut self, from: ConversationAt, to: ConversationAt) -> bool {
+        let conversation_id = self.conversation(to).map(|row| row.id);
+        conversation_id
+            .is_some_and(|conversation_id| self.add_link(from, Link { kind: LinkKind::Mentioned, conversation_id }))
+    }
+
+    fn add_link(&mut self, at: ConversationAt, link: Link) -> bool {
+        let has_room = |row: &ConversationRow| !row.links.contains(&link) && row.links.len() < MOST_LINKS;
+        if !self.conversation(at).is_some_and(has_room) {
+            return false;
+        }
+        self.change(at, |row| row.links.push(link));
+        true
     }
 
     pub(crate) fn give_thread(&mut self, key: ThreadKey, conversation: ConversationAt) {

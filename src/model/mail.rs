@@ -101,6 +101,11 @@ impl MailAddress {
     pub fn bare(address: Pii<String>) -> Self {
         MailAddress { name: None, email: address }
     }
+
+    /// Whether it is the same address, whatever the case of its letters and the name beside it.
+    pub fn is_same(&self, other: &MailAddress) -> bool {
+        self.email.expose().eq_ignore_ascii_case(other.email.expose())
+    }
 }
 
 /// How far the sender of a mail is known.

@@ -232,6 +232,11 @@ async fn two_hundred_mails_find_their_stories() {
     println!("{count} mails, {} stories, {} of them wrong", authors.len(), wrong.len());
     assert!(wrong.len() * 100 <= count, "{wrong:?}");
 
+    // Whoever quotes a story's number has one of their own, which says so.
+    for one in taken.iter().filter(|one| one.interaction()["subject"].to_string().contains(&known)) {
+        let links = one.event["data"]["conversation"]["links"].to_string();
+        assert!(one.conversation() != known && links.contains(&known), "{links}");
+    }
     // The originals, byte for byte.
     for letter in &letters {
         let one = taken.iter().find(|one| {

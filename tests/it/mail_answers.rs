@@ -1,11 +1,13 @@
 //! Answers leave by mail: through a real mail server to a real mailbox, and what comes back finds its story.
 
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{ANSWERING_POLICY, Gateway, Project};
 use crate::support::helpdesk::{Delivery, HelpDesk};
 use crate::support::mailserver::MailServer;
 use crate::support::signer::Signer;
+use crate::support::stub::Provider;
 use crate::support::wait;
 
 const ADA: &str = "Ada <ada@signed.example>";
@@ -130,6 +132,22 @@ async fn an_answer_arrives_and_what_is_said_to_it_goes_on_with_the_story() {
         let links = told.event["data"]["conversation"]["links"].to_string();
         assert!(links.contains(first.conversation()), "{from}: {links}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_goes_along_from_where_its_url_says() {
+    let scene = Scene::new(None).await;
+    let files = Provider::answering(|_| json!({ "how": "Descale it." })).await;
+    let first = scene.take(&scene.signer.sign(&mail("1@signed.example", ADA, "")), "1@signed.example").await;
+    let file = json!({ "type": "file", "url": format!("{}/manuals/kettle.json", files.url()) });
+    let answer = scene.answer(&first, json!({ "text": "See the manual.", "parts": [file] })).await;
+    scene.became(&answer, "sent").await;
+    let got = scene.got("See the manual.").await;
+    let encoded = BASE64.encode(json!({ "how": "Descale it." }).to_string().as_bytes());
+    for part in ["multipart/mixed", "Content-Type: application/json", "kettle.json", encoded.as_str()] {
+        assert!(got.contains(part), "{part}: {got}");
+    }
+    assert_eq!(files.requests().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::gateway::{ANSWERING_POLICY, Gateway, Project};
 use crate::support::helpdesk::{Delivery, HelpDesk};
@@ -85,6 +85,7 @@ struct Answering {
     server: ScriptSmtp,
     signer: Signer,
     gateway: Gateway,
+    token: String,
     lmtp: u16,
     _certificate: tempfile::NamedTempFile,
     /// Removed last.
@@ -110,9 +111,11 @@ impl Answering {
             .channel("mail", "email", &options)
             .script(ANSWERING_POLICY);
         let signer = Signer::new(&project);
+        project.write_config();
+        let token = project.token();
         let gateway = Gateway::start(&project).await;
         let lmtp = gateway.lmtp().await;
-        Answering { desk, server, signer, gateway, lmtp, _certificate: certificate, project }
+        Answering { desk, server, signer, gateway, token, lmtp, _certificate: certificate, project }
     }
 
     /// Hands a mail over, and waits until the help desk has heard of it and nothing waits any more.
@@ -167,6 +170,12 @@ async fn forged_mails_bring_their_victim_nothing() {
     let taken = scene.server.taken();
     let to: Vec<&[String]> = taken.iter().map(|mail| mail.to.as_slice()).collect();
     assert_eq!(to, [[victim.to_owned()]], "one answer, to the victim's own mail");
+    // What an agent says in the story goes to the victim alone, whoever asked to read along.
+    let path = format!("/v1/conversations/{story}/replies");
+    let said = scene.gateway.post(&scene.token, &path, &json!({ "text": "It is on its way." })).await;
+    assert_eq!(said.status, 201, "{}", said.text());
+    wait::until_true("the agent's answer leaves", wait::SOON, async || scene.server.taken().len() > 1).await;
+    assert!(scene.server.taken().iter().all(|mail| mail.to == [victim]));
     let deliveries = scene.desk.taken();
     let inbound = deliveries.iter().filter(|one| one.interaction()["direction"] == "inbound");
     let stories: Vec<&str> = inbound.map(|one| one.conversation()).collect();

@@ -202,6 +202,38 @@ async fn cutting(to: u16, mut random: Random, cuts: usize) -> (u16, Arc<AtomicUs
     (port, done)
 }
 
+/// How much memory a gateway may ever have in use, in KiB, however large the mailbox.
+const MEMORY: u64 = 150 << 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_mailbox_is_taken_in_little_memory() {
+    let mails = size(1_000, 10_000);
+    let (desk, mut server) = (HelpDesk::start().await, MailServer::dovecot());
+    server.ask(&format!("fill box INBOX {mails} 4000"));
+    let port = server.port("imaps").to_string();
+    let mut other = Command::new("python3");
+    other.args(["tests/peers/fetch_mails.py", &port, &server.certificate(), "box", PASSWORD]);
+    let measured = other.output().unwrap();
+    assert!(measured.status.success(), "{}", String::from_utf8_lossy(&measured.stderr));
+    print!("{}", String::from_utf8_lossy(&measured.stdout));
+    let project = project(&desk).mailbox("mail", &server, server.port("imaps"), "begin = \"all\"\n");
+    project.write_config();
+    let gateway = Gateway::start(&project).await;
+    let began = tokio::time::Instant::now();
+    let there = async || project.number(JOURNALED) >= mails as i64;
+    wait::until_true("all mails are journaled", wait::LONG, there).await;
+    let journaled = began.elapsed();
+    gateway.delivered(&project).await;
+    let (per_second, peak) = (mails as f64 / journaled.as_secs_f64(), gateway.peak());
+    println!(
+        "the gateway: {mails} mails journaled in {journaled:?}, {per_second:.0}/s, told after {:?}, {} MiB at the peak",
+        began.elapsed(),
+        peak >> 10
+    );
+    assert!(peak <= MEMORY, "{peak} KiB were in use");
+    assert_eq!((desk.taken().len(), project.number(JOURNALED)), (mails, mails as i64));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_breaks_each_mail_is_taken_once() {
     let mut random = Random(seed());

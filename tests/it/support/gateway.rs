@@ -413,8 +413,17 @@ impl Gateway {
 
     /// The memory that it has in use, in KiB.
     pub(crate) fn memory(&self) -> u64 {
+        self.told_of_memory("VmRSS:")
+    }
+
+    /// The most that it ever had in use, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        self.told_of_memory("VmHWM:")
+    }
+
+    fn told_of_memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the memory in use is told");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the system tells of memory");
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
