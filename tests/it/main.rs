@@ -11,8 +11,8 @@ mod support;
 // What holds for the code as it lies there.
 mod docs; // what the documentation shows works
 mod floors; // who may import whom
-mod journey_first;
-mod journey_mail; // two hundred mails find their stories
+mod journey_first; // somebody chats, mails and calls, and tells it once
+mod journey_mail; // two hundred mails as they really come find their stories
 mod licenses; // what may stand behind the binary
 mod names; // no code names a connector
 
@@ -30,6 +30,7 @@ mod mail_answers; // answers leave by mail, and what comes back finds its story
 mod mail_bombs; // mails made to do harm cost little and are kept whole
 mod mail_handover; // mails that a mail server hands over are taken once each
 mod mail_loops; // machines fall silent, and forged mails bring their victim nothing
+mod mail_many; // a large mailbox keeps none of many others from being heard
 mod mail_providers; // mails in providers' requests are read and kept like those of a mailbox
 mod mail_tokens; // access tokens are renewed, and what needs a person is told in time
 mod mail_torture; // a mail leaves once or is uncertain, whatever its server does and whoever is killed
