@@ -165,6 +165,29 @@ fn payloads_of_mail_providers_hold_a_mail_or_a_reason() {
     }
 }
 
+/// Every file of the corpus of mails, whole: text, quotes, parts, invitations, reports. Only what is no mail is set aside.
+#[test]
+fn mails_of_others_are_taken_whole_and_only_what_is_none_is_set_aside() {
+    use crate::mail::read::{Limits, read};
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = ["../shared/corpus", "../../shared/corpus"].map(|place| root.join(place));
+    let Some(folder) = places.into_iter().find(|place| place.is_dir()) else { return };
+    let connector = shipped("email");
+    let account = sample_account(&connector);
+    let manifest = std::fs::read_to_string(folder.join("MANIFEST.tsv")).unwrap();
+    let paths = manifest.lines().filter_map(|line| line.split('\t').next()).filter(|path| path.starts_with("email/"));
+    let mut taken = 0;
+    for path in paths {
+        let raw = std::fs::read(folder.join(path)).unwrap();
+        let is_mail = read(&raw, &Limits::default()).is_ok();
+        let outcomes = connector.normalize_mail(&raw, &crate::model::entry::MailHead::unchecked(), &account, now());
+        let set_aside = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Quarantined { .. }));
+        assert_eq!((set_aside, outcomes.is_empty()), (!is_mail, false), "{path}");
+        taken += usize::from(is_mail);
+    }
+    assert!(taken > 600, "{taken} mails");
+}
+
 /// Where the corpus is present: the vector that the provider publishes with its libraries.
 #[test]
 fn the_published_vector_of_p256_holds() {
