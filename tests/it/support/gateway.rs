@@ -462,7 +462,7 @@ impl Gateway {
 
     /// Waits until every entry of the journal is applied.
     pub(crate) async fn settled(&self, project: &Project) {
-        wait::until_true("everything is applied", wait::SOON, async || {
+        wait::until_true("everything is applied", wait::LONG, async || {
             project.number("SELECT count(*) FROM pending") == 0
         })
         .await;
@@ -474,7 +474,7 @@ impl Gateway {
         const OPEN: &str = "SELECT (SELECT count(*) FROM due)
             + (SELECT count(*) FROM event e JOIN settled s ON e.no > s.event WHERE e.kind = 1)";
         self.settled(project).await;
-        wait::until_true("everything is delivered", wait::SOON, async || project.number(OPEN) == 0).await;
+        wait::until_true("everything is delivered", wait::LONG, async || project.number(OPEN) == 0).await;
     }
 
     /// Stops it in the middle of whatever it does, as `kill -STOP` does.
