@@ -1,23 +1,25 @@
 //! Looking up TXT records, by which domains say who speaks for them.
 //!
-//! The invariant: a look-up takes a few seconds at most, whatever the servers do, and what could not be learned is told
-//! apart from what is not there. Answers are kept as long as their time to live says, and a day at most.
+//! The invariants: a look-up takes a few seconds at most, whatever the servers do, and what could not be learned is told
+//! apart from what is not there. No name that somebody else chose stops the look-ups of others: only servers that leave a
+//! question of our own open are not asked for a while. Answers are kept as long as their time to live says, and a day at
+//! most.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// How long a look-up may take.
+/// How long the servers are waited for, and how long a look-up may take together with its turn.
+const SERVERS: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long one server is waited for.
-const ONE_SERVER: Duration = Duration::from_secs(2);
 /// How many look-ups run at once.
 const AT_ONCE: usize = 32;
 /// How many answers are kept.
@@ -26,9 +28,9 @@ const KEPT: u64 = 4096;
 const KEPT_FOR: (Duration, Duration) = (Duration::from_secs(86_400), Duration::from_secs(600));
 /// How many bytes of records are read.
 const RECORD_BYTES: usize = 8192;
-/// After so many look-ups in a row that learned nothing, none is made for a while: mail must not wait for a dead server.
-const FAILURES: u32 = 8;
-/// For how long.
+/// After so many look-ups in a row without an answer the servers are asked whether they are there at all.
+const SILENCES: u32 = 8;
+/// For how long they are not asked if not: mail must not wait for dead servers.
 const REST: Duration = Duration::from_secs(20);
 
 /// What is known of the TXT records of a name.
@@ -42,11 +44,22 @@ pub enum Txt {
     Temporary,
 }
 
+/// What came of a question.
+enum Heard {
+    /// The servers said something, if only that they do not know.
+    Answer(Txt),
+    /// They said nothing.
+    Silence,
+}
+
 /// Asks the servers of the system, or others.
 pub struct Dns {
     resolver: Option<TokioResolver>,
+    /// The same servers, with nothing kept of what they say.
+    anew: Option<TokioResolver>,
+    patience: Duration,
     at_once: Semaphore,
-    failures: AtomicU32,
+    silences: AtomicU32,
     /// Until when none is asked, in milliseconds since `begun`.
     rests_until: AtomicU64,
     begun: Instant,
@@ -55,14 +68,20 @@ pub struct Dns {
 impl Dns {
     /// Asks `servers`, or those of the system if there are none. Nothing is asked yet.
     pub fn new(servers: &[SocketAddr]) -> Dns {
-        let resolver = made(servers);
+        Dns::waiting(servers, SERVERS, PATIENCE)
+    }
+
+    fn waiting(servers: &[SocketAddr], within: Duration, patience: Duration) -> Dns {
+        let resolver = made(servers, within, KEPT);
         if let Err(reason) = &resolver {
             tracing::warn!(target: "segue::net", %reason, "names cannot be looked up: senders of mails stay unknown");
         }
         Dns {
             resolver: resolver.ok(),
+            anew: made(servers, within, 0).ok(),
+            patience,
             at_once: Semaphore::new(AT_ONCE),
-            failures: AtomicU32::new(0),
+            silences: AtomicU32::new(0),
             rests_until: AtomicU64::new(0),
             begun: Instant::now(),
         }
@@ -70,33 +89,59 @@ impl Dns {
 
     /// The TXT records of a name.
     pub async fn txt(&self, name: &str) -> Txt {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if now < self.rests_until.load(Ordering::Relaxed) {
+        if self.now() < self.rests_until.load(Ordering::Relaxed) {
             return Txt::Temporary;
         }
-        let found = match timeout(PATIENCE, self.ask(name)).await {
-            Ok(found) => found,
-            Err(_) => Txt::Temporary,
-        };
-        if found != Txt::Temporary {
-            self.failures.store(0, Ordering::Relaxed);
-        } else if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES {
-            let rest = u64::try_from(REST.as_millis()).unwrap_or(u64::MAX);
-            self.rests_until.store(now.saturating_add(rest), Ordering::Relaxed);
-            self.failures.store(0, Ordering::Relaxed);
+        match timeout(self.patience, self.ask(name)).await.unwrap_or(Heard::Silence) {
+            Heard::Answer(found) => {
+                self.silences.store(0, Ordering::Relaxed);
+                found
+            }
+            Heard::Silence => {
+                self.note_silence().await;
+                Txt::Temporary
+            }
         }
-        found
     }
 
-    async fn ask(&self, name: &str) -> Txt {
+    /// Milliseconds since it was made.
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Counts a silence. It may be that of the name asked for: whoever sends mails can name any number of domains whose
+    /// servers are dead, so however many stay silent says nothing of ours. The root does, in which no sender has a hand.
+    async fn note_silence(&self) {
+        if self.silences.fetch_add(1, Ordering::Relaxed) + 1 < SILENCES {
+            return;
+        }
+        self.silences.store(0, Ordering::Relaxed);
+        if !self.is_there().await {
+            let rest = u64::try_from(REST.as_millis()).unwrap_or(u64::MAX);
+            self.rests_until.store(self.now().saturating_add(rest), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the servers answer now, whatever they say.
+    async fn is_there(&self) -> bool {
+        let Some(anew) = &self.anew else { return false };
+        match timeout(self.patience, anew.lookup(".", RecordType::NS)).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => !is_silence(&error),
+            Err(_) => false,
+        }
+    }
+
+    async fn ask(&self, name: &str) -> Heard {
         let (Some(resolver), Ok(_turn)) = (&self.resolver, self.at_once.acquire().await) else {
-            return Txt::Temporary;
+            return Heard::Silence;
         };
         // With the dot no domain of this machine is put behind it.
         let answer = match resolver.txt_lookup(format!("{name}.")).await {
             Ok(answer) => answer,
-            Err(error) if error.is_nx_domain() || error.is_no_records_found() => return Txt::None,
-            Err(_) => return Txt::Temporary,
+            Err(error) if error.is_nx_domain() || error.is_no_records_found() => return Heard::Answer(Txt::None),
+            Err(error) if is_silence(&error) => return Heard::Silence,
+            Err(_) => return Heard::Answer(Txt::Temporary),
         };
         let mut left = RECORD_BYTES;
         let mut records = Vec::new();
@@ -106,11 +151,17 @@ impl Dns {
             left -= whole.len().min(left);
             records.push(String::from_utf8_lossy(&whole).into_owned());
         }
-        if records.is_empty() { Txt::None } else { Txt::Found(records) }
+        Heard::Answer(if records.is_empty() { Txt::None } else { Txt::Found(records) })
     }
 }
 
-fn made(servers: &[SocketAddr]) -> Result<TokioResolver, String> {
+/// Whether the servers were not heard, rather than heard to have failed.
+fn is_silence(error: &NetError) -> bool {
+    matches!(error, NetError::Timeout | NetError::NoConnections | NetError::Io(_) | NetError::Busy)
+}
+
+/// What asks `servers` for so long, and keeps so many answers.
+fn made(servers: &[SocketAddr], within: Duration, kept: u64) -> Result<TokioResolver, String> {
     let mut builder = match servers {
         [] => TokioResolver::builder_tokio().map_err(|error| error.to_string())?,
         servers => {
@@ -126,9 +177,12 @@ fn made(servers: &[SocketAddr]) -> Result<TokioResolver, String> {
         }
     };
     let options = builder.options_mut();
-    options.timeout = ONE_SERVER;
+    options.timeout = within;
     options.attempts = 1;
-    options.cache_size = KEPT;
+    options.cache_size = kept;
     (options.positive_max_ttl, options.negative_max_ttl) = (Some(KEPT_FOR.0), Some(KEPT_FOR.1));
     builder.build().map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;
