@@ -7,34 +7,33 @@
 //! A provider that hands mails over in its requests may say itself what came of SPF and DMARC: it has seen the connection, and
 //! its request was verified, so that its word counts like that of the mailbox's server.
 
-use std::time::Duration;
-
 use std::sync::Arc;
-
-use futures_util::future::join_all;
-use tokio::time::timeout;
+use std::time::Duration;
 
 use super::ChannelSetup;
 use super::verify::{ReceivedMail, Verified};
 use crate::base::id::{ConversationId, SendId};
 use crate::base::{Pii, Timestamp};
-use crate::mail::address::Address;
+use crate::mail::address::{Address, Addresses};
 use crate::mail::auth_results::{self, Stated};
-use crate::mail::dkim::{self, DkimOutcome, DkimResult, TxtAnswer};
-use crate::mail::dmarc::{self, Dmarc, Identity, Method, Organization, Policy};
+use crate::mail::dkim::{DkimOutcome, DkimResult};
 use crate::mail::fields::Fields;
 use crate::mail::read;
 use crate::mail::token::{self, TokenKey, VerifiedToken};
 use crate::model::entry::SenderFound;
 use crate::model::{Evidence, MailLevel, MailToken};
-use crate::net::dns::{Dns, Txt};
+use crate::net::dns::Dns;
 use crate::rules::mail_trust::{self, AuthSeen, OwnDmarc, StatedDmarc};
 
-/// How long the domains of a fetched mail's sender may take to be asked: nobody waits for it.
-const FETCHED: Duration = Duration::from_secs(60);
+mod standing;
+
+use standing::{Ask, Patience, Spf};
+
+/// How long the domain of a fetched mail's sender may take to be asked: nobody waits for it.
+const FETCHED: Patience = Patience { within: Duration::from_secs(60), again: Some(Duration::from_secs(5)) };
 /// The same for a mail in a request, whose provider waits to be told that it was taken. What was not found out by then is
 /// unknown.
-const IN_REQUEST: Duration = Duration::from_secs(2);
+const IN_REQUEST: Patience = Patience { within: Duration::from_secs(2), again: None };
 
 /// How many of the mails that one answers are looked at for a token.
 const MOST_ANSWERED: usize = 12;
@@ -57,9 +56,8 @@ pub(super) async fn step(checking: &Checking, authserv_ids: &[String], mail: &mu
     if mail.raw.is_empty() {
         return;
     }
-    let envelope_to = &mail.head.envelope_to;
-    let about = About { authserv_ids, envelope_to, said: Said::default(), within: FETCHED };
-    mail.head.sender = check(checking, &about, &mail.raw, mail.at).await;
+    let found = find(&checking.dns, &About::fetched(authserv_ids), &mail.raw, mail.at).await;
+    mail.head.sender = judge(&checking.key, &found, &mail.head.envelope_to, &mail.raw, mail.at);
 }
 
 /// Finds out who sent the mail that is in a request, if there is one, and notes it beside the request.
@@ -75,17 +73,23 @@ pub(super) async fn step_request(checking: &Checking, channel: &ChannelSetup, ve
         Some("fail") => StatedDmarc::Fail,
         _ => StatedDmarc::Nothing,
     };
-    let about =
-        About { authserv_ids: &ids, envelope_to: &mail.envelope_to, said: Said { spf, dmarc }, within: IN_REQUEST };
-    verified.sender = Some(check(checking, &about, &mail.raw, verified.at).await);
+    let about = About { authserv_ids: &ids, said: Said { spf, dmarc }, patience: IN_REQUEST };
+    let found = find(&checking.dns, &about, &mail.raw, verified.at).await;
+    verified.sender = Some(judge(&checking.key, &found, &mail.envelope_to, &mail.raw, verified.at));
 }
 
 /// What is known of a mail beside its bytes, and how long finding out more may take.
 struct About<'a> {
     authserv_ids: &'a [String],
-    envelope_to: &'a [String],
     said: Said,
-    within: Duration,
+    patience: Patience,
+}
+
+impl<'a> About<'a> {
+    /// Of a mail that nobody says anything about.
+    fn fetched(authserv_ids: &'a [String]) -> About<'a> {
+        About { authserv_ids, said: Said::default(), patience: FETCHED }
+    }
 }
 
 /// What the provider says that handed the mail over.
@@ -139,50 +143,66 @@ fn reported(fields: &Fields<'_>, body: &[u8]) -> Vec<String> {
     named.map(std::borrow::Cow::into_owned).take(MOST_REPORTED).collect()
 }
 
-async fn check(checking: &Checking, about: &About<'_>, raw: &[u8], at: Timestamp) -> SenderFound {
-    let dns = &checking.dns;
-    let (fields, body) = Fields::read(raw);
-    let from = read::from_of(&fields);
-    // Where another reader could see another address, nobody vouches for this one.
-    let author = match from.list.as_slice() {
+/// What the servers say of a mail's sender, the same whoever it comes to.
+#[derive(Default)]
+struct Found {
+    own: OwnDmarc,
+    stated: StatedDmarc,
+    signed: Vec<DkimResult>,
+}
+
+/// The one address in From. Where another reader could see another one, nobody vouches for it.
+fn author_of(from: &Addresses) -> Option<&Address> {
+    match from.list.as_slice() {
         [address] if !from.ambiguous => Some(address),
         _ => None,
+    }
+}
+
+async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> Found {
+    let (fields, _) = Fields::read(raw);
+    let from = read::from_of(&fields);
+    let domain =
+        author_of(&from).and_then(|author| author.email.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
+    let domain = domain.and_then(|domain| url::Host::parse(&domain).ok()).map(|host| host.to_string());
+    let Some(domain) = domain else { return Found::default() };
+    let trusted = auth_results::trusted(&fields, about.authserv_ids, &[]);
+    let mut spf = trusted
+        .as_ref()
+        .map(|trusted| Spf { known: trusted.has_spf(), passed: trusted.spf_passes() })
+        .unwrap_or_default();
+    if let Some(said) = &about.said.spf {
+        spf.known = true;
+        spf.passed.extend(said.clone());
+    }
+    let stated = match trusted.as_ref().and_then(|trusted| trusted.dmarc(&domain)) {
+        Some(Stated::Pass) => StatedDmarc::Pass,
+        Some(Stated::Fail) => StatedDmarc::Fail,
+        Some(Stated::NoPolicy | Stated::Temporary) | None => about.said.dmarc,
     };
-    let token = token_of(&checking.key, (&fields, body), author, about.envelope_to, at);
-    let own_token = token.is_some_and(|token| token.of_sender && token.conversation_id.is_some());
-    let mut seen = AuthSeen {
+    let standing = standing::find(ask, about.patience, (&domain, raw, at), &spf).await;
+    Found { own: standing.own, stated, signed: standing.signed }
+}
+
+/// How far the sender is known, by what was found and the token that it carries where it was sent to.
+fn judge(key: &TokenKey, found: &Found, envelope_to: &[String], raw: &[u8], at: Timestamp) -> SenderFound {
+    let (fields, body) = Fields::read(raw);
+    let from = read::from_of(&fields);
+    let token = token_of(key, (&fields, body), author_of(&from), envelope_to, at);
+    let judged = mail_trust::level(&AuthSeen {
         from_addresses: from.list.len(),
         from_fields: fields.all("From").count(),
-        own: OwnDmarc::Unknown,
-        stated: StatedDmarc::Nothing,
-        own_token,
+        own: found.own,
+        stated: found.stated,
+        own_token: token.is_some_and(|token| token.of_sender && token.conversation_id.is_some()),
+    });
+    let mut evidence: Vec<Evidence> =
+        found.signed.iter().map(|one| told("dkim", outcome(one.result), &one.domain, at)).collect();
+    let result = match judged.level {
+        MailLevel::Failed => "fail",
+        level if level >= MailLevel::Authenticated => "pass",
+        _ => "none",
     };
-    let mut evidence = Vec::new();
-    let domain = author.and_then(|author| author.email.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
-    if let Some(domain) = domain.and_then(|domain| url::Host::parse(&domain).ok()).map(|host| host.to_string()) {
-        let trusted = auth_results::trusted(&fields, about.authserv_ids, &[]);
-        let mut spf = trusted.as_ref().map(|trusted| (trusted.has_spf(), trusted.spf_passes())).unwrap_or_default();
-        if let Some(said) = &about.said.spf {
-            spf.0 = true;
-            spf.1.extend(said.clone());
-        }
-        seen.stated = match trusted.as_ref().and_then(|trusted| trusted.dmarc(&domain)) {
-            Some(Stated::Pass) => StatedDmarc::Pass,
-            Some(Stated::Fail) => StatedDmarc::Fail,
-            Some(Stated::NoPolicy | Stated::Temporary) | None => about.said.dmarc,
-        };
-        let own = async {
-            let signed = signatures(dns, raw, at).await;
-            (own_dmarc(dns, &domain, &signed, &spf).await, signed)
-        };
-        if let Ok((own, signed)) = timeout(about.within, own).await {
-            seen.own = own;
-            evidence.extend(signed.iter().map(|one| told("dkim", outcome(one.result), &one.domain, at)));
-        }
-    }
-    let judged = mail_trust::level(&seen);
-    let result = if judged.level >= MailLevel::Authenticated { "pass" } else { "none" };
-    let result = if judged.level == MailLevel::Failed { "fail" } else { result };
     evidence.extend(judged.evidence.iter().map(|why| told("dmarc", result, why.name(), at)));
     SenderFound { level: judged.level, evidence, token }
 }
@@ -203,75 +223,5 @@ fn outcome(outcome: DkimOutcome) -> &'static str {
         DkimOutcome::PermError => "permerror",
         DkimOutcome::TempError => "temperror",
         DkimOutcome::Neutral => "neutral",
-    }
-}
-
-async fn txt(dns: &Dns, name: &str) -> TxtAnswer {
-    match dns.txt(name).await {
-        Txt::Found(records) => TxtAnswer::Found(records),
-        Txt::None => TxtAnswer::None,
-        Txt::Temporary => TxtAnswer::Temporary,
-    }
-}
-
-/// The signatures of a mail, checked.
-async fn signatures(dns: &Dns, raw: &[u8], at: Timestamp) -> Vec<DkimResult> {
-    let now = at.seconds().unsigned_abs();
-    let checked = dkim::signatures(raw).into_iter().map(|signature| async move {
-        let key = match signature.key_name() {
-            Some(name) => txt(dns, &name).await,
-            None => TxtAnswer::None,
-        };
-        signature.verify(&key, now)
-    });
-    join_all(checked).await
-}
-
-/// What the domain asks for, and its organization: by asking upwards from the domain.
-async fn walked(dns: &Dns, domain: &str) -> Option<Organization> {
-    let mut answers = Vec::new();
-    for name in dmarc::questions(domain) {
-        let answer = txt(dns, &name).await;
-        let ends = dmarc::ends_walk(&answer) || answer == TxtAnswer::Temporary;
-        answers.push(answer);
-        if ends {
-            break;
-        }
-    }
-    dmarc::organization(domain, &answers)
-}
-
-/// Whether the domain in From stands behind the mail.
-async fn own_dmarc(dns: &Dns, from: &str, signed: &[DkimResult], (spf_known, spf): &(bool, Vec<String>)) -> OwnDmarc {
-    let Some(organization) = walked(dns, from).await else { return OwnDmarc::Unknown };
-    let by_key = signed.iter().filter_map(|one| match one.result {
-        DkimOutcome::Pass => Some((Method::Dkim, one.domain.as_str(), true)),
-        DkimOutcome::TempError => Some((Method::Dkim, one.domain.as_str(), false)),
-        DkimOutcome::Fail | DkimOutcome::PermError | DkimOutcome::Neutral => None,
-    });
-    let by_host = spf.iter().map(|domain| (Method::Spf, domain.as_str(), true));
-    let mut identities = Vec::new();
-    for (method, domain, certain) in by_key.chain(by_host) {
-        let own = match dmarc::needs_walk(domain, from, &organization) {
-            true => walked(dns, domain).await.map(|found| found.domain),
-            false => None,
-        };
-        identities.push((method, domain, own, certain));
-    }
-    let identities: Vec<Identity<'_>> = identities
-        .iter()
-        .map(|(method, domain, own, certain)| Identity {
-            method: *method,
-            domain,
-            organization: own.as_deref(),
-            certain: *certain,
-        })
-        .collect();
-    let enforced = organization.record.is_some_and(|(_, policy)| policy > Policy::None);
-    match dmarc::judge(from, Some(&organization), &identities) {
-        Dmarc::Pass => OwnDmarc::Pass,
-        Dmarc::Fail => OwnDmarc::Fail { complete: *spf_known, enforced },
-        Dmarc::NoPolicy => OwnDmarc::NoPolicy,
-        Dmarc::TempError => OwnDmarc::Unknown,
     }
 }

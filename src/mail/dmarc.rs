@@ -209,6 +209,12 @@ pub fn needs_walk(signer: &str, from: &str, organization: &Organization) -> bool
     !own && is_below(signer, &organization.domain)
 }
 
+/// Whether a signature of `signer` can speak for `from` at all. Nobody needs the keys of others.
+pub fn may_align(signer: &str, from: &str, organization: &Organization) -> bool {
+    let strict = organization.record.is_some_and(|(record, _)| record.strict_dkim);
+    signer.eq_ignore_ascii_case(from) || (!strict && is_below(signer, &organization.domain))
+}
+
 /// Judges. `from` is the domain of the one address in `From`, `walk` what [`organization`] gave for it.
 pub fn judge(from: &str, walk: Option<&Organization>, identities: &[Identity<'_>]) -> Dmarc {
     let Some(walk) = walk else { return Dmarc::TempError };

@@ -1,0 +1,155 @@
+//! Whether the domain in From stands behind a mail: what is asked of the DNS, in which order, and for how long.
+//!
+//! The invariant: nothing that a sender chose decides whether the policy of the domain in From is learned. It is asked for
+//! first, and of the signatures only those that could speak for that domain are looked into; so a forger's own name
+//! servers, dead or slow, are never waited for.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::base::Timestamp;
+use crate::mail::dkim::{self, DkimOutcome, DkimResult, Signature, TxtAnswer};
+use crate::mail::dmarc::{self, Dmarc, Identity, Method, Organization, Policy};
+use crate::net::dns::{Dns, Txt};
+use crate::rules::mail_trust::OwnDmarc;
+
+/// Whom the domains' records are asked of.
+pub(super) trait Ask: Sync {
+    /// The TXT records of a name.
+    fn txt(&self, name: &str) -> impl Future<Output = TxtAnswer> + Send;
+}
+
+impl Ask for Dns {
+    async fn txt(&self, name: &str) -> TxtAnswer {
+        match Dns::txt(self, name).await {
+            Txt::Found(records) => TxtAnswer::Found(records),
+            Txt::None => TxtAnswer::None,
+            Txt::Temporary => TxtAnswer::Temporary,
+        }
+    }
+}
+
+/// How much time there is.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// For all questions together. What was not answered by then is not known.
+    pub(super) within: Duration,
+    /// After how long a key that could not be learned is asked for once more, if ever.
+    pub(super) again: Option<Duration>,
+}
+
+/// What is known of SPF beside the mail.
+#[derive(Default)]
+pub(super) struct Spf {
+    /// Whether somebody trusted says anything of it.
+    pub(super) known: bool,
+    /// The domains for which it passed.
+    pub(super) passed: Vec<String>,
+}
+
+/// What was found out.
+#[derive(Default)]
+pub(super) struct Standing {
+    /// Whether the domain stands behind the mail.
+    pub(super) own: OwnDmarc,
+    /// The signatures that could speak for it, checked.
+    pub(super) signed: Vec<DkimResult>,
+}
+
+/// Finds out whether `from`, the domain in From, stands behind the mail that arrived at `at`.
+pub(super) async fn find<A: Ask>(
+    ask: &A,
+    patience: Patience,
+    (from, raw, at): (&str, &[u8], Timestamp),
+    spf: &Spf,
+) -> Standing {
+    let asking = Asking { ask, until: Instant::now() + patience.within, again: patience.again };
+    let Some(organization) = asking.walk(from).await else { return Standing::default() };
+    let signatures: Vec<Signature> = dkim::signatures(raw)
+        .into_iter()
+        .filter(|signature| dmarc::may_align(signature.domain(), from, &organization))
+        .collect();
+    let now = at.seconds().unsigned_abs();
+    let signed = join_all(signatures.iter().map(|signature| asking.check(signature, now))).await;
+    let own = asking.judge(from, &organization, &signed, spf).await;
+    Standing { own, signed }
+}
+
+/// The questions about one mail.
+struct Asking<'a, A> {
+    ask: &'a A,
+    until: Instant,
+    again: Option<Duration>,
+}
+
+impl<A: Ask> Asking<'_, A> {
+    /// Each question for itself ends with the time there is, so that the answers to the others are kept.
+    async fn txt(&self, name: &str) -> TxtAnswer {
+        timeout_at(self.until, self.ask.txt(name)).await.unwrap_or(TxtAnswer::Temporary)
+    }
+
+    /// A signature, checked by the key that its domain shows.
+    async fn check(&self, signature: &Signature, now: u64) -> DkimResult {
+        let Some(name) = signature.key_name() else { return signature.verify(&TxtAnswer::None, now) };
+        let mut key = self.txt(&name).await;
+        if key == TxtAnswer::Temporary
+            && let Some(pause) = self.again.filter(|pause| Instant::now() + *pause < self.until)
+        {
+            sleep(pause).await;
+            key = self.txt(&name).await;
+        }
+        signature.verify(&key, now)
+    }
+
+    /// What a domain asks for, and its organization: by asking it and all names above it, at once since time is short.
+    async fn walk(&self, domain: &str) -> Option<Organization> {
+        let names = dmarc::questions(domain);
+        let answers = join_all(names.iter().map(|name| self.txt(name))).await;
+        dmarc::organization(domain, &answers)
+    }
+
+    /// Judges by the signatures and SPF.
+    ///
+    /// A key that could not be learned leaves it open, also where the domain wants mail without proof refused: else one
+    /// minute of bad DNS would brand mails of honest senders for good. A forger gains nothing by it that is theirs to
+    /// choose, since such a key lies with the domain they pretend to be, and an open case is never more than `unknown`. It
+    /// is not handed back to the server that brought the mail either: that would bounce it to the forged address in the
+    /// end, or hold up an honest one for days over a signature that is broken and not needed.
+    async fn judge(&self, from: &str, organization: &Organization, signed: &[DkimResult], spf: &Spf) -> OwnDmarc {
+        let by_key = signed.iter().filter_map(|one| match one.result {
+            DkimOutcome::Pass => Some((Method::Dkim, one.domain.as_str(), true)),
+            DkimOutcome::TempError => Some((Method::Dkim, one.domain.as_str(), false)),
+            DkimOutcome::Fail | DkimOutcome::PermError | DkimOutcome::Neutral => None,
+        });
+        let by_host = spf.passed.iter().map(|domain| (Method::Spf, domain.as_str(), true));
+        let walked = by_key.chain(by_host).map(|(method, domain, certain)| async move {
+            let own = match dmarc::needs_walk(domain, from, organization) {
+                true => self.walk(domain).await.map(|found| found.domain),
+                false => None,
+            };
+            (method, domain, own, certain)
+        });
+        let walked = join_all(walked).await;
+        let identities: Vec<Identity<'_>> = walked
+            .iter()
+            .map(|(method, domain, own, certain)| Identity {
+                method: *method,
+                domain,
+                organization: own.as_deref(),
+                certain: *certain,
+            })
+            .collect();
+        let enforced = organization.record.is_some_and(|(_, policy)| policy > Policy::None);
+        match dmarc::judge(from, Some(organization), &identities) {
+            Dmarc::Pass => OwnDmarc::Pass,
+            Dmarc::Fail => OwnDmarc::Fail { complete: spf.known, enforced },
+            Dmarc::NoPolicy => OwnDmarc::NoPolicy,
+            Dmarc::TempError => OwnDmarc::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
