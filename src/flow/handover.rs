@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use super::mail_check::{self, Checking};
 use super::verify::{self, ReceivedMail};
 use super::{ChannelSetup, Context, enter_entry};
+use crate::base::Timestamp;
 use crate::base::telemetry::By;
 use crate::connector::Transport;
 use crate::model::entry::{MailHead, MailSource};
@@ -30,19 +31,10 @@ impl Handover {
         Arc::new(Handover { context, checking })
     }
 
-    /// Journals the mail for one channel.
-    async fn take(&self, channel: &str, setup: &ChannelSetup, mail: &Arrived, to: &[String]) -> Verdict {
-        let head = MailHead {
-            source: MailSource::Lmtp,
-            envelope_to: to.to_vec(),
-            envelope_from: Some(mail.from.clone().unwrap_or_default()),
-            ..MailHead::unchecked()
-        };
-        let at = self.context.clock.now();
-        let mut received = ReceivedMail { channel: channel.to_owned(), head, raw: mail.raw.clone(), at };
-        let trusted: Vec<String> = setup.account.options.list("authserv_ids").map(str::to_owned).collect();
-        mail_check::step(&self.checking, &trusted, &mut received).await;
-        let result = match enter_entry(&self.context, verify::step_mail(received)).await {
+    /// Journals the mail for its channel.
+    async fn take(&self, mail: ReceivedMail) -> Verdict {
+        let channel = mail.channel.clone();
+        let result = match enter_entry(&self.context, verify::step_mail(mail)).await {
             Ok(appended) if appended.repeat => ("repeated", Verdict::Taken),
             Ok(_) => ("accepted", Verdict::Taken),
             Err(error) => {
@@ -50,9 +42,20 @@ impl Handover {
                 ("unavailable", Verdict::Later("the journal takes nothing now".into()))
             }
         };
-        self.context.metrics.intake.get_or_create(&By::new(channel, result.0)).inc();
+        self.context.metrics.intake.get_or_create(&By::new(&channel, result.0)).inc();
         result.1
     }
+}
+
+/// The mail as it comes to one channel, for its recipients there.
+fn received(channel: &str, mail: &Arrived, to: Vec<String>, at: Timestamp) -> ReceivedMail {
+    let head = MailHead {
+        source: MailSource::Lmtp,
+        envelope_to: to,
+        envelope_from: Some(mail.from.clone().unwrap_or_default()),
+        ..MailHead::unchecked()
+    };
+    ReceivedMail { channel: channel.to_owned(), head, raw: mail.raw.clone(), at }
 }
 
 /// Whether a recipient is one of the channel's addresses, whatever stands behind a `+` and however it is capitalized.
@@ -89,14 +92,20 @@ impl Deliver for Handover {
                     Some(name.as_str())
                 })
                 .collect();
-            let mut verdicts: BTreeMap<&str, Verdict> = BTreeMap::new();
+            let (mut verdicts, mut mails) = (BTreeMap::new(), Vec::new());
+            let at = self.context.clock.now();
             for (name, to) in wanted {
                 let Some(channel) = setup.channels.get(name) else { continue };
-                let verdict = match channel.paused {
-                    true => Verdict::Later("this channel takes nothing for now".into()),
-                    false => self.take(name, channel, &mail, &to).await,
-                };
-                verdicts.insert(name, verdict);
+                if channel.paused {
+                    verdicts.insert(name.to_owned(), Verdict::Later("this channel takes nothing for now".into()));
+                    continue;
+                }
+                let trusted: Vec<String> = channel.account.options.list("authserv_ids").map(str::to_owned).collect();
+                mails.push((trusted, received(name, &mail, to, at)));
+            }
+            mail_check::step_together(&self.checking, &mut mails).await;
+            for (_, mail) in mails {
+                verdicts.insert(mail.channel.clone(), self.take(mail).await);
             }
             let gone = || Verdict::Refused("nobody takes mails for this address any more".into());
             of.into_iter().map(|name| name.and_then(|name| verdicts.get(name)).cloned().unwrap_or_else(gone)).collect()

@@ -7,8 +7,11 @@
 //! A provider that hands mails over in its requests may say itself what came of SPF and DMARC: it has seen the connection, and
 //! its request was verified, so that its word counts like that of the mailbox's server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use super::ChannelSetup;
 use super::verify::{ReceivedMail, Verified};
@@ -26,6 +29,8 @@ use crate::net::dns::Dns;
 use crate::rules::mail_trust::{self, AuthSeen, OwnDmarc, StatedDmarc};
 
 mod standing;
+#[cfg(test)]
+mod tests;
 
 use standing::{Ask, Patience, Spf};
 
@@ -58,6 +63,29 @@ pub(super) async fn step(checking: &Checking, authserv_ids: &[String], mail: &mu
     }
     let found = find(&checking.dns, &About::fetched(authserv_ids), &mail.raw, mail.at).await;
     mail.head.sender = judge(&checking.key, &found, &mail.head.envelope_to, &mail.raw, mail.at);
+}
+
+/// As [`step`], for one mail that comes for several channels, each with the mail servers that it trusts. Whoever handed it
+/// over waits for all of them, so the domains are asked once for those that trust the same servers, and at the same time
+/// for those that do not.
+pub(super) async fn step_together(checking: &Checking, mails: &mut [(Vec<String>, ReceivedMail)]) {
+    notes_together(&checking.dns, &checking.key, mails).await;
+}
+
+async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(Vec<String>, ReceivedMail)]) {
+    let Some((_, first)) = mails.first() else { return };
+    let (raw, at) = (first.raw.clone(), first.at);
+    let mut found: BTreeMap<Vec<String>, Option<Found>> =
+        mails.iter().map(|(trusted, _)| (trusted.clone(), None)).collect();
+    let asked = found.iter_mut().map(async |(trusted, found)| {
+        *found = Some(find(ask, &About::fetched(trusted), &raw, at).await);
+    });
+    join_all(asked).await;
+    for (trusted, mail) in mails {
+        if let Some(Some(found)) = found.get(trusted) {
+            mail.head.sender = judge(key, found, &mail.head.envelope_to, &raw, at);
+        }
+    }
 }
 
 /// Finds out who sent the mail that is in a request, if there is one, and notes it beside the request.

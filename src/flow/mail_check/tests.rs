@@ -1,0 +1,50 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::mail::dkim::TxtAnswer;
+use crate::mail::token::Link;
+use crate::model::entry::MailHead;
+
+const MAIL: &str =
+    "Received: from a by mx.example.org; Mon, 2 Nov 2026 10:00:00 +0000\r\nFrom: ada@signed.example\r\n\r\nHi.\r\n";
+
+/// Answers every question with silence, and counts them.
+#[derive(Default)]
+struct Silent(AtomicUsize);
+
+impl Ask for Silent {
+    async fn txt(&self, _: &str) -> TxtAnswer {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        std::future::pending().await
+    }
+}
+
+fn coming_to(address: &str, trusted: &[&str], raw: &str) -> (Vec<String>, ReceivedMail) {
+    let head = MailHead { envelope_to: vec![address.to_owned()], ..MailHead::unchecked() };
+    let at = Timestamp::from_seconds(1_790_000_000);
+    let mail = ReceivedMail { channel: address.to_owned(), head, raw: raw.to_owned().into(), at };
+    (trusted.iter().map(|id| (*id).to_owned()).collect(), mail)
+}
+
+/// However many channels a mail comes to, its sender is looked into for as long as for one.
+#[tokio::test(start_paused = true)]
+async fn a_mail_for_many_channels_is_looked_into_once() {
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let link = Link { conversation: [3; 16], participant: token::participant("ada@signed.example"), last_day: 30_000 };
+    let answering = token::reply_address(&key, "re@example.org", &link).unwrap();
+    let stated = format!("Authentication-Results: mx.example.org; dmarc=pass header.from=signed.example\r\n{MAIL}");
+    let mut mails: Vec<_> = (0..40).map(|number| coming_to(&format!("{number}@example.org"), &[], &stated)).collect();
+    mails.push(coming_to(&answering, &[], &stated));
+    mails.push(coming_to("last@example.org", &["mx.example.org"], &stated));
+    let (silent, begun) = (Silent::default(), tokio::time::Instant::now());
+    notes_together(&silent, &key, &mut mails).await;
+    // The questions about one domain, once for those who trust nobody and once for those who trust the server.
+    assert_eq!(silent.0.load(Ordering::Relaxed), 2 * crate::mail::dmarc::questions("signed.example").len());
+    assert_eq!(begun.elapsed().as_secs(), FETCHED.within.as_secs(), "by the paused clock");
+    let sender = |place: usize| &mails[place].1.head.sender;
+    assert_eq!((sender(0).level, sender(0).token), (MailLevel::Unknown, None));
+    assert_eq!(sender(40).token.map(|token| token.of_sender), Some(true), "each has the token of its own address");
+    assert_eq!(sender(41).level, MailLevel::Authenticated, "each trusts whom it trusts");
+}
