@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use serde_json::{Map, json};
 
 use super::make::describe;
-use super::{Account, Connector};
+use super::{Account, Connector, mail_auto};
 use crate::base::{Pii, Timestamp};
 use crate::mail::address::Address;
 use crate::mail::attachment::{self, Kind};
-use crate::mail::auto::{self, Around};
+use crate::mail::auto;
 use crate::mail::fields::Fields;
 use crate::mail::read::{Flag as Mark, Limits, Mail as Read, Opened};
 use crate::mail::{calendar, canon, dsn, read, reply, tnef};
@@ -79,7 +79,7 @@ impl Connector {
         if let Some(outcome) = probe(&mail, self.name(), address, account, received_at) {
             return vec![outcome];
         }
-        let auto = looked(&mail, &facet, &fields, head, account);
+        let auto = mail_auto::look(&mail, &opened, (&fields, facet.level), head, account);
         facet.no_auto_answer = auto.may_answer.as_ref().err().map(auto::Silence::to_string);
         facet.loops = auto.loops;
         ix.flags = flags(&mail, &facet, auto.kind);
@@ -378,29 +378,6 @@ fn probe(mail: &Read, connector: &str, address: &str, account: &Account, at: Tim
         reference: None,
     };
     own.then(|| Outcome::Receipt { receipt: Box::new(receipt) })
-}
-
-/// What wrote it, and whether a program may answer.
-fn looked(mail: &Read, facet: &Mail, fields: &Fields<'_>, head: &MailHead, account: &Account) -> auto::Auto {
-    let recipients: Vec<&str> = mail.to.iter().chain(&mail.cc).map(|address| address.email.as_str()).collect();
-    let is_ours = |address: &str| {
-        let canonical = canonical_address(address);
-        let own = account.address.iter().map(String::as_str).chain(account.options.list("aliases"));
-        own.into_iter().any(|own| canonical_address(own) == canonical)
-    };
-    auto::look(
-        fields,
-        &Around {
-            subject: &mail.subject,
-            from: if let [from] = mail.from.as_slice() { &from.email } else { "" },
-            envelope_sender: head.envelope_from.as_deref(),
-            recipients: &recipients,
-            calendar_reply: false,
-            trusted: facet.level >= MailLevel::Authenticated,
-            is_ours: &is_ours,
-            gateway: auto::GATEWAY,
-        },
-    )
 }
 
 fn flags(mail: &Read, facet: &Mail, kind: auto::Kind) -> BTreeSet<Flag> {

@@ -20,6 +20,7 @@ mod expr;
 mod folder;
 mod http_call;
 mod load;
+mod mail_auto;
 mod mail_in;
 mod mail_read;
 mod mailbox;

@@ -196,6 +196,22 @@ pub struct Account {
     pub address: Option<String>,
 }
 
+impl Account {
+    /// Whether a mail address is one of this account's: its own, what answers come to, or a further one; whatever stands
+    /// behind a `+`, and however it is capitalized.
+    pub fn has_mail_address(&self, address: &str) -> bool {
+        let bare = |address: &str| {
+            let (local, domain) = address.trim().rsplit_once('@').unwrap_or((address, ""));
+            let local = local.split_once('+').map_or(local, |(local, _)| local);
+            format!("{local}@{domain}").to_lowercase()
+        };
+        let options = &self.options;
+        let own = self.address.as_deref().into_iter().chain(options.text("address")).chain(options.text("reply_base"));
+        let address = bare(address);
+        own.chain(options.list("aliases")).any(|own| bare(own) == address)
+    }
+}
+
 /// A mistake in the options of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionFault {

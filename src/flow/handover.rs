@@ -58,17 +58,9 @@ fn received(channel: &str, mail: &Arrived, to: Vec<String>, at: Timestamp) -> Re
     ReceivedMail { channel: channel.to_owned(), head, raw: mail.raw.clone(), at }
 }
 
-/// Whether a recipient is one of the channel's addresses, whatever stands behind a `+` and however it is capitalized.
+/// Whether mails for this recipient are handed over to the channel.
 fn is_of(setup: &ChannelSetup, recipient: &str) -> bool {
-    let bare = |address: &str| {
-        let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
-        let local = local.split_once('+').map_or(local, |(local, _)| local);
-        format!("{local}@{domain}").to_lowercase()
-    };
-    let options = &setup.account.options;
-    let own = options.text("address").into_iter().chain(options.text("reply_base")).chain(options.list("aliases"));
-    let recipient = bare(recipient);
-    setup.connector.transport() == Transport::Mail && own.into_iter().any(|own| bare(own) == recipient)
+    setup.connector.transport() == Transport::Mail && setup.account.has_mail_address(recipient)
 }
 
 impl Deliver for Handover {

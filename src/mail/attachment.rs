@@ -44,6 +44,8 @@ pub struct Part {
     pub size: usize,
     /// What it is for.
     pub kind: Kind,
+    /// Whether its field says that it is a calendar's answer to an invitation.
+    pub calendar_reply: bool,
 }
 
 /// What a part is for, as its fields say. `parent` is the media type of its multipart. Whether HTML shows it is not known
@@ -130,7 +132,7 @@ pub(super) fn shown(html: &str) -> std::collections::HashSet<String> {
 
 impl std::fmt::Debug for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Part { index, media_type, filename, content_id: _, inline, size, kind } = self;
+        let Part { index, media_type, filename, content_id: _, inline, size, kind, calendar_reply: _ } = self;
         let named = filename.is_some();
         write!(f, "Part {{ {index}, {media_type}, {kind:?}, inline: {inline}, named: {named}, size: {size} }}")
     }

@@ -113,6 +113,7 @@ impl Content {
                 inline: false,
                 size: block.content().len(),
                 kind: Kind::File,
+                calendar_reply: false,
             });
         }
         if from == 0 {
@@ -220,5 +221,6 @@ fn part(
         inline: kind == Kind::Inline || node.disposition.value == "inline",
         size: bytes.len(),
         kind,
+        calendar_reply: kind == Kind::Calendar && node.content_type.is("method", "reply"),
     })
 }

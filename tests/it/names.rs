@@ -14,6 +14,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("cli/normalize.rs", "whatsapp", "an example in a help text"),
     ("model/identifier.rs", "telegram", "a namespace of identifiers in the published format"),
     ("model/identifier.rs", "whatsapp", "part of `whatsapp_bsuid`, a namespace of the published format"),
+    ("connector/mail_auto.rs", "email", "the member of an address, as JMAP names it"),
     ("connector/mail_read.rs", "email", "the member of an address, as JMAP names it"),
     ("flow/mail_check.rs", "email", "the member of an address, as JMAP names it"),
     ("fuzzing/header.rs", "email", "the member of an address, as JMAP names it"),
