@@ -14,7 +14,7 @@ use super::expr::Expr;
 use super::mapping::read_lets;
 use super::request::{Opened, Request, form_field};
 use super::tree::Table;
-use super::{Account, Connector};
+use super::{Account, Connector, Transport};
 use crate::base::Timestamp;
 use crate::base::json::Value;
 use crate::model::Outcome;
@@ -147,6 +147,11 @@ impl Connector {
     /// Whether its requests may hold whole mails.
     pub fn takes_mails(&self) -> bool {
         self.mail.is_some()
+    }
+
+    /// Whether what it brings are mails, from a mailbox, by LMTP or in requests.
+    pub fn brings_mails(&self) -> bool {
+        self.takes_mails() || self.transport() == Transport::Mail
     }
 
     /// The mail in a request; nothing if there is none, and the reason if there is one that cannot be read.

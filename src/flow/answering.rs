@@ -2,6 +2,8 @@
 //!
 //! Used by the policy's replies and by agents' answers alike, so that both leave by the same way.
 
+use std::collections::HashMap;
+
 use super::arise::announce;
 use super::commit::{place, raw, write};
 use super::draft::{ConversationAt, Draft};
@@ -151,6 +153,10 @@ pub(crate) async fn policy_reply(
         tracing::info!(target: "segue::decide", entry = %draft.entry.id, %why, "no automatic answer");
         return Ok(());
     }
+    if to.mail.is_some() && comes_from_us(&draft.setup.channels, to) {
+        tracing::info!(target: "segue::decide", entry = %draft.entry.id, "no automatic answer to a channel of ours");
+        return Ok(());
+    }
     if let Some(seconds) = reply.once_per_seconds {
         let no = draft.conversation(conversation).map_or(0, |row| row.customer);
         let customer = draft.customer_by_no(no).await?.and_then(|at| draft.customer(at)).map(|row| row.id);
@@ -182,6 +188,13 @@ pub(crate) async fn policy_reply(
         tracing::warn!(target: "segue::decide", entry = %draft.entry.id, error = %error, "a rule's reply cannot be sent");
     }
     Ok(())
+}
+
+/// Whether a mail's author is an address of any channel of ours: two of them would answer each other.
+fn comes_from_us(channels: &HashMap<String, ChannelSetup>, mail: &Interaction) -> bool {
+    let Some(author) = &mail.author.identifier else { return false };
+    let mut mailboxes = channels.values().filter(|channel| channel.connector.brings_mails());
+    mailboxes.any(|channel| channel.account.has_mail_address(author.value.expose()))
 }
 
 /// What an answer to a mail has beside its text.
@@ -249,3 +262,6 @@ fn describe(outbound: &Outbound) -> String {
     let names: Vec<String> = kinds.filter_map(|kind| kind.as_str().map(|name| format!("[{name}]"))).collect();
     names.join(" ")
 }
+
+#[cfg(test)]
+mod tests;
