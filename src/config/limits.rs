@@ -9,7 +9,7 @@ use super::reader::Section;
 pub struct Limits {
     /// `body`: most bytes of a request's body. Default: `2MiB`.
     pub body: u64,
-    /// `media`: most bytes of one file fetched from a provider. Default: `64MiB`.
+    /// `media`: most bytes of one file fetched from a provider; parts of a mail may be as large as the mail. Default: `64MiB`.
     pub media: u64,
     /// `mail`: most bytes of one mail; a larger one stays in its mailbox, and is quarantined with that reason, or is refused
     /// where it comes in a request. Default: `50MiB`.

@@ -22,7 +22,7 @@ use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::By;
 use crate::base::{Error, Result, Timestamp};
-use crate::connector::{Transport, is_mail_part, mail_part};
+use crate::connector::{is_mail_part, mail_part};
 use crate::model::entry::MediaOutcome;
 use crate::model::part::FetchState;
 use crate::model::{Blob, EntryBody, EntryKind};
@@ -165,7 +165,7 @@ async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes:
     };
     let into = Into { context, customer: row.customer, most_bytes };
     let of_mail = blob.provider_ref.as_ref().is_some_and(|reference| is_mail_part(reference.expose()));
-    if of_mail && (channel.connector.takes_mails() || channel.connector.transport() == Transport::Mail) {
+    if of_mail && channel.connector.brings_mails() {
         return from_mail(channel, &row, blob, into).await;
     }
     walk(client, channel, blob, into).await
@@ -189,15 +189,18 @@ async fn from_mail(channel: &ChannelSetup, row: &InteractionRow, mut blob: Blob,
     };
     let reference = blob.provider_ref.as_ref().map(|reference| reference.expose().clone()).unwrap_or_default();
     let raw = normalize::mail(channel, &Journaled::reloaded(entry));
+    let size = raw.as_ref().map_or(0, |raw| raw.len() as u64);
     let Some(content) = raw.and_then(|raw| mail_part(&raw, &reference)) else {
         return never("the original is gone, or has no such part");
     };
-    if content.len() as u64 > into.most_bytes {
+    // The mail was let in at its size, and no part of it need be less welcome. One that was packed may unpack to more.
+    let most = into.most_bytes.max(size);
+    if content.len() as u64 > most {
         return never("the file is larger than allowed");
     }
     let now = into.context.clock.now();
     let blobs = into.context.blobs.as_ref().ok_or_else(|| Error::internal("there is no place for files"))?;
-    let mut writing = blobs.begin(Some(into.customer), into.most_bytes).await?;
+    let mut writing = blobs.begin(Some(into.customer), most).await?;
     writing.push(&content, now).await?;
     let stored = writing.finish(now).await?;
     kept(&mut blob, stored);

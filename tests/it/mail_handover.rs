@@ -52,6 +52,26 @@ async fn what_is_handed_over_is_taken_for_our_addresses_and_for_no_others() {
     assert!(original.await.body.as_ref() == mail(7));
 }
 
+/// What was let in as a mail is let in as files, too, also where other files may not be as large.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_original_of_a_mail_may_be_larger_than_other_files() {
+    let desk = HelpDesk::start().await;
+    let project = project(&desk).limits("media = \"64KiB\"\nmail = \"1MiB\"");
+    project.write_config();
+    let token = project.token();
+    let gateway = Gateway::start(&project).await;
+    let mail = [mail(7), b"A longer line than that.\r\n".repeat(8 << 10)].concat();
+    hand_over(gateway.lmtp().await, "sales@example.test", &mail).unwrap();
+    let taken = desk.wait_for(1).await;
+    let told = taken[0].interaction();
+    let (id, last) = (told["id"].as_str().unwrap(), told["parts"].as_array().unwrap().len() - 1);
+    let path = format!("/v1/interactions/{id}/parts/{last}");
+    let original = wait::until("the original is kept", wait::SOON, async || {
+        Some(gateway.get(&token, &path).await).filter(|answer| answer.status == 200)
+    });
+    assert!(original.await.body.as_ref() == mail);
+}
+
 /// Postfix keeps what the gateway did not take, and hands it over again: what is killed when, each mail comes once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_server_hands_over_each_mail_once_whatever_is_killed() {
