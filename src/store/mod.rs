@@ -191,6 +191,11 @@ pub trait Mailboxes: Send + Sync {
     fn keep_grant(&self, channel: String, kept: Zeroizing<Vec<u8>>) -> BoxFuture<'static, Result<()>>;
 }
 
+/// What a folder's row says by its `since`: the time, and whether its UIDs were given anew (below 0).
+fn since(column: i64) -> (Timestamp, bool) {
+    (Timestamp::from_millis(column.saturating_abs()), column < 0)
+}
+
 /// The error of whoever would move a cursor that somebody else has moved.
 fn read_on() -> Error {
     Error::new(Kind::Conflict, "somebody else has read this folder on").with_retry(Retry::Now)

@@ -83,8 +83,11 @@ pub struct MailBatch {
     pub to: Cursor,
     /// When this was read.
     pub at: Timestamp,
-    /// Noted with a folder that is new: mails that the server took before are not wanted.
+    /// Noted with a folder that is new: of what is there before it is looked at first, only mails that the server took from
+    /// then on are wanted.
     pub since: Timestamp,
+    /// Whether the folder's UIDs were given anew and it is not looked through since; see [`FolderRow::anew`].
+    pub anew: bool,
 }
 
 /// How far a folder was read.
@@ -96,8 +99,11 @@ pub struct FolderRow {
     pub cursor: Cursor,
     /// Up to which UID that is done which follows once mails are in the journal.
     pub acted: u32,
-    /// Mails that the server took before are not wanted.
+    /// Mails that the server took before are not wanted where UIDs were given [anew](Self::anew).
     pub since: Timestamp,
+    /// Whether UIDs were given anew and the folder is not looked through since: what was there before the first look stands
+    /// above the cursor once more, and only its age tells it from what is new. Rows tell it by the sign of `since`.
+    pub anew: bool,
     /// When the cursor was moved last.
     pub moved_at: Timestamp,
 }

@@ -498,6 +498,7 @@ async fn large_entries_are_read_a_few_at_a_time(store: &Store) {
 /// Mails move their folder's cursor with them, or neither moves.
 async fn a_folder_is_read_on_by_one(store: &Store) {
     let mail = |key: u8| NewEntry { kind: EntryKind::Mail, channel: "box".to_owned(), ..webhook(Some(key), b"mail") };
+    let anew = std::cell::Cell::new(false);
     let read = |from: Option<(u32, u32)>, to: (u32, u32), entries: Vec<NewEntry>| {
         let cursor = |(validity, uid)| Cursor { validity, uid };
         let (channel, folder) = ("box".to_owned(), "INBOX".to_owned());
@@ -508,12 +509,13 @@ async fn a_folder_is_read_on_by_one(store: &Store) {
             from: from.map(cursor),
             to: cursor(to),
             at: at(1),
-            since: at(0),
+            since: at(5),
+            anew: anew.get(),
         })
     };
     let stands = async || {
         let folders = store.mailboxes.folders("box".to_owned()).await.unwrap();
-        assert!(folders.iter().all(|row| row.since == at(0)));
+        assert!(folders.iter().all(|row| row.since == at(5) && row.anew == anew.get()));
         folders.iter().map(|row| (row.cursor.validity, row.cursor.uid, row.acted)).collect::<Vec<_>>()
     };
     let journaled = async || store.catalog.counts().await.unwrap()["entry"];
@@ -544,6 +546,13 @@ async fn a_folder_is_read_on_by_one(store: &Store) {
     }
     assert!(read(Some((7, 20)), (9, 1), vec![mail(201)]).await.unwrap()[0].repeat);
     assert_eq!((stands().await, journaled().await), (vec![(9, 1, 0)], before + 3));
+    // Whether UIDs are new goes with the cursor, to and fro, and also where that stands still.
+    for (now, to) in [(true, (10, 0)), (true, (10, 4)), (false, (10, 4)), (true, (11, 4)), (false, (11, 5))] {
+        let (validity, uid, _) = stands().await[0];
+        anew.set(now);
+        read(Some((validity, uid)), to, Vec::new()).await.unwrap();
+        assert_eq!(stands().await, [(to.0, to.1, 0)]);
+    }
     assert!(store.mailboxes.folders("other".to_owned()).await.unwrap().is_empty());
     let grant = async || store.mailboxes.grant("box".to_owned()).await.unwrap().map(|kept| kept.to_vec());
     assert_eq!(grant().await, None);

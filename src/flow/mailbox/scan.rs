@@ -81,7 +81,7 @@ impl Scan {
         // Other UIDs: all of the folder is looked at anew, and what was taken before is known by its content.
         let mut from = row.cursor;
         let mut uid = if from.validity == folder.validity { from.uid } else { 0 };
-        if folder.exists == 0 && uid < end {
+        if folder.exists == 0 && (uid < end || from.validity != folder.validity) {
             uid = end;
             from = self.commit(name, from, Cursor { validity: folder.validity, uid }, Vec::new()).await?;
         }
@@ -94,7 +94,8 @@ impl Scan {
             drop(turn);
         }
         self.told(name, 0);
-        self.after(session, name, from).await
+        self.after(session, name, from).await?;
+        self.looked_through(name, from).await
     }
 
     fn told(&self, folder: &str, behind: u64) {
@@ -122,11 +123,12 @@ impl Scan {
             Begin::All => Timestamp::from_millis(0),
             Begin::New => self.now().minus(Duration::from_secs(3600)),
         };
-        self.append(name, None, to, since, Vec::new()).await?;
+        self.append(name, (None, to), (since, false), Vec::new()).await?;
         // What was there before is nobody's to move or to flag.
         let acted = self.fetching.context.store.mailboxes.acted(self.channel.clone(), name.to_owned(), to).await;
         acted.map_err(Trouble::Journal)?;
-        let row = FolderRow { folder: name.to_owned(), cursor: to, acted: uid, since, moved_at: self.now() };
+        let row =
+            FolderRow { folder: name.to_owned(), cursor: to, acted: uid, since, anew: false, moved_at: self.now() };
         self.rows.get_or_insert_default().insert(name.to_owned(), row.clone());
         Ok(row)
     }
@@ -143,7 +145,13 @@ impl Scan {
         let mut window = match self.windows.remove(name).filter(kept) {
             Some(window) => window,
             None => {
-                let listed = self.wanted(name, session.list(low.saturating_add(1), high).await?);
+                let listed = session.list(low.saturating_add(1), high).await?;
+                let there = listed.len();
+                let listed = self.wanted(name, validity, listed);
+                if listed.len() < there {
+                    let (channel, mails) = (self.channel.as_str(), there - listed.len());
+                    tracing::info!(target: "segue::mailbox", channel, mails, "mails from before the first look are left");
+                }
                 Window { validity, high, fetcher: Fetcher::new(validity, listed, self.fetching.sizes), broke: 0 }
             }
         };
@@ -185,11 +193,30 @@ impl Scan {
         }
     }
 
-    /// Those of the mails that are wanted: where UIDs were given anew, also what was there before the first look is listed.
-    fn wanted(&self, name: &str, mut listed: Vec<Listed>) -> Vec<Listed> {
-        let since = self.rows.as_ref().and_then(|rows| rows.get(name)).map_or(0, |row| row.since.millis());
-        listed.retain(|mail| mail.arrived.is_none_or(|arrived| arrived.as_millisecond() >= since));
+    /// Those of the mails that are wanted. Where UIDs were given anew, also what was there before the first look is listed;
+    /// else all are: somebody may move a mail of any age into the folder.
+    fn wanted(&self, name: &str, validity: u32, mut listed: Vec<Listed>) -> Vec<Listed> {
+        let row = self.rows.as_ref().and_then(|rows| rows.get(name));
+        if let Some(row) = row.filter(|row| is_anew(row, validity)) {
+            let since = row.since.millis();
+            listed.retain(|mail| mail.arrived.is_none_or(|arrived| arrived.as_millisecond() >= since));
+        }
         listed
+    }
+
+    /// All was looked at that stands under new UIDs, and done with it what follows: what comes now is new, whatever its age.
+    async fn looked_through(&mut self, name: &str, at: Cursor) -> Result<(), Trouble> {
+        if !self.row(name).await?.is_some_and(|row| row.anew) {
+            return Ok(());
+        }
+        // Else what was there before the first look would be moved if mails are to be moved one day.
+        let acted = self.fetching.context.store.mailboxes.acted(self.channel.clone(), name.to_owned(), at).await;
+        acted.map_err(Trouble::Journal)?;
+        self.append(name, (Some(at), at), (self.now(), false), Vec::new()).await?;
+        if let Some(row) = self.rows.as_mut().and_then(|rows| rows.get_mut(name)) {
+            (row.acted, row.anew) = (at.uid, false);
+        }
+        Ok(())
     }
 
     /// What was fetched as it is journaled; nothing if there is no mail of that UID any more.
@@ -223,12 +250,13 @@ impl Scan {
         let (checking, trusted) = (&self.fetching.checking, &self.mailbox.authserv_ids);
         join_all(mails.iter_mut().map(|mail| mail_check::step(checking, trusted, mail))).await;
         let entries = mails.into_iter().map(verify::step_mail).collect();
-        self.append(name, Some(from), to, self.now(), entries).await?;
+        let anew = self.row(name).await?.is_some_and(|row| is_anew(&row, to.validity));
+        self.append(name, (Some(from), to), (self.now(), anew), entries).await?;
         if let Some(row) = self.rows.as_mut().and_then(|rows| rows.get_mut(name)) {
             if row.cursor.validity != to.validity {
                 row.acted = 0;
             }
-            row.cursor = to;
+            (row.cursor, row.anew) = (to, anew);
         }
         Ok(to)
     }
@@ -236,14 +264,13 @@ impl Scan {
     async fn append(
         &mut self,
         name: &str,
-        from: Option<Cursor>,
-        to: Cursor,
-        since: Timestamp,
+        (from, to): (Option<Cursor>, Cursor),
+        (since, anew): (Timestamp, bool),
         entries: Vec<NewEntry>,
     ) -> Result<(), Trouble> {
         let (channel, folder, at) = (self.channel.clone(), name.to_owned(), self.now());
         let context = &self.fetching.context;
-        match enter_mails(context, MailBatch { channel, folder, entries, from, to, at, since }).await {
+        match enter_mails(context, MailBatch { channel, folder, entries, from, to, at, since, anew }).await {
             Ok(appended) => {
                 for one in appended {
                     let result = if one.repeat { "repeated" } else { "accepted" };
@@ -271,7 +298,7 @@ impl Scan {
         let mut low = acted;
         while low < taken.uid {
             let high = low.saturating_add(WINDOW).min(taken.uid);
-            let listed = self.wanted(name, session.list(low.saturating_add(1), high).await?);
+            let listed = self.wanted(name, taken.validity, session.list(low.saturating_add(1), high).await?);
             let uids: Vec<u32> = listed.into_iter().map(|mail| mail.uid).collect();
             if !uids.is_empty() {
                 match &self.mailbox.after {
@@ -294,4 +321,9 @@ impl Scan {
     fn now(&self) -> Timestamp {
         self.fetching.context.clock.now()
     }
+}
+
+/// Whether a folder's UIDs of now are others than those it was looked through by last.
+fn is_anew(row: &FolderRow, validity: u32) -> bool {
+    row.anew || row.cursor.validity != validity
 }

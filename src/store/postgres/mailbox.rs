@@ -14,7 +14,7 @@ use super::writer::{Append, Writer};
 use crate::base::{Result, Timestamp};
 use crate::store::seal::stored::StoredGrant;
 use crate::store::seal::{Codec, Column};
-use crate::store::{Appended, Cursor, FolderRow, MailBatch, Mailboxes, read_on};
+use crate::store::{Appended, Cursor, FolderRow, MailBatch, Mailboxes, read_on, since};
 
 pub(super) struct PgMailboxes {
     pub(super) writer: Arc<Writer>,
@@ -31,6 +31,7 @@ struct Ready {
     to: Cursor,
     at: Timestamp,
     since: Timestamp,
+    anew: bool,
 }
 
 /// Moves the cursor of a batch. False if it is not where the batch begins; where it stands already at the end, an earlier
@@ -46,10 +47,11 @@ async fn move_cursor(session: &Session, batch: &Ready) -> std::result::Result<bo
         }
         Some(from) => {
             let sql = "UPDATE mailbox SET acted = CASE WHEN validity = $3 THEN acted ELSE 0 END,
-                              validity = $3, uid = $4, moved_at = $5
+                              validity = $3, uid = $4, moved_at = $5,
+                              since = CASE WHEN $8 THEN -abs(since) ELSE abs(since) END
                         WHERE channel = $1 AND folder = $2 AND validity = $6 AND uid = $7";
             let (was, from) = (i64::from(from.validity), i64::from(from.uid));
-            session.run(sql, &[channel, folder, &validity, &uid, &at, &was, &from]).await?
+            session.run(sql, &[channel, folder, &validity, &uid, &at, &was, &from, &batch.anew]).await?
         }
     };
     if moved == 1 {
@@ -74,7 +76,7 @@ async fn take(session: &Session, batch: &Ready) -> std::result::Result<Option<Ve
 
 impl Mailboxes for PgMailboxes {
     fn append(&self, batch: MailBatch) -> BoxFuture<'static, Result<Vec<Appended>>> {
-        let MailBatch { channel, folder, entries, from, to, at, since } = batch;
+        let MailBatch { channel, folder, entries, from, to, at, since, anew } = batch;
         let sealed = entries.into_iter().map(|entry| {
             let sealed = self.codec.seal_entry(&entry)?;
             Ok(self.writer.ordered(entry, sealed, None))
@@ -83,7 +85,7 @@ impl Mailboxes for PgMailboxes {
             Ok(appends) => appends,
             Err(error) => return std::future::ready(Err(error)).boxed(),
         };
-        let batch = Arc::new(Ready { channel, folder, appends, from, to, at, since });
+        let batch = Arc::new(Ready { channel, folder, appends, from, to, at, since, anew });
         let (writer, written) = (self.writer.clone(), batch.clone());
         let written = self.writer.job_then(
             move |session| {
@@ -149,11 +151,13 @@ impl Mailboxes for PgMailboxes {
 
 fn folder(row: &Row) -> Result<FolderRow> {
     let number = |at| get::<i64>(row, at).map(|number| u32::try_from(number).unwrap_or_default());
+    let (since, anew) = since(get(row, 4)?);
     Ok(FolderRow {
         folder: get(row, 0)?,
         cursor: Cursor { validity: number(1)?, uid: number(2)? },
         acted: number(3)?,
-        since: Timestamp::from_millis(get(row, 4)?),
+        since,
+        anew,
         moved_at: Timestamp::from_millis(get(row, 5)?),
     })
 }

@@ -15,7 +15,7 @@ use crate::base::{Result, Timestamp};
 use crate::model::Entry;
 use crate::store::seal::stored::StoredGrant;
 use crate::store::seal::{Codec, Column, SealedEntry};
-use crate::store::{Appended, Cursor, FolderRow, MailBatch, Mailboxes, NewEntry, read_on};
+use crate::store::{Appended, Cursor, FolderRow, MailBatch, Mailboxes, NewEntry, read_on, since};
 
 pub(super) struct SqliteMailboxes {
     pub(super) writer: Arc<Writer>,
@@ -41,10 +41,11 @@ fn move_cursor(connection: &Connection, batch: &MailBatch) -> rusqlite::Result<b
         Some(from) => connection
             .prepare_cached(
                 "UPDATE mailbox SET acted = CASE WHEN validity = ?3 THEN acted ELSE 0 END,
-                        validity = ?3, uid = ?4, moved_at = ?5
+                        validity = ?3, uid = ?4, moved_at = ?5,
+                        since = CASE WHEN ?8 THEN -abs(since) ELSE abs(since) END
                   WHERE channel = ?1 AND folder = ?2 AND validity = ?6 AND uid = ?7",
             )?
-            .execute((channel, folder, to.validity, to.uid, at, from.validity, from.uid))?,
+            .execute((channel, folder, to.validity, to.uid, at, from.validity, from.uid, batch.anew))?,
     };
     Ok(moved == 1)
 }
@@ -119,11 +120,13 @@ impl Mailboxes for SqliteMailboxes {
                     "SELECT folder, validity, uid, acted, since, moved_at FROM mailbox WHERE channel = ?1 ORDER BY folder",
                 )?
                 .query_map([&channel], |row| {
+                    let (since, anew) = since(row.get(4)?);
                     Ok(FolderRow {
                         folder: row.get(0)?,
                         cursor: Cursor { validity: row.get(1)?, uid: row.get(2)? },
                         acted: row.get(3)?,
-                        since: Timestamp::from_millis(row.get(4)?),
+                        since,
+                        anew,
                         moved_at: Timestamp::from_millis(row.get(5)?),
                     })
                 })?
