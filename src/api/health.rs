@@ -89,7 +89,7 @@ struct ChannelStatus {
 #[schemars(rename = "MailboxStatus")]
 struct MailboxStatus {
     /// `ok`, `degraded` (it is tried again), `stalled` (nothing was read for ten minutes), `broken` (somebody has to change
-    /// something) or `paused` (its channel is).
+    /// something), `paused` (its channel is) or `elsewhere` (another node reads it and knows how it does).
     state: &'static str,
     /// When this node last read it to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,7 +168,7 @@ pub(super) struct Readiness {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "MailboxReadiness")]
 struct MailboxReadiness {
-    /// `ok`, `degraded`, `stalled`, `broken` or `paused`.
+    /// `ok`, `degraded`, `stalled`, `broken`, `paused` or `elsewhere`.
     state: &'static str,
     /// When this node last read it to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,21 +230,11 @@ fn mailboxes(context: &Context) -> BTreeMap<String, Told> {
 
 fn mailbox(told: Told) -> MailboxStatus {
     MailboxStatus {
-        state: word(told.state),
+        state: told.state.word(),
         read_at: told.read_at,
         behind: told.behind,
         error: told.error,
         alarm: told.alarm,
-    }
-}
-
-fn word(state: State) -> &'static str {
-    match state {
-        State::Ok => "ok",
-        State::Degraded => "degraded",
-        State::Stalled => "stalled",
-        State::Broken => "broken",
-        State::Paused => "paused",
     }
 }
 
@@ -295,7 +285,7 @@ pub(super) async fn ready(call: Call) -> Answer {
     }
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mailboxes = mailboxes(&state.context).into_iter().map(|(name, told)| {
-        let state = word(told.state);
+        let state = told.state.word();
         (name, MailboxReadiness { state, read_at: told.read_at, behind: told.behind })
     });
     json(status, &Readiness { ready: reasons.is_empty(), reasons, mailboxes: mailboxes.collect() })
@@ -311,8 +301,8 @@ pub(super) async fn metrics(call: Call) -> Answer {
     }
     let context = call.api.context();
     for (name, told) in mailboxes(context) {
-        for state in [State::Ok, State::Degraded, State::Stalled, State::Broken, State::Paused] {
-            metrics.mailboxes.get_or_create(&By::new(&name, word(state))).set(i64::from(state == told.state));
+        for state in State::ALL {
+            metrics.mailboxes.get_or_create(&By::new(&name, state.word())).set(i64::from(state == told.state));
         }
         let name = Name { name };
         metrics.mailbox_behind.get_or_create(&name).set(i64::try_from(told.behind).unwrap_or(i64::MAX));

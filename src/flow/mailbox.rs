@@ -6,6 +6,7 @@
 //! ([`Mailboxes`]) and tried again, the slower the longer it lasts.
 
 mod health;
+mod kept;
 mod scan;
 
 pub use health::{Mailboxes, State, Told};
@@ -25,7 +26,9 @@ use crate::mail::oauth;
 use crate::net::imap::{self, Fault, ImapError, Session, Sizes};
 use crate::net::{DialError, Dialer, dial};
 use crate::store::{Hold, lease};
-use scan::Scan;
+use health::One;
+use kept::Kept;
+use scan::{Got, Scan};
 
 /// How many mailboxes are fetched from at once; the others wait in turn.
 const AT_ONCE: usize = 4;
@@ -49,6 +52,7 @@ pub struct Fetching {
     checking: Arc<Checking>,
     logins: Arc<Logins>,
     turns: Arc<Semaphore>,
+    kept: Kept,
     sizes: Sizes,
 }
 
@@ -61,7 +65,8 @@ impl Fetching {
         most_bytes: u64,
     ) -> Arc<Fetching> {
         let sizes = Sizes { largest: most_bytes, ..Sizes::default() };
-        Arc::new(Fetching { context, dialer, checking, logins, turns: Arc::new(Semaphore::new(AT_ONCE)), sizes })
+        let (turns, kept) = (Arc::new(Semaphore::new(AT_ONCE)), Kept::new(sizes));
+        Arc::new(Fetching { context, dialer, checking, logins, turns, kept, sizes })
     }
 }
 
@@ -86,9 +91,10 @@ impl From<ImapError> for Trouble {
 /// Reads a mailbox whenever this node holds its lease, until `stop` is true.
 pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut stop: watch::Receiver<bool>) {
     let leases = fetching.context.store.leases.clone();
-    let (name, told) = (lease::mailbox(&channel), fetching.context.mailboxes.of(&channel));
+    let context = &fetching.context;
+    let (name, told) = (lease::mailbox(&channel), context.mailboxes.begin(&channel, context.clock.now()));
     let (name_of_channel, credentials) = (channel.clone(), mailbox.credentials.clone());
-    let mut scan = Scan::new(fetching.clone(), channel, mailbox);
+    let mut scan = Scan::new(fetching.clone(), told.clone(), channel, mailbox);
     let mut pauses = Pauses::default();
     loop {
         if !leases.named(&name).may_begin() {
@@ -98,9 +104,10 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
             }
             continue;
         }
+        told.here(context.clock.now());
         let trouble = tokio::select! {
             trouble = session(&fetching, &mut scan) => trouble,
-            () = watch_tokens(&fetching, &name_of_channel, &credentials) => None,
+            () = watch_tokens(&fetching, &told, &name_of_channel, &credentials) => None,
             () = lost(&fetching.context, &name) => None,
             _ = stop.wait_for(|stop| *stop) => break,
         };
@@ -112,28 +119,29 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
             scan.forget();
             continue;
         };
-        let pause = pauses.after(&trouble, told.is_reading());
-        told.failed(&trouble, fetching.context.clock.now());
-        tell_alarm(&fetching, &name_of_channel, &credentials).await;
+        let pause = pauses.after(&trouble, scan.got());
+        scan.rest();
+        told.failed(&trouble);
+        tell_alarm(&fetching, &told, &name_of_channel, &credentials).await;
         if stopped(&mut stop, pause).await {
             break;
         }
     }
-    told.gone();
+    context.mailboxes.end(&name_of_channel, &told);
     leases.let_go(&name);
 }
 
 /// Sees that tokens are renewed and that somebody is told in time, also while no session begins. Never ready.
-async fn watch_tokens(fetching: &Fetching, channel: &str, credentials: &Credentials) {
+async fn watch_tokens(fetching: &Fetching, told: &One, channel: &str, credentials: &Credentials) {
     loop {
-        tell_alarm(fetching, channel, credentials).await;
+        tell_alarm(fetching, told, channel, credentials).await;
         tokio::time::sleep(TOKENS_EVERY).await;
     }
 }
 
-async fn tell_alarm(fetching: &Fetching, channel: &str, credentials: &Credentials) {
+async fn tell_alarm(fetching: &Fetching, told: &One, channel: &str, credentials: &Credentials) {
     let alarm = fetching.logins.alarm(channel, credentials).await;
-    fetching.context.mailboxes.of(channel).alarm(alarm.map(|alarm| alarm.words));
+    told.alarm(alarm.map(|alarm| alarm.words));
 }
 
 /// Ready once the lease is to be let go, or is lost.
@@ -147,7 +155,7 @@ async fn lost(context: &Context, name: &str) {
 async fn session(fetching: &Fetching, scan: &mut Scan) -> Option<Trouble> {
     match connected(fetching, &scan.channel, &scan.mailbox).await {
         Ok(mut session) => {
-            let trouble = read(fetching, scan, &mut session).await.err();
+            let trouble = read(scan, &mut session).await.err();
             if trouble.is_some() && !session.is_broken() {
                 session.leave().await;
             }
@@ -157,15 +165,14 @@ async fn session(fetching: &Fetching, scan: &mut Scan) -> Option<Trouble> {
     }
 }
 
-async fn read(fetching: &Fetching, scan: &mut Scan, session: &mut Session) -> Result<(), Trouble> {
-    let told = fetching.context.mailboxes.of(&scan.channel);
+async fn read(scan: &mut Scan, session: &mut Session) -> Result<(), Trouble> {
     let folders = scan.mailbox.folders.clone();
     loop {
         // The first one last, since it stays open to be waited for.
         for folder in folders.iter().rev() {
             scan.folder(session, folder).await?;
         }
-        told.read(fetching.context.clock.now());
+        scan.looked();
         let most = if folders.len() > 1 { LOOK_AROUND } else { LOOK_EVERY };
         let known = session.folder().map_or(0, |folder| folder.exists);
         session.wait(known, most, POLL).await?;
@@ -229,16 +236,27 @@ impl Trouble {
 struct Pauses(u32);
 
 impl Pauses {
-    fn after(&mut self, trouble: &Trouble, was_reading: bool) -> Duration {
+    /// `got` is how far the connection came that broke. Being let in is nothing: a server may break off with each fetch.
+    fn after(&mut self, trouble: &Trouble, got: Got) -> Duration {
         const FIRST: Duration = Duration::from_millis(500);
         const STUBBORN: Duration = Duration::from_secs(30);
         const LONGEST: Duration = Duration::from_secs(300);
-        // A connection that got somewhere is made again at once.
-        self.0 = if was_reading { 0 } else { (self.0 + 1).min(16) };
-        let first = match trouble.fault() {
-            Fault::Auth | Fault::Tls | Fault::Mailbox => STUBBORN,
-            Fault::Network | Fault::Protocol | Fault::Limit => FIRST,
+        // One that bears no waiting is asked as often as one that knows none; one that breaks off with a mail is asked often
+        // enough that the mail is found out.
+        let (tries, longest) = match got {
+            Got::Mails => (0, LONGEST),
+            Got::End => (self.0.saturating_add(1).min(6), POLL),
+            Got::Folder => (self.0.saturating_add(1).min(7), Duration::from_secs(60)),
+            Got::Nothing => (self.0.saturating_add(1).min(10), LONGEST),
         };
-        (first * 2_u32.saturating_pow(self.0.min(10))).min(LONGEST)
+        self.0 = tries;
+        let (first, longest) = match trouble.fault() {
+            Fault::Auth | Fault::Tls | Fault::Mailbox => (STUBBORN, LONGEST),
+            Fault::Network | Fault::Protocol | Fault::Limit => (FIRST, longest),
+        };
+        (first * 2_u32.saturating_pow(tries)).min(longest)
     }
 }
+
+#[cfg(test)]
+mod tests;

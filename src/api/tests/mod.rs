@@ -2,6 +2,7 @@
 
 mod events;
 mod feed;
+mod mailboxes;
 mod story;
 mod surface;
 mod upkeep;

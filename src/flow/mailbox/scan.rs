@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::health::One;
+use super::kept::Window;
 use super::{Fetching, Trouble};
 use crate::base::telemetry::By;
 use crate::base::{Error, Kind, Timestamp};
@@ -13,22 +15,21 @@ use crate::connector::{AfterTaking, Begin, Mailbox};
 use crate::flow::verify::{self, ReceivedMail};
 use crate::flow::{enter_mails, mail_check};
 use crate::model::entry::{MailHead, MailSource};
-use crate::net::imap::{Access, Fault, Fetched, Fetcher, Folder, Listed, Session};
+use crate::net::imap::{Access, Fault, Fetched, Folder, Listed, Session};
 use crate::store::{Cursor, FolderRow, MailBatch, NewEntry};
 
 /// How many UIDs are listed at once.
 const WINDOW: u32 = 1000;
 /// How many mails go into one batch.
 const BATCH: usize = 64;
-/// Over how many broken connections a stretch is kept as it is while there are more mails behind it: one among them that breaks
-/// connections is known by others that come through.
-const BREAKS: u32 = 20;
 /// How many bytes of mails go into one batch, but for the last mail.
 const BATCH_BYTES: usize = 2 << 20;
 
 /// The reading of one mailbox, across connections.
 pub(super) struct Scan {
     fetching: Arc<Fetching>,
+    told: Arc<One>,
+    got: Got,
     pub(super) channel: String,
     pub(super) mailbox: Mailbox,
     /// How far each folder was read, as this node knows.
@@ -37,13 +38,18 @@ pub(super) struct Scan {
     windows: HashMap<String, Window>,
 }
 
-/// A stretch of UIDs that is being fetched.
-struct Window {
-    validity: u32,
-    high: u32,
-    fetcher: Fetcher,
-    /// How many connections broke over it.
-    broke: u32,
+/// How far a connection came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Got {
+    /// Not into a folder.
+    #[default]
+    Nothing,
+    /// Into one.
+    Folder,
+    /// Through all of them, where nothing was new.
+    End,
+    /// A cursor was moved.
+    Mails,
 }
 
 /// Mails that are to be journaled together.
@@ -55,8 +61,24 @@ struct Batch {
 }
 
 impl Scan {
-    pub(super) fn new(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox) -> Scan {
-        Scan { fetching, channel, mailbox, rows: None, windows: HashMap::new() }
+    pub(super) fn new(fetching: Arc<Fetching>, told: Arc<One>, channel: String, mailbox: Mailbox) -> Scan {
+        Scan { fetching, told, got: Got::Nothing, channel, mailbox, rows: None, windows: HashMap::new() }
+    }
+
+    /// How far it came since this was asked last.
+    pub(super) fn got(&mut self) -> Got {
+        std::mem::take(&mut self.got)
+    }
+
+    /// All folders were read to their ends.
+    pub(super) fn looked(&mut self) {
+        self.got = self.got.max(Got::End);
+        self.told.read(self.now());
+    }
+
+    /// The connection broke: what was being fetched is not kept for ever.
+    pub(super) fn rest(&mut self) {
+        self.windows.retain(|_, window| window.is_fresh());
     }
 
     /// Forgets what is known of the cursors: another node may move them.
@@ -69,6 +91,7 @@ impl Scan {
     pub(super) async fn folder(&mut self, session: &mut Session, name: &str) -> Result<(), Trouble> {
         let access = if self.mailbox.after == AfterTaking::Keep { Access::Examine } else { Access::Select };
         let folder = session.open(name, access).await?;
+        self.got = self.got.max(Got::Folder);
         let Some(next) = folder.next else {
             let reason = "the server does not tell the next UID of the folder".to_owned();
             return Err(Trouble::Way(reason, Fault::Mailbox));
@@ -99,7 +122,7 @@ impl Scan {
     }
 
     fn told(&self, folder: &str, behind: u64) {
-        self.fetching.context.mailboxes.of(&self.channel).behind(folder, behind);
+        self.told.behind(folder, behind);
     }
 
     async fn row(&mut self, name: &str) -> Result<Option<FolderRow>, Trouble> {
@@ -141,8 +164,7 @@ impl Scan {
         mut from: Cursor,
         (validity, low, high): (u32, u32, u32),
     ) -> Result<Cursor, Trouble> {
-        let kept = |window: &Window| window.validity == validity && (window.high >= high || window.broke < BREAKS);
-        let mut window = match self.windows.remove(name).filter(kept) {
+        let mut window = match self.windows.remove(name).filter(|window| window.covers(validity, high)) {
             Some(window) => window,
             None => {
                 let listed = session.list(low.saturating_add(1), high).await?;
@@ -152,9 +174,10 @@ impl Scan {
                     let (channel, mails) = (self.channel.as_str(), there - listed.len());
                     tracing::info!(target: "segue::mailbox", channel, mails, "mails from before the first look are left");
                 }
-                Window { validity, high, fetcher: Fetcher::new(validity, listed, self.fetching.sizes), broke: 0 }
+                Window::new((validity, high), listed, self.fetching.sizes)
             }
         };
+        window.goes_on();
         let mut batch = Batch { uid: low, ..Batch::default() };
         let ended = loop {
             match window.fetcher.next(session).await {
@@ -184,8 +207,9 @@ impl Scan {
         match ended {
             Ok(()) => Ok(from),
             Err(error) => {
-                if error.fault() != Fault::Mailbox {
-                    window.broke += 1;
+                if error.fault() != Fault::Mailbox
+                    && let Some(window) = window.kept(&self.fetching.kept, from.uid)
+                {
                     self.windows.insert(name.to_owned(), window);
                 }
                 Err(error.into())
@@ -258,6 +282,8 @@ impl Scan {
             }
             (row.cursor, row.anew) = (to, anew);
         }
+        self.got = Got::Mails;
+        self.told.moved(self.now());
         Ok(to)
     }
 

@@ -1,0 +1,302 @@
+//! Mailboxes against a server that is told what it holds and when it breaks off.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
+
+use super::*;
+use crate::base::telemetry::Metrics;
+use crate::base::{Clock, Secret};
+use crate::connector::{AfterTaking, Begin};
+use crate::flow::{Ahead, Setup, wait::Waiting};
+use crate::mail::token::TokenKey;
+use crate::net::dns::Dns;
+use crate::net::imap::{Caps, bare};
+use crate::net::login::Security;
+use crate::net::{Client, client};
+use crate::script::{Budget, Bundle, PolicyFacts, PolicyFiles};
+use crate::store::{Opened, Unwatched, seal::Sealing, sqlite};
+
+const OLD: &str = "01-Jan-2020 00:00:00 +0000";
+const NEW: &str = "01-Jan-2099 00:00:00 +0000";
+
+/// A mail server with one folder.
+#[derive(Default)]
+struct Server {
+    validity: u32,
+    next: u32,
+    /// The mails by UID: when the server took them, and what they say.
+    mails: BTreeMap<u32, (&'static str, String)>,
+    /// What was flagged, in order.
+    flagged: Vec<u32>,
+    /// UIDs at which it breaks off rather than to send the mail.
+    breaks_at: Vec<u32>,
+}
+
+impl Server {
+    fn put(&mut self, date: &'static str, text: &str) {
+        self.next = self.next.max(1);
+        self.mails.insert(self.next, (date, text.to_owned()));
+        self.next += 1;
+    }
+
+    /// The answer to a command; nothing where it breaks off.
+    fn answer(&mut self, tag: &str, command: &str) -> Option<String> {
+        let mut said = String::new();
+        if command.starts_with("SELECT") || command.starts_with("EXAMINE") {
+            let (there, validity, next) = (self.mails.len(), self.validity, self.next.max(1));
+            said = format!("* {there} EXISTS\r\n* OK [UIDVALIDITY {validity}] x\r\n* OK [UIDNEXT {next}] x\r\n");
+        } else if let Some(asked) = command.strip_prefix("UID FETCH ") {
+            let (uids, what) = asked.split_once(' ').unwrap();
+            for (uid, (date, text)) in self.mails.iter().filter(|(uid, _)| ranges(uids).any(|one| one.contains(uid))) {
+                let size = text.len();
+                match what.contains("BODY") {
+                    true if self.breaks_at.contains(uid) => return None,
+                    true => said += &format!("* {uid} FETCH (UID {uid} BODY[] {{{size}}}\r\n{text})\r\n"),
+                    false => {
+                        said += &format!("* {uid} FETCH (UID {uid} RFC822.SIZE {size} INTERNALDATE \"{date}\")\r\n");
+                    }
+                }
+            }
+        } else if let Some(stored) = command.strip_prefix("UID STORE ") {
+            self.flagged.extend(ranges(stored.split(' ').next().unwrap()).flatten());
+        }
+        Some(format!("{said}{tag} OK done\r\n"))
+    }
+}
+
+fn ranges(set: &str) -> impl Iterator<Item = RangeInclusive<u32>> {
+    set.split(',').map(|range| {
+        let (low, high) = range.split_once(':').unwrap_or((range, range));
+        low.parse().unwrap()..=high.parse().unwrap()
+    })
+}
+
+async fn serve(server: Arc<Mutex<Server>>, stream: DuplexStream) {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+        let (tag, command) = line.trim_end().split_once(' ').unwrap();
+        let Some(answer) = server.lock().answer(tag, command) else { return };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        line.clear();
+    }
+}
+
+/// A mailbox that is read, and what it is read into.
+struct Reader {
+    scan: Scan,
+    fetching: Arc<Fetching>,
+    told: Arc<One>,
+    server: Arc<Mutex<Server>>,
+    after: AfterTaking,
+    _store: Opened,
+    _folder: tempfile::TempDir,
+}
+
+impl Reader {
+    fn new(after: AfterTaking) -> Reader {
+        let folder = tempfile::tempdir().unwrap();
+        let sealing = Sealing::at(folder.path().join("root.key"));
+        let (options, metrics) = (sqlite::Options::default(), Metrics::new());
+        let path = folder.path().join("data");
+        let store = sqlite::open(&path, options, &sealing, &Unwatched::shared(), metrics.clone()).unwrap();
+        let context = Arc::new(Context {
+            store: store.store.clone(),
+            setup: ArcSwap::from_pointee(setup()),
+            clock: Clock::system(),
+            metrics,
+            waiting: Waiting::default(),
+            ahead: Ahead::default(),
+            mailboxes: Mailboxes::default(),
+            blobs: None,
+            held: AtomicBool::new(false),
+        });
+        let client = Client::new(client::Settings::default()).unwrap();
+        let key = Arc::new(TokenKey::new(store.mail_secret.clone()));
+        let checking = Arc::new(Checking { dns: Dns::new(&[]), key });
+        let logins = Logins::new(client.clone(), store.store.mailboxes.clone(), Clock::system());
+        let fetching = Fetching::new(context.clone(), client.dialer(), (checking, logins), 50 << 20);
+        let told = context.mailboxes.begin("box", context.clock.now());
+        let scan = Scan::new(fetching.clone(), told.clone(), "box".to_owned(), mailbox(after.clone()));
+        let server = Arc::new(Mutex::new(Server { validity: 7, ..Server::default() }));
+        Reader { scan, fetching, told, server, after, _store: store, _folder: folder }
+    }
+
+    /// The gateway is started again.
+    fn restarts(&mut self) {
+        let (fetching, told) = (self.fetching.clone(), self.told.clone());
+        self.scan = Scan::new(fetching, told, "box".to_owned(), mailbox(self.after.clone()));
+    }
+
+    fn session(&self) -> Session {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        tokio::spawn(serve(self.server.clone(), theirs));
+        bare::session(ours, Vec::new(), Caps::default())
+    }
+
+    /// Reads the folder over a new connection. Whether it came to the end.
+    async fn looks(&mut self) -> bool {
+        let mut session = self.session();
+        let looked = self.scan.folder(&mut session, "INBOX").await;
+        if looked.is_err() {
+            self.scan.rest();
+        }
+        looked.is_ok()
+    }
+
+    async fn journaled(&self) -> i64 {
+        self.fetching.context.store.catalog.counts().await.unwrap()["entry"]
+    }
+
+    /// Reads the folder to its end and gives how many mails are in the journal then.
+    async fn takes(&mut self) -> i64 {
+        assert!(self.looks().await);
+        self.journaled().await
+    }
+
+    fn put(&self, date: &'static str, text: &str) {
+        self.server.lock().put(date, &format!("Subject: {text}\r\n\r\n{text}\r\n"));
+    }
+
+    /// The server gives all mails new UIDs.
+    fn renumbers(&self) {
+        let mut server = self.server.lock();
+        let mails = std::mem::take(&mut server.mails);
+        (server.validity, server.next) = (server.validity + 1, 1);
+        for (date, text) in mails.into_values() {
+            server.put(date, &text);
+        }
+    }
+}
+
+fn setup() -> Setup {
+    let facts = PolicyFacts { default_queue: "general".to_owned(), ..PolicyFacts::default() };
+    Setup {
+        channels: HashMap::new(),
+        policy: Bundle::build(PolicyFiles::from_memory([]), facts, Budget::default()).unwrap(),
+        default_queue: "general".to_owned(),
+        templates: HashMap::new(),
+        source: "segue".to_owned(),
+        hash: "c0ffee".repeat(10),
+    }
+}
+
+fn mailbox(after: AfterTaking) -> Mailbox {
+    Mailbox {
+        address: "box@example.test".to_owned(),
+        aliases: Vec::new(),
+        host: "localhost".to_owned(),
+        port: 993,
+        security: Security::Implicit,
+        credentials: Credentials::Password("box".to_owned(), Secret::new("password")),
+        folders: vec!["INBOX".to_owned()],
+        begin: Begin::New,
+        after,
+        authserv_ids: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn mails_of_any_age_that_come_into_a_folder_are_taken() {
+    let mut reader = Reader::new(AfterTaking::Flag);
+    reader.put(OLD, "there before");
+    reader.put(NEW, "there before, too");
+    assert_eq!(reader.takes().await, 0);
+    reader.put(OLD, "moved there");
+    assert_eq!(reader.takes().await, 1);
+    reader.restarts();
+    reader.put(OLD, "moved there later");
+    assert_eq!(reader.takes().await, 2);
+    assert_eq!(reader.server.lock().flagged, [3, 4]);
+    // With new UIDs what was there before is told by its age; what was taken is known.
+    reader.server.lock().mails.remove(&2);
+    reader.renumbers();
+    reader.put(NEW, "came meanwhile");
+    assert_eq!(reader.takes().await, 3);
+    assert_eq!(reader.server.lock().flagged, [3, 4, 4]);
+    for moved in ["moved to the new UIDs", "and one more"] {
+        reader.put(OLD, moved);
+        reader.takes().await;
+        reader.restarts();
+    }
+    assert_eq!((reader.journaled().await, &reader.server.lock().flagged[3..]), (5, &[5, 6][..]));
+    // Once more, by way of an empty folder.
+    reader.server.lock().mails.clear();
+    reader.renumbers();
+    assert_eq!(reader.takes().await, 5);
+    reader.put(OLD, "moved to the empty folder");
+    assert_eq!(reader.takes().await, 6);
+}
+
+#[tokio::test]
+async fn what_was_there_before_is_left_also_if_the_look_at_new_uids_breaks_off() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    (0..3).for_each(|number| reader.put(OLD, &format!("there before {number}")));
+    assert_eq!(reader.takes().await, 0);
+    reader.renumbers();
+    reader.put(NEW, "one");
+    reader.put(NEW, "breaks");
+    reader.put(OLD, "moved there meanwhile: its age cannot be told from that of the first");
+    reader.server.lock().breaks_at = vec![5];
+    while reader.journaled().await == 0 {
+        assert!(!reader.looks().await);
+    }
+    reader.restarts();
+    assert!(!reader.looks().await);
+    reader.server.lock().breaks_at.clear();
+    assert_eq!(reader.takes().await, 2);
+    // What was taken meanwhile is not flagged if that is configured later, and neither is what was there before.
+    reader.after = AfterTaking::Flag;
+    reader.restarts();
+    reader.put(OLD, "two");
+    assert_eq!(reader.takes().await, 3);
+    assert_eq!(reader.server.lock().flagged, [7]);
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_with_each_mail_is_asked_ever_more_seldom() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    reader.takes().await;
+    assert_eq!(reader.scan.got(), Got::Folder);
+    let (trouble, mut pauses) = (|| Trouble::Way(String::new(), Fault::Network), Pauses::default());
+    reader.put(NEW, "a mail");
+    reader.server.lock().breaks_at = vec![1];
+    let mut waited = Vec::new();
+    for _ in 0..10 {
+        assert!(!reader.looks().await);
+        waited.push(pauses.after(&trouble(), reader.scan.got()).as_secs());
+    }
+    assert_eq!(waited, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+    // One that does not even open a folder may be worse off than that.
+    assert_eq!(pauses.after(&trouble(), Got::Nothing), Duration::from_secs(128));
+    // One that was read to its end, and breaks off while nothing comes, is asked as often as one that is polled.
+    assert_eq!(pauses.after(&trouble(), Got::End), POLL);
+    reader.server.lock().breaks_at.clear();
+    reader.takes().await;
+    assert_eq!(pauses.after(&trouble(), reader.scan.got()), Duration::from_millis(500));
+    assert!(reader.looks().await);
+    assert_eq!(reader.scan.got(), Got::Folder);
+    reader.scan.looked();
+    assert_eq!((reader.scan.got(), reader.scan.got()), (Got::End, Got::Nothing));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_connection_is_in_the_room_for_all_mailboxes() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    reader.takes().await;
+    reader.put(NEW, "a mail");
+    reader.server.lock().breaks_at = vec![1];
+    let free = |reader: &Reader| reader.fetching.kept.free();
+    let all = free(&reader);
+    for _ in 0..3 {
+        assert!(!reader.looks().await);
+        assert!(free(&reader) < all, "its size is counted");
+    }
+    reader.server.lock().breaks_at.clear();
+    assert_eq!((reader.takes().await, free(&reader)), (1, all));
+}
