@@ -185,6 +185,16 @@ impl Metrics {
         output
     }
 
+    /// Tells no more of a mailbox that is not read any more, in any of these states: its last figures would stay for ever.
+    pub fn forget_mailbox<const N: usize>(&self, name: &str, states: [&str; N]) {
+        for state in states {
+            self.mailboxes.remove(&By::new(name, state));
+        }
+        let name = Name { name: name.to_owned() };
+        self.mailbox_behind.remove(&name);
+        self.mailbox_read.remove(&name);
+    }
+
     /// The figures in OpenMetrics text.
     pub fn encode(&self) -> String {
         let mut text = String::new();

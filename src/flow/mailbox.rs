@@ -14,7 +14,7 @@ pub use health::{Mailboxes, State, Told};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::mail_check::Checking;
@@ -67,6 +67,11 @@ impl Fetching {
         let sizes = Sizes { largest: most_bytes, ..Sizes::default() };
         let (turns, kept) = (Arc::new(Semaphore::new(AT_ONCE)), Kept::new(sizes));
         Arc::new(Fetching { context, dialer, checking, logins, turns, kept, sizes })
+    }
+
+    /// A turn to fetch, once it comes.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turns.clone().acquire_owned().await.ok()
     }
 }
 
@@ -127,7 +132,9 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
             break;
         }
     }
-    context.mailboxes.end(&name_of_channel, &told);
+    if context.mailboxes.end(&name_of_channel, &told) {
+        context.metrics.forget_mailbox(&name_of_channel, State::ALL.map(State::word));
+    }
     leases.let_go(&name);
 }
 

@@ -67,4 +67,10 @@ async fn readiness_tells_of_mailboxes_and_hangs_on_none() {
     assert_eq!(states(&gateway.get("/readyz").await.ok(200)).0, said("stalled"));
     next.went_wrong("nobody answers there; it is tried again".to_owned(), Fault::Auth);
     assert_eq!(states(&gateway.get("/readyz").await.ok(200)).0, said("broken"));
+    // Where none is read any more, nothing is told of any.
+    assert!(gateway.context.mailboxes.end("broken", &next));
+    gateway.context.setup.store(Arc::new(setup("msg.poison")));
+    gateway.context.metrics.forget_mailbox("broken", State::ALL.map(State::word));
+    let text = String::from_utf8(gateway.get("/metrics").await.body.to_vec()).unwrap();
+    assert!(!text.contains("name=\"broken\""), "{text}");
 }

@@ -110,12 +110,14 @@ impl Mailboxes {
         one
     }
 
-    /// The task that began with this has ended.
-    pub(super) fn end(&self, channel: &str, one: &Arc<One>) {
+    /// The task that began with this has ended. Whether no other one has begun.
+    pub(crate) fn end(&self, channel: &str, one: &Arc<One>) -> bool {
         let mut all = self.0.lock();
-        if all.get(channel).is_some_and(|known| Arc::ptr_eq(known, one)) {
+        let last = all.get(channel).is_some_and(|known| Arc::ptr_eq(known, one));
+        if last {
             all.remove(channel);
         }
+        last
     }
 
     /// How each mailbox does at a time, by channel.
@@ -318,9 +320,9 @@ mod tests {
         next.behind("INBOX", 3);
         next.elsewhere();
         assert_eq!(all.all(at)["box"].behind, 0);
-        all.end("box", &one);
+        assert!(!all.end("box", &one));
         assert_eq!(all.all(at).len(), 1);
-        all.end("box", &next);
+        assert!(all.end("box", &next));
         assert!(all.all(at).is_empty());
     }
 }

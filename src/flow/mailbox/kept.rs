@@ -2,7 +2,7 @@
 //!
 //! Which mail breaks connections is found out over several of them, and large mails come in pieces, so what was under way is
 //! kept. The invariant: whatever many mailboxes keep at once, together they keep no more than a fixed number of bytes. A
-//! mailbox that finds no room fetches from its cursor again.
+//! mailbox that finds no room fetches from its cursor again. Whoever gives its turn back for a while needs room as well.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +49,11 @@ impl Kept {
             (all, one) = (all.saturating_add(size), one.max(size));
         }
         // A mail over the bytes that may be under way comes alone.
-        let most = all.min(one.max(self.sizes.flight));
+        self.bytes(all.min(one.max(self.sizes.flight)))
+    }
+
+    /// Room for so many bytes.
+    pub(super) fn bytes(&self, most: u64) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(most.div_ceil(UNIT)).unwrap_or(u32::MAX);
         self.room.clone().try_acquire_many_owned(units).ok()
     }

@@ -1,10 +1,13 @@
 //! Reading the folders of a mailbox from their cursors on: what is there, what is new, in batches that are journaled whole.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::health::One;
 use super::kept::Window;
@@ -30,6 +33,8 @@ pub(super) struct Scan {
     fetching: Arc<Fetching>,
     told: Arc<One>,
     got: Got,
+    /// Its turn among the mailboxes, while it fetches.
+    turn: Option<OwnedSemaphorePermit>,
     pub(super) channel: String,
     pub(super) mailbox: Mailbox,
     /// How far each folder was read, as this node knows.
@@ -37,6 +42,9 @@ pub(super) struct Scan {
     /// What was being fetched when the connection broke: a mail that breaks connections is found out by trying again.
     windows: HashMap<String, Window>,
 }
+
+/// How long a turn is kept while it is asked who sent a batch of mails.
+const ASKED: Duration = Duration::from_millis(500);
 
 /// How far a connection came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -62,7 +70,7 @@ struct Batch {
 
 impl Scan {
     pub(super) fn new(fetching: Arc<Fetching>, told: Arc<One>, channel: String, mailbox: Mailbox) -> Scan {
-        Scan { fetching, told, got: Got::Nothing, channel, mailbox, rows: None, windows: HashMap::new() }
+        Scan { fetching, told, got: Got::Nothing, turn: None, channel, mailbox, rows: None, windows: HashMap::new() }
     }
 
     /// How far it came since this was asked last.
@@ -85,6 +93,7 @@ impl Scan {
     pub(super) fn forget(&mut self) {
         self.rows = None;
         self.windows.clear();
+        self.turn = None;
     }
 
     /// Reads a folder from its cursor to its end.
@@ -109,12 +118,13 @@ impl Scan {
             from = self.commit(name, from, Cursor { validity: folder.validity, uid }, Vec::new()).await?;
         }
         while uid < end {
-            let turn = self.fetching.turns.clone().acquire_owned().await;
+            self.turn = self.fetching.turn().await;
             self.told(name, u64::from(end.saturating_sub(uid)));
             let high = uid.saturating_add(WINDOW).min(end);
-            from = self.window(session, name, from, (folder.validity, uid, high)).await?;
+            let fetched = self.window(session, name, from, (folder.validity, uid, high)).await;
+            self.turn = None;
+            from = fetched?;
             uid = from.uid;
-            drop(turn);
         }
         self.told(name, 0);
         self.after(session, name, from).await?;
@@ -271,8 +281,7 @@ impl Scan {
         if from == to && mails.is_empty() {
             return Ok(to);
         }
-        let (checking, trusted) = (&self.fetching.checking, &self.mailbox.authserv_ids);
-        join_all(mails.iter_mut().map(|mail| mail_check::step(checking, trusted, mail))).await;
+        self.check(&mut mails).await;
         let entries = mails.into_iter().map(verify::step_mail).collect();
         let anew = self.row(name).await?.is_some_and(|row| is_anew(&row, to.validity));
         self.append(name, (Some(from), to), (self.now(), anew), entries).await?;
@@ -285,6 +294,23 @@ impl Scan {
         self.got = Got::Mails;
         self.told.moved(self.now());
         Ok(to)
+    }
+
+    /// Finds out who sent mails. Names that nobody answers for do not hold up other mailboxes, as long as there is room for
+    /// what is in memory meanwhile.
+    async fn check(&mut self, mails: &mut [ReceivedMail]) {
+        let fetching = self.fetching.clone();
+        let bytes = mails.iter().fold(fetching.sizes.flight, |sum, mail| sum.saturating_add(mail.raw.len() as u64));
+        let (checking, trusted) = (&fetching.checking, &self.mailbox.authserv_ids);
+        let mut checks = pin!(join_all(mails.iter_mut().map(|mail| mail_check::step(checking, trusted, mail))));
+        if timeout(ASKED, &mut checks).await.is_ok() {
+            return;
+        }
+        let room = fetching.kept.bytes(bytes).filter(|_| self.turn.take().is_some());
+        checks.await;
+        if room.is_some() {
+            self.turn = fetching.turn().await;
+        }
     }
 
     async fn append(

@@ -100,6 +100,11 @@ struct Reader {
 
 impl Reader {
     fn new(after: AfterTaking) -> Reader {
+        Reader::asking(after, &[])
+    }
+
+    /// One that asks these servers who sends mails.
+    fn asking(after: AfterTaking, names: &[std::net::SocketAddr]) -> Reader {
         let folder = tempfile::tempdir().unwrap();
         let sealing = Sealing::at(folder.path().join("root.key"));
         let (options, metrics) = (sqlite::Options::default(), Metrics::new());
@@ -118,7 +123,7 @@ impl Reader {
         });
         let client = Client::new(client::Settings::default()).unwrap();
         let key = Arc::new(TokenKey::new(store.mail_secret.clone()));
-        let checking = Arc::new(Checking { dns: Dns::new(&[]), key });
+        let checking = Arc::new(Checking { dns: Dns::new(names), key });
         let logins = Logins::new(client.clone(), store.store.mailboxes.clone(), Clock::system());
         let fetching = Fetching::new(context.clone(), client.dialer(), (checking, logins), 50 << 20);
         let told = context.mailboxes.begin("box", context.clock.now());
@@ -299,4 +304,32 @@ async fn what_waits_for_a_connection_is_in_the_room_for_all_mailboxes() {
     }
     reader.server.lock().breaks_at.clear();
     assert_eq!((reader.takes().await, free(&reader)), (1, all));
+}
+
+#[tokio::test]
+async fn a_turn_is_given_back_while_nobody_answers_for_a_sender() {
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut reader = Reader::asking(AfterTaking::Keep, &[silent.local_addr().unwrap()]);
+    reader.takes().await;
+    let (turns, all) = (reader.fetching.turns.clone(), reader.fetching.kept.free());
+    let _others = turns.clone().acquire_many_owned(AT_ONCE as u32 - 1).await.unwrap();
+    let text = "From: Ada <ada@dead.example>\r\n\r\nHello.\r\n".to_owned();
+    reader.server.lock().put(NEW, &text);
+    let fetching = reader.fetching.clone();
+    let free_then = async {
+        while turns.available_permits() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(turns.acquire().await.unwrap());
+        fetching.kept.free()
+    };
+    tokio::select! {
+        biased;
+        _ = reader.looks() => panic!("the turn was kept until it was known that nobody answers"),
+        free = free_then => assert!(free < all, "what is in memory is counted"),
+    }
+    // What is broken off leaves nothing behind.
+    reader.scan.forget();
+    assert_eq!((turns.available_permits(), fetching.kept.free()), (1, all));
+    assert_eq!(reader.takes().await, 1);
 }
