@@ -124,7 +124,9 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
             scan.forget();
             continue;
         };
-        let pause = pauses.after(&trouble, scan.got());
+        // A server that puts off lets us in all the same: only what came counts.
+        let got = if trouble.is_put_off() && scan.got() != Got::Mails { Got::Nothing } else { scan.got() };
+        let pause = pauses.after(&trouble, got);
         scan.rest();
         told.failed(&trouble);
         tell_alarm(&fetching, &told, &name_of_channel, &credentials).await;
@@ -235,6 +237,10 @@ impl Trouble {
             Trouble::Way(_, fault) | Trouble::Token(_, fault) => *fault,
             Trouble::Journal(_) => Fault::Network,
         }
+    }
+
+    fn is_put_off(&self) -> bool {
+        matches!(self, Trouble::Server(error) if error.is_put_off())
     }
 }
 

@@ -30,11 +30,12 @@ pub struct ImapError {
     /// Words of the server: printable ASCII, at most 200 bytes.
     said: String,
     late: bool,
+    put_off: bool,
 }
 
 impl ImapError {
     pub(super) fn new(fault: Fault, what: impl Into<String>) -> Self {
-        ImapError { fault, what: what.into(), said: String::new(), late: false }
+        ImapError { fault, what: what.into(), said: String::new(), late: false, put_off: false }
     }
 
     pub(super) fn network(what: impl Into<String>) -> Self {
@@ -63,6 +64,11 @@ impl ImapError {
         self
     }
 
+    /// The server is well but will not now: trouble of the network, and nothing of what was asked for is to blame.
+    pub(super) fn put_off(what: impl Into<String>) -> Self {
+        ImapError { put_off: true, ..Self::network(what) }
+    }
+
     /// What kind of thing went wrong.
     pub fn fault(&self) -> Fault {
         self.fault
@@ -71,6 +77,11 @@ impl ImapError {
     /// Whether it is that the server did not answer in time.
     pub fn is_late(&self) -> bool {
         self.late
+    }
+
+    /// Whether the server said that it will not now. It is to be asked slower and slower.
+    pub fn is_put_off(&self) -> bool {
+        self.put_off
     }
 
     /// From an error of the stream or of the parser. Whatever text the parser gives is left out: it quotes mails.

@@ -6,12 +6,18 @@
 //! is cornered by halves until it stands alone, and costs no other mail anything but time. It is given up only once
 //! another mail came where it did not: a server that breaks off with every mail makes none fail. So the last of a list
 //! never fails that way; with mails that came later it does.
+//!
+//! A mail that is refused is given up only once another one came after that, on the same connection, and it is refused
+//! again: a server that refuses everything, or from some mail on, makes none fail. If no other is asked for, one that came
+//! before, or the folder's first or last, shows whether the server gives any. A server that says "not now" is trouble of
+//! the connection; a mail that is always put off while others come ends as one that is refused.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use super::error::{Fault, ImapError};
 use super::list::Listed;
+use super::refusal;
 use super::session::Session;
 use super::wire::{Answer, Outcome, Part, Verdict};
 
@@ -51,6 +57,10 @@ impl Default for Sizes {
 
 /// Connections that one mail, alone and in the smallest pieces, may break before others are tried in its place.
 const STRIKES: u8 = 3;
+/// Connections on which one mail, alone, may be put off before it is taken for refused.
+const PUT_OFFS: u8 = 8;
+/// Refusals in a row after which it is looked whether the server gives any mail.
+const DOUBT: usize = 16;
 
 /// Fetches a list of mails of one folder.
 pub struct Fetcher {
@@ -63,6 +73,22 @@ pub struct Fetcher {
     serial: Option<u64>,
     /// A connection broke: one command at a time, until its mails are through.
     careful: bool,
+    doubt: Doubt,
+}
+
+/// Whether the server gives mails on this connection.
+#[derive(Default)]
+struct Doubt {
+    /// Refusals since a mail came.
+    refusals: usize,
+    /// What the server said with the last one.
+    said: String,
+    /// The mail that came last.
+    came: Option<u32>,
+    /// How many mails that should come were asked for since.
+    tries: usize,
+    /// The command that asks for a byte of a mail that should come. No other is under way beside it.
+    asked: Option<u64>,
 }
 
 impl fmt::Debug for Fetcher {
@@ -75,7 +101,16 @@ impl Fetcher {
     /// For mails of the folder with this UIDVALIDITY, given in the order of their UIDs, as [`Session::list`] does.
     pub fn new(validity: u32, mails: Vec<Listed>, sizes: Sizes) -> Self {
         let (jobs, out) = (VecDeque::new(), VecDeque::new());
-        Fetcher { sizes, validity, todo: mails.into(), jobs, out, serial: None, careful: false }
+        Fetcher {
+            sizes,
+            validity,
+            todo: mails.into(),
+            jobs,
+            out,
+            serial: None,
+            careful: false,
+            doubt: Doubt::default(),
+        }
     }
 
     /// The next mail, or what became of it; `None` after the last. May be dropped while it waits.
@@ -154,27 +189,59 @@ impl Fetcher {
 
     /// Sends what waits, takes one response.
     async fn step(&mut self, session: &mut Session) -> Result<(), ImapError> {
-        let sizes = self.sizes;
-        let most = if self.careful { 1 } else { usize::MAX };
         if !self.jobs.iter().any(Job::is_open) {
             self.jobs.iter_mut().for_each(Job::try_again);
         }
+        if self.is_in_doubt() {
+            self.ask_for_another(session).await?;
+        } else {
+            self.ask(session).await?;
+        }
+        if self.is_idle() {
+            return Ok(());
+        }
+        match session.receive().await? {
+            Answer::Fetch(part) => self.take_part(part),
+            Answer::Done(tag, verdict, outcome) => self.take_end(tag, verdict, &outcome),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask(&mut self, session: &mut Session) -> Result<(), ImapError> {
+        let sizes = self.sizes;
+        let most = if self.careful { 1 } else { usize::MAX };
         for job in self.jobs.iter_mut().filter(|job| job.is_open()).take(most) {
             if let Some((command, bytes)) = job.command(&sizes) {
                 job.asked(session.wire.send(&command, bytes).await?);
             }
         }
-        if !self.jobs.iter().any(Job::is_open) {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Whether nothing is known to come any more: too much was refused, or nothing is left but what was.
+    fn is_in_doubt(&self) -> bool {
+        let only_refused = !self.jobs.iter().any(Job::is_open) && self.jobs.iter().any(Job::is_refused);
+        self.doubt.refusals >= DOUBT || only_refused
+    }
+
+    /// Whether no command is under way.
+    fn is_idle(&self) -> bool {
+        self.doubt.asked.is_none() && self.jobs.iter().all(|job| job.tag().is_none())
+    }
+
+    /// Asks for a byte of a mail that should come, once all else is answered.
+    async fn ask_for_another(&mut self, session: &mut Session) -> Result<(), ImapError> {
+        if self.is_idle() {
+            let another = match (self.doubt.tries, self.doubt.came) {
+                (0, Some(uid)) => format!("UID FETCH {uid}"),
+                (0 | 1, _) => "FETCH 1".to_owned(),
+                _ => "FETCH *".to_owned(),
+            };
+            let command = format!("{another} (UID BODY.PEEK[]<0.1>)");
+            self.doubt.tries = self.doubt.tries.saturating_add(1);
+            self.doubt.asked = Some(session.wire.send(&command, 0).await?);
         }
-        match session.receive().await? {
-            Answer::Fetch(part) => self.take_part(part),
-            Answer::Done(tag, verdict, outcome) => {
-                self.take_end(tag, verdict, &outcome);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn take_part(&mut self, part: Part) -> Result<(), ImapError> {
@@ -185,12 +252,22 @@ impl Fetcher {
         let asked = self.jobs.iter_mut().find(|job| job.tag().is_some() && job.has(uid));
         match (asked, part.body) {
             (Some(job), Some(body)) => {
+                let has_content = body.bytes.is_some();
                 job.take(uid, body, &self.sizes)?;
-                self.jobs = std::mem::take(&mut self.jobs).into_iter().map(Job::give_up).collect();
+                if has_content {
+                    self.another_came(uid);
+                }
                 Ok(())
             }
             (Some(job), None) => {
                 job.seen();
+                Ok(())
+            }
+            (None, Some(body)) if self.doubt.asked.is_some() => {
+                let is_another = !self.jobs.iter().any(|job| job.is_refused() && job.has(uid));
+                if is_another && body.bytes.is_some() {
+                    self.another_came(uid);
+                }
                 Ok(())
             }
             (None, Some(_)) => Err(ImapError::protocol("the server sends a mail that was not asked for")),
@@ -198,13 +275,45 @@ impl Fetcher {
         }
     }
 
-    fn take_end(&mut self, tag: u64, verdict: Verdict, outcome: &Outcome) {
-        let Some(place) = self.jobs.iter().position(|job| job.tag() == Some(tag)) else { return };
+    fn another_came(&mut self, uid: u32) {
+        (self.doubt.came, self.doubt.refusals, self.doubt.tries) = (Some(uid), 0, 0);
+        self.jobs = std::mem::take(&mut self.jobs).into_iter().map(Job::another_came).collect();
+    }
+
+    fn take_end(&mut self, tag: u64, verdict: Verdict, outcome: &Outcome) -> Result<(), ImapError> {
+        if self.doubt.asked == Some(tag) {
+            self.doubt.asked = None;
+            return self.end_of_doubt(verdict, outcome);
+        }
+        let Some(place) = self.jobs.iter().position(|job| job.tag() == Some(tag)) else { return Ok(()) };
         let sizes = self.sizes;
-        self.replace(place, |job| match verdict {
-            Verdict::Ok => job.after_ok(&sizes),
-            Verdict::No | Verdict::Bad => job.after_no(&outcome.text),
-        });
+        match verdict {
+            Verdict::Ok => self.replace(place, |job| job.after_ok(&sizes)),
+            Verdict::No | Verdict::Bad => return self.take_refusal(place, outcome),
+        }
+        Ok(())
+    }
+
+    fn take_refusal(&mut self, place: usize, outcome: &Outcome) -> Result<(), ImapError> {
+        let waited = self.jobs.get(place).is_some_and(|job| job.was_put_off(PUT_OFFS));
+        if refusal::passes(outcome) && !waited {
+            self.replace(place, Job::after_put_off);
+            return Err(ImapError::put_off("the server gives no mails now").saying(&outcome.text));
+        }
+        self.doubt.refusals = self.doubt.refusals.saturating_add(1);
+        self.doubt.said.clone_from(&outcome.text);
+        self.replace(place, |job| job.after_no(&outcome.text));
+        Ok(())
+    }
+
+    fn end_of_doubt(&mut self, verdict: Verdict, outcome: &Outcome) -> Result<(), ImapError> {
+        if self.doubt.refusals == 0 || self.doubt.tries <= 2 {
+            return Ok(());
+        }
+        if verdict != Verdict::Ok && refusal::passes(outcome) {
+            return Err(ImapError::put_off("the server gives no mails now").saying(&outcome.text));
+        }
+        Err(ImapError::mailbox("the server refuses every mail that is asked for").saying(&self.doubt.said))
     }
 
     fn replace(&mut self, place: usize, by: impl FnOnce(Job) -> Vec<Job>) {
@@ -214,6 +323,7 @@ impl Fetcher {
     }
 
     fn ask_anew(&mut self) {
+        self.doubt = Doubt::default();
         for job in &mut self.jobs {
             job.ask_anew();
         }
@@ -225,7 +335,7 @@ impl Fetcher {
         // What breaks in the midst of a piece may come in a smaller one; what is no IMAP will not.
         let shrinks = match error.fault() {
             // A server that is slow or does not answer is so with every mail.
-            Fault::Network if error.is_late() => None,
+            Fault::Network if error.is_late() || error.is_put_off() => None,
             Fault::Network => Some(true),
             Fault::Protocol | Fault::Limit => Some(false),
             Fault::Tls | Fault::Auth | Fault::Mailbox => None,

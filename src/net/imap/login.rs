@@ -5,11 +5,10 @@ use zeroize::Zeroizing;
 
 use super::error::{Fault, ImapError};
 use super::name::quoted;
+use super::refusal;
 use super::wire::{Answer, Code, Outcome, Verdict, Wire};
 use crate::net::login::Login;
 
-/// Codes (RFC 5530 section 3, and Gmail's) that say that the server cannot now, not that it does not want us.
-const NOT_NOW: [&str; 5] = ["UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED"];
 /// Refusals of credentials that are answered before the server gives up.
 const CHALLENGES: usize = 4;
 
@@ -63,7 +62,7 @@ fn after_all(answer: Answer, tag: u64) -> Result<(), ImapError> {
 }
 
 fn refused(verdict: Verdict, outcome: &Outcome) -> ImapError {
-    let not_now = matches!(&outcome.code, Code::Named(code) if NOT_NOW.contains(&code.as_str()));
+    let not_now = refusal::has_passing_code(outcome);
     let crowded = outcome.text.to_ascii_lowercase().contains("too many");
     let error = match verdict {
         _ if not_now || crowded => ImapError::network("the server cannot let us in now"),

@@ -18,6 +18,7 @@ mod list;
 mod login;
 mod name;
 mod plain;
+mod refusal;
 mod secure;
 mod session;
 mod tokens;
@@ -33,3 +34,6 @@ pub use secure::{Plan, Times, connect};
 pub use session::{Access, Folder, Session};
 pub use tokens::{Caps, Refused};
 pub use wire::Duplex;
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::{Fault, ImapError};
 use super::name::quoted_folder;
+use super::refusal;
 use super::wire::{Answer, Code, Outcome, Verdict, Wire};
 
 /// Sessions made so far.
@@ -171,11 +172,13 @@ impl Session {
 
 /// A command's end: only OK is success.
 pub(super) fn ended(verdict: Verdict, outcome: Outcome) -> Result<Outcome, ImapError> {
-    let fault = match (verdict, &outcome.code) {
-        (Verdict::Ok, _) => return Ok(outcome),
-        (Verdict::No, Code::Named(code)) if code == "UNAVAILABLE" || code == "INUSE" => Fault::Network,
-        (Verdict::No, _) => Fault::Mailbox,
-        (Verdict::Bad, _) => Fault::Protocol,
+    let fault = match verdict {
+        Verdict::Ok => return Ok(outcome),
+        _ if refusal::is_busy(&outcome) => {
+            return Err(ImapError::put_off("the server puts the command off").saying(&outcome.text));
+        }
+        Verdict::No => Fault::Mailbox,
+        Verdict::Bad => Fault::Protocol,
     };
     Err(ImapError::new(fault, "the server refuses the command").saying(&outcome.text))
 }

@@ -18,6 +18,8 @@ pub(super) enum State {
     Asked(u64),
     /// Breaks connections, or seems to: nothing else came since.
     Suspected,
+    /// A single mail that was refused; nothing else came since.
+    Refused,
     Ended,
 }
 
@@ -51,6 +53,10 @@ pub(super) struct Job {
     listed: bool,
     pub(super) state: State,
     strikes: u8,
+    /// How often it was put off, alone.
+    put_off: u8,
+    /// Another mail came on this connection after this one was refused.
+    witnessed: bool,
     /// Whether anything came on this connection.
     moved: bool,
 }
@@ -59,7 +65,8 @@ impl Job {
     fn new(mails: Vec<Listed>, how: How) -> Self {
         let (fates, held, state) = (BTreeMap::new(), Vec::new(), State::Waiting);
         let (piece, came) = (u32::MAX, None);
-        Job { mails, how, fates, held, piece, came, listed: false, state, strikes: 0, moved: false }
+        let (strikes, put_off, witnessed, moved) = (0, 0, false, false);
+        Job { mails, how, fates, held, piece, came, listed: false, state, strikes, put_off, witnessed, moved }
     }
 
     pub(super) fn whole(mails: Vec<Listed>) -> Self {
@@ -93,9 +100,21 @@ impl Job {
         matches!(self.state, State::Waiting | State::Asked(_))
     }
 
-    /// Other mails came where this broke the connection: it is to blame, and is given up.
-    pub(super) fn give_up(self) -> Self {
-        if self.state == State::Suspected { self.failed(Reason::Breaks) } else { self }
+    /// Another mail came. Where this broke the connection it is to blame, and is given up; where it was refused it is
+    /// asked for once more.
+    pub(super) fn another_came(mut self) -> Self {
+        match self.state {
+            State::Suspected => self.failed(Reason::Breaks),
+            State::Refused => {
+                (self.state, self.witnessed) = (State::Waiting, true);
+                self
+            }
+            _ => self,
+        }
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.state == State::Refused
     }
 
     /// Nothing else is left to try: it is asked for once more.
@@ -155,8 +174,8 @@ impl Job {
 
     /// Another connection: what was asked on the one before is not answered any more. What had come whole stays.
     pub(super) fn ask_anew(&mut self) {
-        self.moved = false;
-        if self.tag().is_some() {
+        (self.moved, self.witnessed) = (false, false);
+        if self.tag().is_some() || self.is_refused() {
             self.state = if self.missing().next().is_none() { State::Ended } else { State::Waiting };
         }
     }
@@ -258,10 +277,33 @@ impl Job {
         self.ended()
     }
 
-    /// The command was refused: what came with it counts for nothing, and each half is asked for by itself.
+    /// The command was refused: what came with it counts for nothing, and each half is asked for by itself. A single mail
+    /// is given up if it was refused before and another came in between.
     pub(super) fn after_no(mut self, said: &str) -> Vec<Job> {
         self.fates.clear();
-        if self.mails.len() == 1 { vec![self.failed(Reason::Refused(words(said)))] } else { self.halves() }
+        if self.mails.len() > 1 {
+            return self.halves();
+        }
+        if self.witnessed {
+            return vec![self.failed(Reason::Refused(words(said)))];
+        }
+        self.state = State::Refused;
+        vec![self]
+    }
+
+    /// The server puts it off: as after a refusal, but nothing is given up.
+    pub(super) fn after_put_off(mut self) -> Vec<Job> {
+        self.fates.clear();
+        if self.mails.len() > 1 {
+            return self.halves();
+        }
+        self.put_off = self.put_off.saturating_add(1);
+        vec![self]
+    }
+
+    /// Whether this mail alone was put off so often that the server may never give it.
+    pub(super) fn was_put_off(&self, times: u8) -> bool {
+        self.put_off >= times
     }
 
     /// The connection broke while this was the first under way. Without any progress it is cut in halves, then asked for

@@ -127,7 +127,7 @@ proptest! {
     #[test]
     fn every_uid_comes_out_once(
         sizes in proptest::collection::vec(proptest::option::of(0..400_000_u32), 1..40),
-        deeds in proptest::collection::vec(0..6_u8, 0..200),
+        deeds in proptest::collection::vec(0..7_u8, 0..200),
     ) {
         let budget = Sizes { mails: 8, commands: 3, ..Sizes::default() };
         let count = sizes.len() as u32;
@@ -144,6 +144,9 @@ proptest! {
             }
             if !fetcher.jobs.iter().any(Job::is_open) {
                 fetcher.jobs.iter_mut().for_each(Job::try_again);
+            }
+            if !fetcher.jobs.iter().any(Job::is_open) {
+                fetcher.another_came(99);
             }
             for job in &mut fetcher.jobs {
                 if job.command(&budget).is_some() {
@@ -179,9 +182,15 @@ fn serve(fetcher: &mut Fetcher, deed: u8, budget: &Sizes) {
     }
     let ok = Outcome::default();
     match deed {
-        0 | 1 | 3 => fetcher.take_end(tag, Verdict::Ok, &ok),
+        0 | 1 | 3 => fetcher.take_end(tag, Verdict::Ok, &ok).unwrap(),
         2 => fetcher.broke(&ImapError::network("cut")),
-        4 => fetcher.take_end(tag, Verdict::No, &ok),
+        4 => fetcher.take_end(tag, Verdict::No, &ok).unwrap(),
+        5 => {
+            let throttled = Outcome { text: "throttled".to_owned(), ..Outcome::default() };
+            if let Err(error) = fetcher.take_end(tag, Verdict::Bad, &throttled) {
+                fetcher.broke(&error);
+            }
+        }
         _ => fetcher.broke(&ImapError::protocol("odd")),
     }
 }
