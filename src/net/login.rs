@@ -32,6 +32,29 @@ pub enum Login {
     },
 }
 
+impl Login {
+    /// The password or the token.
+    pub(super) fn secret(&self) -> &str {
+        match self {
+            Login::Password { password: secret, .. } | Login::Bearer { token: secret, .. } => secret,
+        }
+    }
+}
+
+/// As many bytes of a secret in a row are a part of it and no chance.
+const TELLING: usize = 6;
+
+/// Takes a server's words away if they repeat a part of what was sent to log in.
+pub(super) fn hide_repeated(words: &mut String, sent: &[&str]) {
+    let repeats = |sent: &&str| {
+        let mut parts = words.as_bytes().windows(TELLING);
+        words.contains(sent) || parts.any(|part| memchr::memmem::find(sent.as_bytes(), part).is_some())
+    };
+    if sent.iter().filter(|sent| !sent.is_empty()).any(repeats) {
+        *words = "(left out)".to_owned();
+    }
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

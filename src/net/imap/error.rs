@@ -3,6 +3,7 @@
 use std::io;
 
 use super::tokens::Refused;
+use crate::net::login::hide_repeated;
 
 /// What kind of thing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +57,12 @@ impl ImapError {
 
     pub(super) fn saying(mut self, text: &str) -> Self {
         self.said = words(text);
+        self
+    }
+
+    /// Without the server's words, if they repeat a part of what was sent.
+    pub(super) fn hiding(mut self, sent: &[&str]) -> Self {
+        hide_repeated(&mut self.said, sent);
         self
     }
 

@@ -1,4 +1,6 @@
 //! Logging in, over TLS only: the functions here take a [`Wire`], which `secure` makes of private streams alone.
+//!
+//! The invariant: what is said of a failed login repeats no part of the secret.
 
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
@@ -14,12 +16,31 @@ const CHALLENGES: usize = 4;
 
 /// Logs in; gives what the server can do then, in capitals.
 pub(super) async fn log_in(wire: &mut Wire, login: &Login) -> Result<Vec<String>, ImapError> {
+    let entered = enter(wire, login).await;
+    entered.map_err(|error| {
+        let secret = login.secret();
+        let in_quotes = quoted(secret).map(Zeroizing::new).unwrap_or_default();
+        let encoded = Zeroizing::new(BASE64.encode(in_mechanism(login).as_bytes()));
+        // Compared with words of the server of which only these characters are left.
+        let shown: Zeroizing<String> = Zeroizing::new(secret.chars().filter(|c| matches!(c, ' '..='~')).collect());
+        error.hiding(&[shown.as_str(), in_quotes.trim_matches('"'), encoded.as_str()])
+    })
+}
+
+/// What PLAIN or XOAUTH2 says, before it is encoded.
+fn in_mechanism(login: &Login) -> Zeroizing<String> {
+    Zeroizing::new(match login {
+        Login::Password { user, password } => format!("\0{user}\0{}", password.as_str()),
+        Login::Bearer { user, token } => format!("user={user}\x01auth=Bearer {}\x01\x01", token.as_str()),
+    })
+}
+
+async fn enter(wire: &mut Wire, login: &Login) -> Result<Vec<String>, ImapError> {
     let before = capabilities(wire).await?;
     let has = |name: &str| before.iter().any(|one| one == name);
     let told = match login {
         Login::Password { user, password } if has("AUTH=PLAIN") => {
-            let secret = Zeroizing::new(format!("\0{user}\0{}", password.as_str()));
-            authenticate(wire, "PLAIN", &secret, user, password).await?
+            authenticate(wire, "PLAIN", &in_mechanism(login), user, password).await?
         }
         Login::Password { .. } if has("LOGINDISABLED") => {
             return Err(ImapError::new(Fault::Auth, "the server takes no password, not even over TLS"));
@@ -28,10 +49,7 @@ pub(super) async fn log_in(wire: &mut Wire, login: &Login) -> Result<Vec<String>
         Login::Bearer { .. } if !has("AUTH=XOAUTH2") => {
             return Err(ImapError::new(Fault::Auth, "the server takes no OAuth tokens by XOAUTH2"));
         }
-        Login::Bearer { user, token } => {
-            let secret = Zeroizing::new(format!("user={user}\x01auth=Bearer {}\x01\x01", token.as_str()));
-            authenticate(wire, "XOAUTH2", &secret, user, token).await?
-        }
+        Login::Bearer { user, token } => authenticate(wire, "XOAUTH2", &in_mechanism(login), user, token).await?,
     };
     match told {
         Some(after) => Ok(after),

@@ -191,3 +191,5 @@ async fn one_mail_that_is_always_put_off_is_set_aside_after_many_connections() {
     let given = all.iter().map(|one| one.starts_with('+')).collect::<Vec<_>>();
     assert_eq!(given, (1..=9).map(|uid| uid != 5).collect::<Vec<_>>(), "{all:?}");
 }
+
+mod way_in;

@@ -11,10 +11,7 @@ use zeroize::Zeroizing;
 
 use super::reply::{Replies, Reply, printable};
 use super::session::{Again, Outcome, Session, lost, said};
-use crate::net::login::Login;
-
-/// As many bytes of a secret in a row are a part of it and no chance.
-const TELLING: usize = 6;
+use crate::net::login::{Login, hide_repeated};
 
 /// What the answer to EHLO says, as far as we use it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -147,17 +144,10 @@ fn encoded(secret: &str) -> Zeroizing<String> {
 
 /// Takes the lines out of a reply that repeat a part of what was sent.
 fn hide<'a>(reply: &mut Reply, sent: impl Iterator<Item = &'a str>) {
-    let sent: Vec<&str> = sent.filter(|text| !text.is_empty()).collect();
+    let sent: Vec<&str> = sent.collect();
     // More than any reason shows; what is compared must have a bound.
     reply.lines.truncate(8);
-    let tells = |line: &str| {
-        let repeats = |sent: &&str| {
-            let mut parts = line.as_bytes().windows(TELLING);
-            line.contains(sent) || parts.any(|part| memchr::memmem::find(sent.as_bytes(), part).is_some())
-        };
-        sent.iter().any(repeats)
-    };
-    reply.lines.iter_mut().filter(|line| tells(line)).for_each(|line| *line = "(left out)".to_owned());
+    reply.lines.iter_mut().for_each(|line| hide_repeated(line, &sent));
 }
 
 fn mend(reason: String) -> Outcome {
