@@ -14,7 +14,7 @@ impl Session {
     ///
     /// Where the server has no MOVE, mails are copied, marked as deleted and, if it has UIDPLUS (RFC 4315), expunged;
     /// else they stay, marked, since an EXPUNGE would also remove what others marked. Only those are copied that are
-    /// not marked, so that of two runs one copies.
+    /// not marked, so that of two runs one copies; and none is where marking is not allowed, since every run would.
     ///
     /// # Errors
     ///
@@ -31,6 +31,7 @@ impl Session {
             let left = self.unmarked(&uids).await?;
             if !left.is_empty() {
                 let left = set(left.into_iter());
+                self.may_mark(&left).await?;
                 self.or_create(&format!("UID COPY {left} {target}"), &target).await?;
                 self.run(&format!("UID STORE {left} +FLAGS.SILENT (\\Deleted)")).await?;
             }
@@ -56,6 +57,20 @@ impl Session {
             self.run(&format!("UID STORE {} +FLAGS.SILENT ({flag})", set(sorted(uids).into_iter()))).await?;
         }
         Ok(())
+    }
+
+    /// Fails if the account may not mark mails as deleted: by what the server tells of the folder, and by an attempt that
+    /// changes nothing, since taking the mark away needs the same right (RFC 4314 section 4).
+    async fn may_mark(&mut self, unmarked: &str) -> Result<(), ImapError> {
+        let what =
+            "mails are not moved, since the account may not mark them as deleted and each try would copy them again";
+        if !self.deletes {
+            return Err(ImapError::mailbox(what));
+        }
+        match self.run(&format!("UID STORE {unmarked} -FLAGS.SILENT (\\Deleted)")).await {
+            Err(error) if error.fault() == Fault::Mailbox && !self.is_broken() => Err(error.instead(what)),
+            other => other.map(|_| ()),
+        }
     }
 
     fn needs_writable(&self) -> Result<(), ImapError> {

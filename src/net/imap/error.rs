@@ -60,6 +60,12 @@ impl ImapError {
         self
     }
 
+    /// With other words of ours.
+    pub(super) fn instead(mut self, what: &str) -> Self {
+        self.what = what.to_owned();
+        self
+    }
+
     /// Without the server's words, if they repeat a part of what was sent.
     pub(super) fn hiding(mut self, sent: &[&str]) -> Self {
         hide_repeated(&mut self.said, sent);

@@ -42,12 +42,14 @@ pub struct Session {
     /// Mails in the folder, as the server last said.
     pub(super) exists: u32,
     serial: u64,
+    /// The open folder lets mails be marked as deleted, as far as the server says.
+    pub(super) deletes: bool,
 }
 
 impl Session {
     pub(super) fn new(wire: Wire, able: Vec<String>) -> Self {
         let serial = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        Session { wire, able, folder: None, exists: 0, serial }
+        Session { wire, able, folder: None, exists: 0, serial, deletes: true }
     }
 
     /// A number that no other session of this process has.
@@ -84,12 +86,13 @@ impl Session {
         let verb = if access == Access::Examine { "EXAMINE" } else { "SELECT" };
         let command = format!("{verb} {}", quoted_folder(name)?);
         (self.folder, self.exists) = (None, 0);
-        let (mut validity, mut next) = (None, None);
+        let (mut validity, mut next, mut deletes) = (None, None, true);
         let ended = self.run_with(&command, 0, |answer| {
             if let Answer::Remark(Outcome { code, .. }) = answer {
                 match code {
                     Code::UidValidity(value) => validity = Some(value),
                     Code::UidNext(value) => next = Some(value),
+                    Code::PermanentFlags { deleted } => deletes = deleted,
                     _ => {}
                 }
             }
@@ -99,7 +102,7 @@ impl Session {
         let validity = validity.ok_or_else(|| ImapError::mailbox("the server gives the folder no UIDVALIDITY"))?;
         let writable = access == Access::Select && outcome.code != Code::ReadOnly;
         let folder = Folder { validity, next, exists: self.exists, writable };
-        self.folder = Some(folder.clone());
+        (self.folder, self.deletes) = (Some(folder.clone()), deletes);
         Ok(folder)
     }
 

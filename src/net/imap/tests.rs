@@ -192,4 +192,5 @@ async fn one_mail_that_is_always_put_off_is_set_aside_after_many_connections() {
     assert_eq!(given, (1..=9).map(|uid| uid != 5).collect::<Vec<_>>(), "{all:?}");
 }
 
+mod after;
 mod way_in;

@@ -77,6 +77,10 @@ pub(super) enum Code {
     UidValidity(u32),
     UidNext(u32),
     ReadOnly,
+    /// Whether mails can be marked as deleted for good.
+    PermanentFlags {
+        deleted: bool,
+    },
     TryCreate,
     Capabilities(Vec<String>),
     /// One that the parser does not know, in capitals.
@@ -267,6 +271,9 @@ fn read(outcome: &imap_proto::Outcome<'_>) -> Outcome {
         Some(ResponseCode::UidValidity(value)) => Code::UidValidity(*value),
         Some(ResponseCode::UidNext(value)) => Code::UidNext(*value),
         Some(ResponseCode::ReadOnly) => Code::ReadOnly,
+        Some(ResponseCode::PermanentFlags(all)) => {
+            Code::PermanentFlags { deleted: all.iter().any(|flag| flag.eq_ignore_ascii_case("\\Deleted")) }
+        }
         Some(ResponseCode::TryCreate) => Code::TryCreate,
         Some(ResponseCode::Capabilities(all)) => Code::Capabilities(all.iter().map(name).collect()),
         Some(_) => Code::None,
