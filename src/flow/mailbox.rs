@@ -125,7 +125,8 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
             continue;
         };
         // A server that puts off lets us in all the same: only what came counts.
-        let got = if trouble.is_put_off() && scan.got() != Got::Mails { Got::Nothing } else { scan.got() };
+        let got = scan.got();
+        let got = if trouble.is_put_off() && got != Got::Mails { Got::Nothing } else { got };
         let pause = pauses.after(&trouble, got);
         scan.rest();
         told.failed(&trouble);

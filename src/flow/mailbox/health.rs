@@ -142,11 +142,6 @@ impl One {
         }
     }
 
-    /// Whether anything went wrong since all of it was read.
-    pub(super) fn is_failing(&self) -> bool {
-        self.0.lock().first_failed_at.is_some()
-    }
-
     /// So many UIDs of a folder were not looked at yet.
     pub(super) fn behind(&self, folder: &str, uids: u64) {
         self.0.lock().behind.insert(folder.to_owned(), uids);

@@ -18,7 +18,7 @@ use crate::connector::{AfterTaking, Begin, Mailbox};
 use crate::flow::verify::{self, ReceivedMail};
 use crate::flow::{enter_mails, mail_check};
 use crate::model::entry::{MailHead, MailSource};
-use crate::net::imap::{Access, Fault, Fetched, Folder, Listed, Session};
+use crate::net::imap::{Access, Fault, Fetched, Folder, ImapError, Listed, Session};
 use crate::store::{Cursor, FolderRow, MailBatch, NewEntry};
 
 /// How many UIDs are listed at once.
@@ -120,8 +120,7 @@ impl Scan {
         while uid < end {
             self.turn = self.fetching.turn().await;
             self.told(name, u64::from(end.saturating_sub(uid)));
-            let high = uid.saturating_add(WINDOW).min(end);
-            let fetched = self.window(session, name, from, (folder.validity, uid, high)).await;
+            let fetched = self.stretch(session, name, from, (folder.validity, uid, end)).await;
             self.turn = None;
             from = fetched?;
             uid = from.uid;
@@ -164,6 +163,19 @@ impl Scan {
             FolderRow { folder: name.to_owned(), cursor: to, acted: uid, since, anew: false, moved_at: self.now() };
         self.rows.get_or_insert_default().insert(name.to_owned(), row.clone());
         Ok(row)
+    }
+
+    /// Fetches the next mails between two UIDs. Gives where the cursor is then.
+    async fn stretch(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        from: Cursor,
+        (validity, uid, end): (u32, u32, u32),
+    ) -> Result<Cursor, Trouble> {
+        let low = passed(session, uid, end).await?;
+        let high = low.saturating_add(WINDOW).min(end);
+        self.window(session, name, from, (validity, low, high)).await
     }
 
     /// Fetches the mails of a stretch of UIDs. Gives where the cursor is then.
@@ -349,6 +361,7 @@ impl Scan {
         }
         let mut low = acted;
         while low < taken.uid {
+            low = passed(session, low, taken.uid).await?;
             let high = low.saturating_add(WINDOW).min(taken.uid);
             let listed = self.wanted(name, taken.validity, session.list(low.saturating_add(1), high).await?);
             let uids: Vec<u32> = listed.into_iter().map(|mail| mail.uid).collect();
@@ -378,4 +391,9 @@ impl Scan {
 /// Whether a folder's UIDs of now are others than those it was looked through by last.
 fn is_anew(row: &FolderRow, validity: u32) -> bool {
     row.anew || row.cursor.validity != validity
+}
+
+/// Up to where behind `uid` there are no mails, if it is far to `end`: else listing costs no more than looking.
+async fn passed(session: &mut Session, uid: u32, end: u32) -> Result<u32, ImapError> {
+    if end.saturating_sub(uid) > WINDOW { session.empty_to(uid.saturating_add(1), end).await } else { Ok(uid) }
 }

@@ -11,6 +11,9 @@ const LINE: u64 = 512;
 /// UIDs in one command.
 pub(super) const WINDOW: u32 = 1000;
 
+/// Mails that may lie in a range of UIDs that is looked at at once.
+const MOST_IN_GAP: u32 = 50_000;
+
 /// A mail that is in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -55,6 +58,48 @@ impl Session {
             }
         }
         Ok(found.into_values().collect())
+    }
+
+    /// The last UID of the stretch from `first` to `last` before which there is no mail: the UID before that of its first
+    /// mail, or less, or `last` if there is none. A server may tell any next UID, and there may be gaps of any size: they
+    /// are passed over with few commands, and never without the server's word that they are empty.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection; `Mailbox` if no folder is open.
+    pub async fn empty_to(&mut self, first: u32, last: u32) -> Result<u32, ImapError> {
+        // No more mails in an answer than responses may come.
+        let widest = if self.exists <= MOST_IN_GAP { u32::MAX } else { MOST_IN_GAP };
+        let (mut low, mut width) = (first.max(1), WINDOW);
+        while low <= last {
+            let high = last.min(low.saturating_add(width.saturating_sub(1)));
+            match self.first_of_range(low, high).await {
+                Ok(None) if high == u32::MAX => break,
+                Ok(None) => (low, width) = (high.saturating_add(1), width.saturating_mul(8).min(widest)),
+                Ok(Some(uid)) => return Ok(uid.saturating_sub(1)),
+                Err(error) if error.fault() != Fault::Mailbox || self.is_broken() => return Err(error),
+                Err(_) => return Ok(low.saturating_sub(1)),
+            }
+        }
+        Ok(last)
+    }
+
+    async fn first_of_range(&mut self, low: u32, high: u32) -> Result<Option<u32>, ImapError> {
+        if self.folder.is_none() {
+            return Err(ImapError::mailbox("no folder is open"));
+        }
+        let most = high.saturating_sub(low).min(MOST_IN_GAP);
+        let mut first: Option<u32> = None;
+        let command = format!("UID FETCH {low}:{high} (UID)");
+        let ended = self.run_with(&command, u64::from(most).saturating_mul(LINE), |answer| {
+            if let Answer::Fetch(part) = answer
+                && let Some(uid) = part.uid.filter(|uid| (low..=high).contains(uid))
+            {
+                first = Some(first.map_or(uid, |first| first.min(uid)));
+            }
+        });
+        ended.await?;
+        Ok(first)
     }
 
     async fn list_range(&mut self, low: u32, high: u32, found: &mut BTreeMap<u32, Listed>) -> Result<(), ImapError> {

@@ -25,7 +25,7 @@ pub struct Folder {
     /// Its UIDVALIDITY: UIDs of another one mean other mails.
     pub validity: u32,
     /// The next mail's UID is this or higher; `None` if the server does not say. It may say anything: whoever lists up to
-    /// it stops when [`Folder::exists`] mails are found.
+    /// it passes over what is empty by [`Session::empty_to`].
     pub next: Option<u32>,
     /// Mails in it.
     pub exists: u32,

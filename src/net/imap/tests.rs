@@ -194,3 +194,34 @@ async fn one_mail_that_is_always_put_off_is_set_aside_after_many_connections() {
 
 mod after;
 mod way_in;
+
+#[tokio::test]
+async fn what_is_empty_is_passed_over_with_few_commands() {
+    let there = [5_u32, 1_700, 3_000_000_000];
+    let (mut session, heard) = server(&[], move |command| {
+        let Some(range) = command.strip_prefix("UID FETCH ") else { return String::new() };
+        let (low, high) = range.split(' ').next().unwrap().split_once(':').unwrap();
+        let range = low.parse().unwrap()..=high.parse().unwrap();
+        let inside = there.iter().filter(|uid| range.contains(*uid));
+        inside.map(|uid| format!("* 1 FETCH (UID {uid})\r\n")).collect()
+    });
+    session.open("INBOX", Access::Examine).await.unwrap();
+    let last = u32::MAX - 1;
+    assert_eq!(session.empty_to(1, last).await.unwrap(), 4);
+    assert_eq!(session.empty_to(6, last).await.unwrap(), 1_699);
+    assert_eq!(session.empty_to(1_701, last).await.unwrap(), 2_999_999_999);
+    assert_eq!(session.empty_to(3_000_000_001, last).await.unwrap(), last);
+    assert_eq!(session.empty_to(1_701, 2_000).await.unwrap(), 2_000);
+    assert_eq!(session.empty_to(3_000_000_001, u32::MAX).await.unwrap(), u32::MAX);
+    assert!(heard.lock().len() < 45, "{:?}", heard.lock());
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_to_look_at_counts_as_not_empty() {
+    let (mut session, _) = server(&[], |command| match command.starts_with("EXAMINE") {
+        true => String::new(),
+        false => "TAG NO not that\r\n".to_owned(),
+    });
+    session.open("INBOX", Access::Examine).await.unwrap();
+    assert_eq!(session.empty_to(7, 5_000).await.unwrap(), 6);
+}
