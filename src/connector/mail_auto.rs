@@ -37,10 +37,13 @@ pub(super) fn look(
     )
 }
 
+/// How many calendars of a mail are looked into: an answer has one.
+const CALENDARS: usize = 4;
+
 /// Whether a part of it is a calendar's answer to an invitation (RFC 5546, section 3.2.3): its field says so, or, where
 /// programs leave that out, what is in it.
 fn answers_invitation(mail: &Mail, opened: &Opened<'_>) -> bool {
-    mail.parts.iter().filter(|part| part.kind == Kind::Calendar).any(|part| {
+    mail.parts.iter().filter(|part| part.kind == Kind::Calendar).take(CALENDARS).any(|part| {
         let inside = || calendar::read(&String::from_utf8_lossy(&opened.part_bytes(&part.index)?))?.method;
         part.calendar_reply || inside().as_deref() == Some("REPLY")
     })
