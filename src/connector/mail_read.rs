@@ -53,7 +53,7 @@ impl Connector {
             Ok(mail) => mail,
             Err(why) => return vec![Outcome::Quarantined { reason: format!("this is no mail: {why}") }],
         };
-        let address = account.address.as_deref().unwrap_or(&account.channel);
+        let address = account.known_as();
         let mut ix = Interaction::blank(self.channel(), self.name(), address);
         let canonical = data_encoding::HEXLOWER.encode(&canon::hash(raw));
         let short = |digits: usize| canonical.chars().take(digits).collect::<String>();

@@ -441,12 +441,7 @@ impl Connector {
             Err(error) => return vec![Outcome::Quarantined { reason: error.to_string() }],
         };
         let opened = Opened::with_body(request, body);
-        let common = Common {
-            connector: &self.name,
-            channel: self.channel,
-            address: account.address.as_deref().unwrap_or(&account.channel),
-            received_at,
-        };
+        let common = Common { connector: &self.name, channel: self.channel, address: account.known_as(), received_at };
         let mut env = opened.env(account, &self.tables, false);
         env.set(7, Some(Val::Time(received_at)));
         run(&self.mapping, &mut env, &common, self.script.as_deref())

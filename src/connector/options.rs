@@ -197,6 +197,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// What the account is known by where a message names none of our addresses: its own, or else its channel's name.
+    pub fn known_as(&self) -> &str {
+        self.address.as_deref().unwrap_or(&self.channel)
+    }
+
     /// Whether a mail address is one of this account's: its own, what answers come to, or a further one; whatever stands
     /// behind a `+`, and however it is capitalized.
     pub fn has_mail_address(&self, address: &str) -> bool {

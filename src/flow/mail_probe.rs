@@ -59,8 +59,7 @@ pub async fn arrived(context: &Context, channel: &str, message_id: &str) -> Resu
     let setup = context.setup.load_full();
     let found = setup.channels.get(channel).filter(|_| message_id.starts_with(PROBE));
     let found = found.ok_or_else(|| Error::not_found(format!("channel `{channel}` sent no such probe")))?;
-    let account = found.account.address.as_deref().unwrap_or(&found.account.channel);
-    let key = MessageKey::of(found.connector.name(), account, message_id);
+    let key = MessageKey::of(found.connector.name(), found.account.known_as(), message_id);
     let state = context.store.state.message_state(key).await?;
     Ok(state.and_then(|state| state.delivery).map(|delivery| delivery.at))
 }

@@ -36,16 +36,11 @@ const SECRET: &str = "what the site signs by";
 /// Adds the example of a connector for the chat of one's own site, as somebody would who drops it in.
 fn drop_in_site_chat(project: &Project) {
     let folder = source::root().join("examples/connectors/site-chat");
-    for file in walk(&folder) {
+    for file in source::files(&folder) {
         let path = format!("connectors/site-chat/{}", file.strip_prefix(&folder).unwrap().display());
         project.write(&path, &std::fs::read_to_string(&file).unwrap());
     }
     project.run(&["connector", "test", "site-chat"]);
-}
-
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 /// What the site posts: the words of Ana, who is logged in.
@@ -82,20 +77,12 @@ async fn somebody_chats_mails_and_calls_and_tells_it_once() {
     let (desk, site) =
         (HelpDesk::start().await, Provider::answering(|count| json!({ "id": format!("a{count}") })).await);
     let smtp = ScriptSmtp::start(true, |_, _| Act::Go).await;
-    let certificate = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(certificate.path(), &smtp.certificate).unwrap();
     let of_chat = format!("site = \"shop.example\"\nsecret = \"{SECRET}\"\nanswers = \"{}\"\n", site.url());
-    let of_mail = format!(
-        "address = \"{SUPPORT}\"\nreply_base = \"{SUPPORT}\"\nsmtp_host = \"localhost\"\nsmtp_port = {}\n\
-         smtp_user = \"u\"\nsmtp_password = \"p\"\n",
-        smtp.address.port()
-    );
     let project = Project::new()
         .helpdesk("desk", &desk, &["interaction.received"])
-        .trusting(certificate.path().display().to_string())
-        .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
+        .handed_over()
         .channel("chat", "site-chat", &of_chat)
-        .channel("mail", "email", &of_mail)
+        .answering_by("mail", SUPPORT, &smtp, &format!("reply_base = \"{SUPPORT}\"\n"))
         .voice("voice")
         .script(POLICY);
     let signer = Signer::new(&project);

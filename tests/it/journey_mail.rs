@@ -167,20 +167,11 @@ fn letters() -> Vec<Letter> {
 async fn two_hundred_mails_find_their_stories() {
     let server = ScriptSmtp::start(true, |_, _| Act::Go).await;
     let desk = HelpDesk::start().await;
-    let certificate = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(certificate.path(), &server.certificate).unwrap();
-    let options = |address: &str| {
-        format!(
-            "address = \"{address}\"\nsmtp_host = \"localhost\"\nsmtp_port = {}\nsmtp_user = \"u\"\nsmtp_password = \"p\"\n",
-            server.address.port()
-        )
-    };
     let project = Project::new()
         .helpdesk("desk", &desk, &["interaction.received"])
-        .trusting(certificate.path().display().to_string())
-        .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
-        .channel("support", "email", &options(SUPPORT))
-        .channel("sales", "email", &options(SALES))
+        .handed_over()
+        .answering_by("support", SUPPORT, &server, "")
+        .answering_by("sales", SALES, &server, "")
         .script(ANSWERING_POLICY);
     let signer = Signer::new(&project);
     project.write_config();

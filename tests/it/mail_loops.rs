@@ -87,7 +87,6 @@ struct Answering {
     gateway: Gateway,
     token: String,
     lmtp: u16,
-    _certificate: tempfile::NamedTempFile,
     /// Removed last.
     project: Project,
 }
@@ -97,25 +96,17 @@ const SUPPORT: &str = "support@example.test";
 impl Answering {
     async fn start() -> Answering {
         let (desk, server) = (HelpDesk::start().await, ScriptSmtp::start(true, |_, _| Act::Go).await);
-        let certificate = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(certificate.path(), &server.certificate).unwrap();
-        let options = format!(
-            "address = \"{SUPPORT}\"\nsmtp_host = \"localhost\"\nsmtp_port = {}\nsmtp_user = \"u\"\n\
-             smtp_password = \"p\"\n",
-            server.address.port()
-        );
         let project = Project::new()
             .helpdesk("desk", &desk, &TOLD)
-            .trusting(certificate.path().display().to_string())
-            .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
-            .channel("mail", "email", &options)
+            .handed_over()
+            .answering_by("mail", SUPPORT, &server, "")
             .script(ANSWERING_POLICY);
         let signer = Signer::new(&project);
         project.write_config();
         let token = project.token();
         let gateway = Gateway::start(&project).await;
         let lmtp = gateway.lmtp().await;
-        Answering { desk, server, signer, gateway, token, lmtp, _certificate: certificate, project }
+        Answering { desk, server, signer, gateway, token, lmtp, project }
     }
 
     /// Hands a mail over, and waits until the help desk has heard of it and nothing waits any more.

@@ -52,12 +52,10 @@ async fn each_mail_leaves_once_or_is_uncertain_under_its_own_id() {
          smtp_user = \"shop\"\nsmtp_password = \"canary-pass-4711\"\n",
         server.address.port()
     );
-    let certificate = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(certificate.path(), &server.certificate).unwrap();
     let project = Project::new()
         .helpdesk("desk", &desk, &["interaction.received", "interaction.sent", "delivery.updated"])
-        .trusting(certificate.path().display().to_string())
-        .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
+        .handed_over()
+        .trusting_pem(&server.certificate)
         .channel("mail", "email", &options);
     project.write_config();
     let token = project.token();

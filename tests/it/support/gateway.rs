@@ -17,6 +17,7 @@ use super::helpdesk::{self, HelpDesk};
 use super::http::{Answer, Call, Client};
 use super::mailserver::{MailServer, PASSWORD};
 use super::provider;
+use super::scripted_smtp::ScriptSmtp;
 use super::wait;
 
 /// The binary under test.
@@ -194,6 +195,29 @@ impl Project {
     /// What it asks about senders of mails.
     pub(crate) fn dns(&self) -> &Dns {
         &self.dns
+    }
+
+    /// Takes mails by LMTP, at any port.
+    pub(crate) fn handed_over(self) -> Self {
+        self.table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
+    }
+
+    /// Trusts a certificate, in PEM, beside those of the system.
+    pub(crate) fn trusting_pem(self, certificate: &str) -> Self {
+        let name = format!("trusted-{}.pem", self.roots.len());
+        self.write(&name, certificate);
+        let path = self.folder().join(name).display().to_string();
+        self.trusting(path)
+    }
+
+    /// Adds a channel of mails to an address, whose answers leave by `server`, with further lines as its options.
+    pub(crate) fn answering_by(self, name: &str, address: &str, server: &ScriptSmtp, options: &str) -> Self {
+        let options = format!(
+            "address = \"{address}\"\nsmtp_host = \"localhost\"\nsmtp_port = {}\nsmtp_user = \"u\"\n\
+             smtp_password = \"p\"\n{options}",
+            server.address.port()
+        );
+        self.trusting_pem(&server.certificate).channel(name, "email", &options)
     }
 
     /// Adds a mailbox of a server, reached at `port`, with further lines as its options.

@@ -1,4 +1,4 @@
-//! The project's own Rust files, for the tests that hold the code to a rule.
+//! The project's own files, for the tests that hold the code to a rule.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,8 @@ pub(crate) struct Source {
 /// Every Rust file under `src/`, in order of path.
 pub(crate) fn all() -> Vec<Source> {
     let root = root().join("src");
-    let mut found = Vec::new();
-    collect(&root, &mut found);
+    let mut found = files(&root);
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     found.sort();
     let read = |path: PathBuf| Source {
         path: path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/"),
@@ -28,12 +28,19 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Every file below a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    collect(folder, &mut found);
+    found
+}
+
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else {
             found.push(path);
         }
     }
