@@ -173,7 +173,7 @@ async fn applied(store: &Store) -> Result<i64> {
 async fn forget_events(source: &Store, target: &Store, before: Timestamp) -> Result<()> {
     let mut after = 0;
     loop {
-        let page = target.catalog.feed(after, PAGE).await?;
+        let page = target.catalog.all_events(after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.no;
         let mut gone = Vec::new();

@@ -376,6 +376,13 @@ pub trait Catalog: Send + Sync {
     /// Events after a feed number, oldest first; never past one that is not yet committed.
     fn feed(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>>;
 
+    /// The same of a store that nobody writes to: every event that is committed. On PostgreSQL the feed waits for the
+    /// transactions of its whole server, also where none of them can bring an event.
+    fn all_events(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>>;
+
+    /// One event by id, as soon as it is committed.
+    fn event(&self, id: EventId) -> BoxFuture<'_, Result<Option<FeedEvent>>>;
+
     /// The highest feed number.
     fn feed_end(&self) -> tokio::sync::watch::Receiver<i64>;
 

@@ -386,6 +386,9 @@ async fn events_are_due_in_order_until_they_are_settled(store: &Store) {
     assert_eq!(feed.len(), 3);
     assert_eq!(*store.catalog.feed_end().borrow(), feed[2].no);
     assert_eq!(store.catalog.feed_position(due[2].id).await.unwrap(), Some(due[2].no));
+    assert!(store.catalog.all_events(feed[0].no, 9).await.unwrap() == feed[1..]);
+    assert!(store.catalog.event(due[1].id).await.unwrap().as_ref() == Some(&feed[1]));
+    assert!(store.catalog.event(EventId::from_bytes([0xee; 16])).await.unwrap().is_none());
     store.outbox.delivered("desk", due.iter().map(|e| e.no).collect());
     store.outbox.settled(desk()).await.unwrap();
     assert_eq!(store.outbox.due_count().await.unwrap(), 0);

@@ -94,6 +94,8 @@ async fn the_replayed_state_is_the_live_one_and_a_rehearsal_tells_what_would_cha
     // Where several nodes share the store, what is published rules and not what the files say.
     project.run(&["bundle", "publish"]);
     let gateway = Gateway::start(&project).await;
+    // Who delivers waits for others who are at work on the same server; who compares does not.
+    let others = project.database().others_at_work().await;
     live(&gateway, &token, 1, &mut random).await;
     gateway.settled(&project).await;
     assert_eq!(gateway.stop().await, Some(0));
@@ -108,6 +110,7 @@ async fn the_replayed_state_is_the_live_one_and_a_rehearsal_tells_what_would_cha
     assert_eq!(api.requests().len(), sent, "nothing is sent again");
     let (code, _) = project.try_run(&["replay", "--into", into.to_str().unwrap()]);
     assert_eq!(code, Some(78), "what is not empty is refused");
+    drop(others);
 
     // What the files say now would have sent the first half elsewhere.
     let trial = project.folder().join("trial");
@@ -126,7 +129,7 @@ async fn stubs(project: &Project, wanted: i64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_originals_are_gone_it_begins_from_a_checkpoint() {
-    const DAYS_40: i64 = 40 * 86_400_000;
+    const DAYS_40: u64 = 40 * 86_400_000;
     let mut random = Random(seed());
     let (desk, api) = (HelpDesk::start().await, Provider::start().await);
     let (project, token) = project(&desk, &api);
@@ -155,10 +158,10 @@ async fn once_originals_are_gone_it_begins_from_a_checkpoint() {
     assert!(after >= applied && again > 0, "{after} and {again} beside {applied}");
 
     // So it is with one that somebody wants gone, and with events that go afterwards.
-    let events = project.number("SELECT count(*) FROM event");
-    project
-        .database()
-        .change(&format!("UPDATE event SET at = at - {} WHERE no <= (SELECT max(no) / 2 FROM event)", DAYS_40 * 20));
+    let first_half = "no IN (SELECT no FROM event ORDER BY no LIMIT (SELECT count(*) / 2 FROM event))";
+    project.database().change(&format!("UPDATE event SET at = at - {DAYS_40} WHERE {first_half}"));
+    let aged = format!("SELECT count(*) FROM event WHERE at < {}", 1000 * provider::now() - DAYS_40);
+    assert!(project.number(&aged) > 0);
     let dumped = project.run(&["dump", "--canonical"]);
     let entries = dumped.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let whole = entries.into_iter().find(|entry| entry["stub"] == false).unwrap()["id"].clone();
@@ -167,10 +170,10 @@ async fn once_originals_are_gone_it_begins_from_a_checkpoint() {
     stubs(&project, old + 1).await;
     let gateway = Gateway::start(&project).await;
     live(&gateway, &token, 2, &mut random).await;
-    let fewer = async || project.number("SELECT count(*) FROM event WHERE at < 1700000000000") == 0;
+    let fewer = async || project.number(&aged) == 0;
     wait::until_true("old events are gone", wait::SOON, fewer).await;
     gateway.settled(&project).await;
     assert_eq!(gateway.stop().await, Some(0));
     let (later, again) = replayed_into("erased");
-    assert!(later > after && again > 0 && events > 0, "{later} and {again}");
+    assert!(later > after && again > 0, "{later} and {again}");
 }

@@ -59,7 +59,7 @@ pub async fn compare(source: &Store, target: &Store) -> Result<Differences> {
     }
     let mut after = 0;
     loop {
-        let page = target.catalog.feed(after, PAGE).await?;
+        let page = target.catalog.all_events(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.no;
         for event in &page {
@@ -127,11 +127,7 @@ async fn compare_event(source: &Store, target: &Store, event: &FeedEvent, found:
         found.add("events", event.no, "an event", "no JSON");
         return Ok(());
     };
-    let before = match source.catalog.feed_position(head.id).await? {
-        Some(no) => source.catalog.feed(no - 1, 1).await?.pop().filter(|before| before.no == no),
-        None => None,
-    };
-    match before {
+    match source.catalog.event(head.id).await? {
         None => found.add("events", head.id, "none", "one"),
         Some(before) if (before.kind, &before.channel, &before.body) != (event.kind, &event.channel, &event.body) => {
             found.add("events", head.id, format!("{} bytes", before.body.len()), format!("{} bytes", event.body.len()));

@@ -52,19 +52,39 @@ fn quarantined(row: &Row) -> Result<StoredQuarantine> {
     })
 }
 
+fn event(row: &Row) -> Result<StoredFeedEvent> {
+    let event = FeedEvent {
+        no: get(row, 0)?,
+        kind: u8::try_from(get::<i16>(row, 1)?).unwrap_or_default(),
+        channel: get(row, 2)?,
+        body: Bytes::from(get::<Vec<u8>>(row, 3)?),
+    };
+    Ok(StoredFeedEvent { id: EventId::from_bytes(id16(row, 4)?), event })
+}
+
 impl Catalog for PgCatalog {
     fn feed(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>> {
         async move {
-            let page = all(self.readers.rows(SHOWN, &[&after, &(limit as i64)]).await?, |row| {
-                let event = FeedEvent {
-                    no: get(row, 0)?,
-                    kind: u8::try_from(get::<i16>(row, 1)?).unwrap_or_default(),
-                    channel: get(row, 2)?,
-                    body: Bytes::from(get::<Vec<u8>>(row, 3)?),
-                };
-                Ok(StoredFeedEvent { id: EventId::from_bytes(id16(row, 4)?), event })
-            })?;
+            let page = all(self.readers.rows(SHOWN, &[&after, &(limit as i64)]).await?, event)?;
             self.codec.open_all(page).await
+        }
+        .boxed()
+    }
+
+    fn all_events(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>> {
+        async move {
+            let sql = "SELECT no, kind, channel, body, id FROM event WHERE no > $1 ORDER BY no LIMIT $2";
+            let page = all(self.readers.rows(sql, &[&after, &(limit as i64)]).await?, event)?;
+            self.codec.open_all(page).await
+        }
+        .boxed()
+    }
+
+    fn event(&self, id: EventId) -> BoxFuture<'_, Result<Option<FeedEvent>>> {
+        async move {
+            let sql = "SELECT no, kind, channel, body, id FROM event WHERE id = $1";
+            let rows = self.readers.rows(sql, &[&id.as_bytes().as_slice()]).await?;
+            self.codec.open_one(first(rows, event)?).await
         }
         .boxed()
     }

@@ -122,6 +122,18 @@ async fn a_help_desk_that_another_node_knows_is_kept_until_nobody_uses_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_at_rest_is_read_to_its_end_whoever_else_is_at_work() {
+    let open = on_postgres("at_rest");
+    let store = &open.store;
+    assert!(matches!(contact(store, 1).await, Committed::Done(_)));
+    let other = client("postgres").await;
+    other.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    assert!(matches!(contact(store, 2).await, Committed::Done(_)));
+    assert!(store.catalog.feed(0, 9).await.unwrap().len() < 2, "who delivers waits for every transaction");
+    assert_eq!(store.catalog.all_events(0, 9).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_of_the_feed_passes_nothing_that_comes_later() {
     let nodes = [on_postgres("feed"), on_postgres("feed")];
     let reading = on_postgres("feed");

@@ -50,22 +50,38 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<StoredQuarantine> {
     })
 }
 
+fn event(row: &Row<'_>) -> rusqlite::Result<StoredFeedEvent> {
+    let event = FeedEvent {
+        no: row.get(0)?,
+        kind: row.get(1)?,
+        channel: row.get(2)?,
+        body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
+    };
+    Ok(StoredFeedEvent { id: EventId::from_bytes(row.get(4)?), event })
+}
+
 impl Catalog for SqliteCatalog {
     fn feed(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>> {
         self.readers.opened(&self.codec, move |connection| {
             connection
                 .prepare_cached("SELECT no, kind, channel, body, id FROM event WHERE no > ?1 ORDER BY no LIMIT ?2")?
-                .query_map((after, limit as i64), |row| {
-                    let event = FeedEvent {
-                        no: row.get(0)?,
-                        kind: row.get(1)?,
-                        channel: row.get(2)?,
-                        body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
-                    };
-                    Ok(StoredFeedEvent { id: EventId::from_bytes(row.get(4)?), event })
-                })?
+                .query_map((after, limit as i64), event)?
                 .collect()
         })
+    }
+
+    fn all_events(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<FeedEvent>>> {
+        self.feed(after, limit)
+    }
+
+    fn event(&self, id: EventId) -> BoxFuture<'_, Result<Option<FeedEvent>>> {
+        let found = self.readers.opened(&self.codec, move |connection| {
+            connection
+                .prepare_cached("SELECT no, kind, channel, body, id FROM event WHERE id = ?1")?
+                .query_map([id.as_bytes().as_slice()], event)?
+                .collect()
+        });
+        async move { Ok(found.await?.pop()) }.boxed()
     }
 
     fn feed_end(&self) -> tokio::sync::watch::Receiver<i64> {

@@ -208,6 +208,16 @@ impl Database {
         }
     }
 
+    /// A transaction that somebody else begins on the same server, in a database of their own. It runs until it is dropped.
+    pub(crate) async fn others_at_work(&self) -> Option<tokio_postgres::Client> {
+        let Database::Postgres(url) = self else { return None };
+        let (server, _) = url.rsplit_once('/').unwrap();
+        let (client, connection) = tokio_postgres::connect(&format!("{server}/postgres"), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+        Some(client)
+    }
+
     /// What is wrong with the tables and their indexes.
     pub(crate) fn damage(&self) -> Option<String> {
         let url = match self {
