@@ -178,9 +178,17 @@ async fn session(fetching: &Fetching, scan: &mut Scan) -> Option<Trouble> {
 async fn read(scan: &mut Scan, session: &mut Session) -> Result<(), Trouble> {
     let folders = scan.mailbox.folders.clone();
     loop {
+        let mut refused = None;
         // The first one last, since it stays open to be waited for.
         for folder in folders.iter().rev() {
-            scan.folder(session, folder).await?;
+            match scan.folder(session, folder).await {
+                // One that cannot be opened, or be changed, keeps none of the others from being read.
+                Err(trouble) if trouble.fault() == Fault::Mailbox && !session.is_broken() => refused = Some(trouble),
+                other => other?,
+            }
+        }
+        if let Some(trouble) = refused {
+            return Err(trouble);
         }
         scan.looked();
         let most = if folders.len() > 1 { LOOK_AROUND } else { LOOK_EVERY };

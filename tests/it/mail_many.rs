@@ -20,7 +20,7 @@ fn mail(number: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_mailbox_keeps_none_of_many_from_being_heard() {
-    let (boxes, backlog) = (size(30, 300), size(500, 10_000));
+    let (boxes, backlog) = (size(12, 300), size(200, 10_000));
     let (desk, mut server) = (HelpDesk::start().await, MailServer::dovecot());
     server.ask(&format!("fill box INBOX {backlog} 4000"));
     let port = server.port("imaps");

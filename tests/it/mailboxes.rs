@@ -207,7 +207,7 @@ const MEMORY: u64 = 150 << 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_mailbox_is_taken_in_little_memory() {
-    let mails = size(1_000, 10_000);
+    let mails = size(300, 10_000);
     let (desk, mut server) = (HelpDesk::start().await, MailServer::dovecot());
     server.ask(&format!("fill box INBOX {mails} 4000"));
     let port = server.port("imaps").to_string();

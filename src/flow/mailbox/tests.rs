@@ -35,6 +35,8 @@ struct Server {
     flagged: Vec<u32>,
     /// UIDs at which it breaks off rather than to send the mail.
     breaks_at: Vec<u32>,
+    /// A folder that it does not open.
+    refuses: Option<&'static str>,
 }
 
 impl Server {
@@ -47,6 +49,9 @@ impl Server {
     /// The answer to a command; nothing where it breaks off.
     fn answer(&mut self, tag: &str, command: &str) -> Option<String> {
         let mut said = String::new();
+        if self.refuses.is_some_and(|folder| command.contains(folder)) {
+            return Some(format!("{tag} NO no such folder\r\n"));
+        }
         if command.starts_with("SELECT") || command.starts_with("EXAMINE") {
             let (there, validity, next) = (self.mails.len(), self.validity, self.next.max(1));
             said = format!("* {there} EXISTS\r\n* OK [UIDVALIDITY {validity}] x\r\n* OK [UIDNEXT {next}] x\r\n");
@@ -236,6 +241,21 @@ async fn mails_of_any_age_that_come_into_a_folder_are_taken() {
     assert_eq!(reader.takes().await, 5);
     reader.put(OLD, "moved to the empty folder");
     assert_eq!(reader.takes().await, 6);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_refused_keeps_no_other_from_being_read() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    let folders = ["INBOX", "Sales", "Gone"].map(str::to_owned).to_vec();
+    let mailbox = Mailbox { folders, begin: Begin::All, ..mailbox(AfterTaking::Keep) };
+    reader.scan = Scan::new(reader.fetching.clone(), reader.told.clone(), "box".to_owned(), mailbox);
+    reader.server.lock().refuses = Some("Gone");
+    reader.put(NEW, "in both of the others");
+    let mut session = reader.session();
+    let trouble = read(&mut reader.scan, &mut session).await.err().unwrap();
+    assert_eq!((trouble.fault(), session.is_broken()), (Fault::Mailbox, false));
+    assert_eq!(reader.scan.got(), Got::Mails);
+    assert!(reader.journaled().await > 0);
 }
 
 #[tokio::test]
