@@ -126,9 +126,9 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
         };
         // A server that puts off lets us in all the same: only what came counts.
         let got = scan.got();
-        let got = if trouble.is_put_off() && got != Got::Mails { Got::Nothing } else { got };
-        let pause = pauses.after(&trouble, got);
-        scan.rest();
+        let counts = if trouble.is_put_off() && got != Got::Mails { Got::Nothing } else { got };
+        let pause = pauses.after(&trouble, counts);
+        scan.rest(got);
         told.failed(&trouble);
         tell_alarm(&fetching, &told, &name_of_channel, &credentials).await;
         if stopped(&mut stop, pause).await {

@@ -23,6 +23,10 @@ use crate::store::{Cursor, FolderRow, MailBatch, NewEntry};
 
 /// How many UIDs are listed at once.
 const WINDOW: u32 = 1000;
+/// How many on a line that breaks before so many are listed.
+const LEAST: u32 = 16;
+/// How many UIDs there may be for each mail before gaps are looked for.
+const SPARSE: u32 = 16;
 /// How many mails go into one batch.
 const BATCH: usize = 64;
 /// How many bytes of mails go into one batch, but for the last mail.
@@ -41,6 +45,8 @@ pub(super) struct Scan {
     rows: Option<HashMap<String, FolderRow>>,
     /// What was being fetched when the connection broke: a mail that breaks connections is found out by trying again.
     windows: HashMap<String, Window>,
+    /// How many UIDs are listed at once: fewer after connections that broke before anything came.
+    stretch: u32,
 }
 
 /// How long a turn is kept while it is asked who sent a batch of mails.
@@ -70,7 +76,17 @@ struct Batch {
 
 impl Scan {
     pub(super) fn new(fetching: Arc<Fetching>, told: Arc<One>, channel: String, mailbox: Mailbox) -> Scan {
-        Scan { fetching, told, got: Got::Nothing, turn: None, channel, mailbox, rows: None, windows: HashMap::new() }
+        Scan {
+            fetching,
+            told,
+            got: Got::Nothing,
+            turn: None,
+            channel,
+            mailbox,
+            rows: None,
+            windows: HashMap::new(),
+            stretch: WINDOW,
+        }
     }
 
     /// How far it came since this was asked last.
@@ -84,8 +100,12 @@ impl Scan {
         self.told.read(self.now());
     }
 
-    /// The connection broke: what was being fetched is not kept for ever.
-    pub(super) fn rest(&mut self) {
+    /// The connection broke after it came so far: what was being fetched is not kept for ever, and less is listed at once
+    /// where not even that came through.
+    pub(super) fn rest(&mut self, got: Got) {
+        if got == Got::Folder && self.windows.is_empty() {
+            self.stretch = (self.stretch / 4).max(LEAST);
+        }
         self.windows.retain(|_, window| window.is_fresh());
     }
 
@@ -174,7 +194,8 @@ impl Scan {
         (validity, uid, end): (u32, u32, u32),
     ) -> Result<Cursor, Trouble> {
         let low = passed(session, uid, end).await?;
-        let high = low.saturating_add(WINDOW).min(end);
+        let begun = self.windows.get(name).filter(|window| window.covers(validity, low) && window.high > low);
+        let high = begun.map_or(low.saturating_add(self.stretch), |window| window.high).min(end);
         self.window(session, name, from, (validity, low, high)).await
     }
 
@@ -304,6 +325,7 @@ impl Scan {
             (row.cursor, row.anew) = (to, anew);
         }
         self.got = Got::Mails;
+        self.stretch = self.stretch.saturating_mul(2).min(WINDOW);
         self.told.moved(self.now());
         Ok(to)
     }
@@ -393,7 +415,10 @@ fn is_anew(row: &FolderRow, validity: u32) -> bool {
     row.anew || row.cursor.validity != validity
 }
 
-/// Up to where behind `uid` there are no mails, if it is far to `end`: else listing costs no more than looking.
+/// Up to where behind `uid` there are no mails, if there are far more UIDs to `end` than mails: else listing costs no more
+/// than looking.
 async fn passed(session: &mut Session, uid: u32, end: u32) -> Result<u32, ImapError> {
-    if end.saturating_sub(uid) > WINDOW { session.empty_to(uid.saturating_add(1), end).await } else { Ok(uid) }
+    let mails = session.folder().map_or(0, |folder| folder.exists);
+    let dense = mails.saturating_mul(SPARSE).max(WINDOW);
+    if end.saturating_sub(uid) > dense { session.empty_to(uid.saturating_add(1), end).await } else { Ok(uid) }
 }

@@ -37,6 +37,8 @@ struct Server {
     breaks_at: Vec<u32>,
     /// A folder that it does not open.
     refuses: Option<&'static str>,
+    /// How long an answer may be; it breaks off rather than to send a longer one.
+    longest: Option<usize>,
 }
 
 impl Server {
@@ -70,7 +72,7 @@ impl Server {
         } else if let Some(stored) = command.strip_prefix("UID STORE ") {
             self.flagged.extend(ranges(stored.split(' ').next().unwrap()).flatten());
         }
-        Some(format!("{said}{tag} OK done\r\n"))
+        (self.longest.is_none_or(|longest| said.len() <= longest)).then(|| format!("{said}{tag} OK done\r\n"))
     }
 }
 
@@ -154,7 +156,7 @@ impl Reader {
         let mut session = self.session();
         let looked = self.scan.folder(&mut session, "INBOX").await;
         if looked.is_err() {
-            self.scan.rest();
+            self.scan.rest(Got::Nothing);
         }
         looked.is_ok()
     }
@@ -256,6 +258,27 @@ async fn a_folder_that_is_refused_keeps_no_other_from_being_read() {
     assert_eq!((trouble.fault(), session.is_broken()), (Fault::Mailbox, false));
     assert_eq!(reader.scan.got(), Got::Mails);
     assert!(reader.journaled().await > 0);
+}
+
+#[tokio::test]
+async fn a_line_that_breaks_with_every_long_answer_is_asked_for_short_ones() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    reader.takes().await;
+    (0..100).for_each(|number| reader.put(NEW, &format!("no. {number}")));
+    reader.server.lock().longest = Some(3_000);
+    let mut broken = 0;
+    loop {
+        let mut session = reader.session();
+        match reader.scan.folder(&mut session, "INBOX").await {
+            Ok(()) => break,
+            Err(_) => broken += 1,
+        }
+        let got = reader.scan.got();
+        reader.scan.rest(got);
+        assert!(broken < 20, "nothing comes through");
+    }
+    assert_eq!(reader.journaled().await, 100);
+    assert!(broken > 0);
 }
 
 #[tokio::test]
