@@ -126,7 +126,7 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
         };
         // A server that puts off lets us in all the same: only what came counts.
         let got = scan.got();
-        let counts = if trouble.is_put_off() && got != Got::Mails { Got::Nothing } else { got };
+        let counts = if trouble.is_put_off() && got < Got::Parts { Got::Nothing } else { got };
         let pause = pauses.after(&trouble, counts);
         scan.rest(got);
         told.failed(&trouble);
@@ -266,7 +266,7 @@ impl Pauses {
         // One that bears no waiting is asked as often as one that knows none; one that breaks off with a mail is asked often
         // enough that the mail is found out.
         let (tries, longest) = match got {
-            Got::Mails => (0, LONGEST),
+            Got::Mails | Got::Parts => (0, LONGEST),
             Got::End => (self.0.saturating_add(1).min(6), POLL),
             Got::Folder => (self.0.saturating_add(1).min(7), Duration::from_secs(60)),
             Got::Nothing => (self.0.saturating_add(1).min(10), LONGEST),

@@ -62,6 +62,8 @@ pub(super) enum Got {
     Folder,
     /// Through all of them, where nothing was new.
     End,
+    /// Mails or pieces of mails came that are kept until those before them come.
+    Parts,
     /// A cursor was moved.
     Mails,
 }
@@ -221,6 +223,7 @@ impl Scan {
             }
         };
         window.goes_on();
+        let came = window.fetcher.came();
         let mut batch = Batch { uid: low, ..Batch::default() };
         let ended = loop {
             match window.fetcher.next(session).await {
@@ -250,9 +253,13 @@ impl Scan {
         match ended {
             Ok(()) => Ok(from),
             Err(error) => {
+                let gained = window.fetcher.came() > came;
                 if error.fault() != Fault::Mailbox
                     && let Some(window) = window.kept(&self.fetching.kept, from.uid)
                 {
+                    if gained {
+                        self.got = self.got.max(Got::Parts);
+                    }
                     self.windows.insert(name.to_owned(), window);
                 }
                 Err(error.into())

@@ -39,6 +39,8 @@ struct Server {
     refuses: Option<&'static str>,
     /// How long an answer may be; it breaks off rather than to send a longer one.
     longest: Option<usize>,
+    /// After how many mails of an answer it breaks off.
+    gives: Option<usize>,
 }
 
 impl Server {
@@ -48,21 +50,23 @@ impl Server {
         self.next += 1;
     }
 
-    /// The answer to a command; nothing where it breaks off.
-    fn answer(&mut self, tag: &str, command: &str) -> Option<String> {
+    /// The answer to a command, or what it says of it before it breaks off.
+    fn answer(&mut self, tag: &str, command: &str) -> Result<String, String> {
         let mut said = String::new();
         if self.refuses.is_some_and(|folder| command.contains(folder)) {
-            return Some(format!("{tag} NO no such folder\r\n"));
+            return Ok(format!("{tag} NO no such folder\r\n"));
         }
         if command.starts_with("SELECT") || command.starts_with("EXAMINE") {
             let (there, validity, next) = (self.mails.len(), self.validity, self.next.max(1));
             said = format!("* {there} EXISTS\r\n* OK [UIDVALIDITY {validity}] x\r\n* OK [UIDNEXT {next}] x\r\n");
         } else if let Some(asked) = command.strip_prefix("UID FETCH ") {
             let (uids, what) = asked.split_once(' ').unwrap();
-            for (uid, (date, text)) in self.mails.iter().filter(|(uid, _)| ranges(uids).any(|one| one.contains(uid))) {
+            let mails = self.mails.iter().filter(|(uid, _)| ranges(uids).any(|one| one.contains(uid)));
+            for (place, (uid, (date, text))) in mails.enumerate() {
                 let size = text.len();
                 match what.contains("BODY") {
-                    true if self.breaks_at.contains(uid) => return None,
+                    true if self.breaks_at.contains(uid) => return Err(String::new()),
+                    true if self.gives.is_some_and(|given| place >= given) => return Err(said),
                     true => said += &format!("* {uid} FETCH (UID {uid} BODY[] {{{size}}}\r\n{text})\r\n"),
                     false => {
                         said += &format!("* {uid} FETCH (UID {uid} RFC822.SIZE {size} INTERNALDATE \"{date}\")\r\n");
@@ -72,7 +76,10 @@ impl Server {
         } else if let Some(stored) = command.strip_prefix("UID STORE ") {
             self.flagged.extend(ranges(stored.split(' ').next().unwrap()).flatten());
         }
-        (self.longest.is_none_or(|longest| said.len() <= longest)).then(|| format!("{said}{tag} OK done\r\n"))
+        match self.longest {
+            Some(longest) if said.len() > longest => Err(String::new()),
+            _ => Ok(format!("{said}{tag} OK done\r\n")),
+        }
     }
 }
 
@@ -88,8 +95,12 @@ async fn serve(server: Arc<Mutex<Server>>, stream: DuplexStream) {
     let mut line = String::new();
     while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
         let (tag, command) = line.trim_end().split_once(' ').unwrap();
-        let Some(answer) = server.lock().answer(tag, command) else { return };
-        stream.write_all(answer.as_bytes()).await.unwrap();
+        let answer = server.lock().answer(tag, command);
+        let (Ok(said) | Err(said)) = &answer;
+        stream.write_all(said.as_bytes()).await.unwrap();
+        if answer.is_err() {
+            return;
+        }
         line.clear();
     }
 }
@@ -331,6 +342,21 @@ async fn a_server_that_breaks_off_with_each_mail_is_asked_ever_more_seldom() {
     assert_eq!(reader.scan.got(), Got::Folder);
     reader.scan.looked();
     assert_eq!((reader.scan.got(), reader.scan.got()), (Got::End, Got::Nothing));
+}
+
+#[tokio::test]
+async fn mails_that_came_before_a_break_are_progress_also_before_they_are_journaled() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    reader.takes().await;
+    (0..5).for_each(|number| reader.put(NEW, &format!("no. {number}")));
+    reader.server.lock().gives = Some(2);
+    reader.scan.got();
+    let mut came = Vec::new();
+    while !reader.looks().await {
+        came.push((reader.scan.got(), reader.journaled().await));
+    }
+    assert_eq!(came, [(Got::Parts, 0), (Got::Parts, 0)], "they were asked for at once");
+    assert_eq!((reader.scan.got(), reader.journaled().await), (Got::Mails, 5));
 }
 
 #[tokio::test]

@@ -74,6 +74,7 @@ pub struct Fetcher {
     /// A connection broke: one command at a time, until its mails are through.
     careful: bool,
     doubt: Doubt,
+    came: u64,
 }
 
 /// Whether the server gives mails on this connection.
@@ -110,7 +111,13 @@ impl Fetcher {
             serial: None,
             careful: false,
             doubt: Doubt::default(),
+            came: 0,
         }
+    }
+
+    /// How many mails and pieces of mails came, over all connections: none of them is asked for again.
+    pub fn came(&self) -> u64 {
+        self.came
     }
 
     /// The next mail, or what became of it; `None` after the last. May be dropped while it waits.
@@ -255,6 +262,7 @@ impl Fetcher {
                 let has_content = body.bytes.is_some();
                 job.take(uid, body, &self.sizes)?;
                 if has_content {
+                    self.came = self.came.saturating_add(1);
                     self.another_came(uid);
                 }
                 Ok(())
