@@ -237,7 +237,7 @@ async fn a_large_mailbox_is_taken_in_little_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_breaks_each_mail_is_taken_once() {
     let mut random = Random(seed());
-    let (mails, kills, cuts) = (size(400, 10_000), size(3, 20), size(4, 200));
+    let (mails, kills, cuts) = (size(400, 10_000), size(3, 20), size(10, 200));
     let (desk, mut server) = (HelpDesk::start().await, MailServer::dovecot());
     let filled = server.ask(&format!("fill box INBOX {mails} 4000"));
     println!("filled: {filled}");
