@@ -17,7 +17,7 @@ use crate::base::id::EntryId;
 /// How many entries are kept.
 const MOST: usize = 4096;
 /// How many bytes the entries that are kept weigh together.
-const BYTES: usize = 16 << 20;
+const BYTES: usize = 8 << 20;
 
 /// What an entry says, as connectors and channels were when it was read.
 pub(crate) struct Read {

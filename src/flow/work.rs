@@ -28,7 +28,7 @@ use crate::store::lease::BUCKETS;
 /// How many entries are prepared at most.
 pub(super) const PREPARED: usize = 4096;
 /// How many bytes they weigh together, but for what is read from the disk at once.
-const PREPARED_BYTES: usize = 16 << 20;
+const PREPARED_BYTES: usize = 8 << 20;
 /// How many may be between applying and commit.
 const UNCOMMITTED: usize = 1024;
 /// How many a worker applies before it commits.
