@@ -43,24 +43,26 @@ pub(crate) struct ReceivedMail {
 /// Makes a mail an entry. The same mail is the same entry wherever it lay and whichever server gave it out.
 pub(super) fn step_mail(mail: ReceivedMail) -> NewEntry {
     let ReceivedMail { channel, head, raw, at } = mail;
-    let content = match (&head.failed, head.uid) {
-        // Nothing of it is here: it is known by where it lies.
-        (Some(_), Some((validity, uid))) => {
-            let folder = head.folder.as_deref().unwrap_or_default();
-            key16(&[b"place", folder.as_bytes(), &validity.to_be_bytes(), &uid.to_be_bytes()])
-        }
-        _ => key16(&[b"content", &canon::hash(&raw)]),
+    let key = match (&head.failed, head.uid) {
+        (Some(_), Some(place)) => key_of_place(&channel, head.folder.as_deref().unwrap_or_default(), place),
+        _ => key16(&[b"mail", channel.as_bytes(), &key16(&[b"content", &canon::hash(&raw)])]),
     };
     NewEntry {
         id: EntryId::random(at),
         kind: EntryKind::Mail,
-        key: Some(key16(&[b"mail", channel.as_bytes(), &content])),
+        key: Some(key),
         channel,
         at,
         interactive: false,
         keys: Vec::new(),
         body: EntryBody { head: serde_json::to_vec(&head).unwrap_or_default().into(), raw },
     }
+}
+
+/// The delivery key of a mail that could not be fetched: nothing of it is here, so it is known by where it lies.
+pub(super) fn key_of_place(channel: &str, folder: &str, (validity, uid): (u32, u32)) -> [u8; 16] {
+    let place = key16(&[b"place", folder.as_bytes(), &validity.to_be_bytes(), &uid.to_be_bytes()]);
+    key16(&[b"mail", channel.as_bytes(), &place])
 }
 
 /// Checks a request.

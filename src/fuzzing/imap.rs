@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::peer::Peer;
 use super::stopped_clock;
-use crate::net::imap::{Access, Caps, Fetched, Fetcher, Folder, ImapError, Session, Sizes, bare};
+use crate::net::imap::{Access, Ask, Caps, Fetched, Fetcher, Folder, ImapError, Session, Sizes, bare};
 use crate::net::login::Login;
 
 /// Little, so that the limits are met.
@@ -73,7 +73,7 @@ async fn work(session: &mut Session) -> Result<(), ImapError> {
 
 /// Fetches what is listed: each once, in order, and none that is too large.
 async fn fetch(session: &mut Session, folder: &Folder) -> Result<Vec<u32>, ImapError> {
-    let listed = session.list(1, LISTED).await?;
+    let listed = session.list(1, LISTED, Ask::All).await?;
     assert!(listed.is_sorted_by(|a, b| a.uid < b.uid) && listed.iter().all(|mail| (1..=LISTED).contains(&mail.uid)));
     let mut left: Vec<u32> = listed.iter().rev().map(|mail| mail.uid).collect();
     let mut fetcher = Fetcher::new(folder.validity, listed, SIZES);

@@ -94,10 +94,20 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
         .generic_attributes(set(&["dir", "lang"]))
         .url_schemes(set(&["https", "http", "mailto", "cid"]))
         .url_relative(UrlRelative::Deny)
+        // A picture from elsewhere tells its sender who opened the mail, and when.
+        .attribute_filter(|element, attribute, value| match (element, attribute) {
+            ("img", "src") if !is_of_the_mail(value) => None,
+            _ => Some(value.into()),
+        })
         .link_rel(Some("noopener noreferrer nofollow"))
         .strip_comments(true);
     cleaner
 });
+
+/// Whether a picture's address leads to another part of the mail (RFC 2392).
+fn is_of_the_mail(address: &str) -> bool {
+    address.trim_start().get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("cid:"))
+}
 
 /// The page made safe, or nothing if cleaning it would cost too much. Its size is not looked at.
 pub fn clean(html: &str) -> Option<String> {
@@ -201,6 +211,17 @@ mod tests {
         );
         let link = clean("<a href='https://x.example/' onclick=y target=_blank>z</a>").unwrap();
         assert_eq!(link, "<a href=\"https://x.example/\" rel=\"noopener noreferrer nofollow\">z</a>");
+    }
+
+    #[test]
+    fn no_picture_is_loaded_from_elsewhere() {
+        for address in
+            ["https://x.example/p.gif", "HTTP://x", "//x.example/p", "p.gif", "data:image/png;base64,AA", "mailto:a@b"]
+        {
+            assert_eq!(clean(&format!("<img src='{address}' alt=a>")).unwrap(), "<img alt=\"a\">");
+        }
+        assert_eq!(clean("<img src=' CID:x@y'>").unwrap(), "<img src=\" CID:x@y\">");
+        assert!(!clean("<table background='https://x.example/p'><tr><td background=//x>").unwrap().contains("//x"));
     }
 
     #[test]

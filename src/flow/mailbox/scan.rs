@@ -1,5 +1,7 @@
 //! Reading the folders of a mailbox from their cursors on: what is there, what is new, in batches that are journaled whole.
 
+mod after;
+
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::connector::{AfterTaking, Begin, Mailbox};
 use crate::flow::verify::{self, ReceivedMail};
 use crate::flow::{enter_mails, mail_check};
 use crate::model::entry::{MailHead, MailSource};
-use crate::net::imap::{Access, Fault, Fetched, Folder, ImapError, Listed, Session};
+use crate::net::imap::{Access, Ask, Fault, Fetched, Folder, ImapError, Listed, Session};
 use crate::store::{Cursor, FolderRow, MailBatch, NewEntry};
 
 /// How many UIDs are listed at once.
@@ -47,6 +49,8 @@ pub(super) struct Scan {
     windows: HashMap<String, Window>,
     /// How many UIDs are listed at once: fewer after connections that broke before anything came.
     stretch: u32,
+    /// What is asked about them: less where even the shortest list broke the connection, as one wrong size or date does.
+    ask: Ask,
 }
 
 /// How long a turn is kept while it is asked who sent a batch of mails.
@@ -88,6 +92,7 @@ impl Scan {
             rows: None,
             windows: HashMap::new(),
             stretch: WINDOW,
+            ask: Ask::All,
         }
     }
 
@@ -106,6 +111,7 @@ impl Scan {
     /// where not even that came through.
     pub(super) fn rest(&mut self, got: Got) {
         if got == Got::Folder && self.windows.is_empty() {
+            self.ask = if self.stretch > LEAST { Ask::All } else { Ask::Uid };
             self.stretch = (self.stretch / 4).max(LEAST);
         }
         self.windows.retain(|_, window| window.is_fresh());
@@ -212,7 +218,7 @@ impl Scan {
         let mut window = match self.windows.remove(name).filter(|window| window.covers(validity, high)) {
             Some(window) => window,
             None => {
-                let listed = session.list(low.saturating_add(1), high).await?;
+                let listed = session.list(low.saturating_add(1), high, self.ask).await?;
                 let there = listed.len();
                 let listed = self.wanted(name, validity, listed);
                 if listed.len() < there {
@@ -332,7 +338,7 @@ impl Scan {
             (row.cursor, row.anew) = (to, anew);
         }
         self.got = Got::Mails;
-        self.stretch = self.stretch.saturating_mul(2).min(WINDOW);
+        (self.stretch, self.ask) = (self.stretch.saturating_mul(2).min(WINDOW), Ask::All);
         self.told.moved(self.now());
         Ok(to)
     }
@@ -380,36 +386,6 @@ impl Scan {
                 Err(Trouble::Journal(reason))
             }
         }
-    }
-
-    /// Does with mails what follows once they are in the journal. Doing it again changes nothing.
-    async fn after(&mut self, session: &mut Session, name: &str, taken: Cursor) -> Result<(), Trouble> {
-        let acted = self.row(name).await?.map_or(0, |row| row.acted);
-        if self.mailbox.after == AfterTaking::Keep || acted >= taken.uid {
-            return Ok(());
-        }
-        let mut low = acted;
-        while low < taken.uid {
-            low = passed(session, low, taken.uid).await?;
-            let high = low.saturating_add(WINDOW).min(taken.uid);
-            let listed = self.wanted(name, taken.validity, session.list(low.saturating_add(1), high).await?);
-            let uids: Vec<u32> = listed.into_iter().map(|mail| mail.uid).collect();
-            if !uids.is_empty() {
-                match &self.mailbox.after {
-                    AfterTaking::Keep => {}
-                    AfterTaking::Flag => session.flag(&uids, "$SegueTaken").await?,
-                    AfterTaking::Move(target) => session.move_to(&uids, target).await?,
-                }
-            }
-            let done = Cursor { uid: high, ..taken };
-            let noted = self.fetching.context.store.mailboxes.acted(self.channel.clone(), name.to_owned(), done).await;
-            noted.map_err(Trouble::Journal)?;
-            low = high;
-        }
-        if let Some(row) = self.rows.as_mut().and_then(|rows| rows.get_mut(name)) {
-            row.acted = taken.uid;
-        }
-        Ok(())
     }
 
     fn now(&self) -> Timestamp {

@@ -41,6 +41,10 @@ struct Server {
     longest: Option<usize>,
     /// After how many mails of an answer it breaks off.
     gives: Option<usize>,
+    /// A mail whose size and date it tells as no client reads them.
+    odd: Option<u32>,
+    /// Whether it tells flags in the place of sizes.
+    tells_no_sizes: bool,
 }
 
 impl Server {
@@ -64,14 +68,21 @@ impl Server {
             let mails = self.mails.iter().filter(|(uid, _)| ranges(uids).any(|one| one.contains(uid)));
             for (place, (uid, (date, text))) in mails.enumerate() {
                 let size = text.len();
-                match what.contains("BODY") {
-                    true if self.breaks_at.contains(uid) => return Err(String::new()),
-                    true if self.gives.is_some_and(|given| place >= given) => return Err(said),
-                    true => said += &format!("* {uid} FETCH (UID {uid} BODY[] {{{size}}}\r\n{text})\r\n"),
-                    false => {
-                        said += &format!("* {uid} FETCH (UID {uid} RFC822.SIZE {size} INTERNALDATE \"{date}\")\r\n");
+                let told = match what {
+                    "(UID)" => String::new(),
+                    _ if what.contains("BODY") => {
+                        if self.breaks_at.contains(uid) {
+                            return Err(String::new());
+                        } else if self.gives.is_some_and(|given| place >= given) {
+                            return Err(said);
+                        }
+                        content(what, text)
                     }
-                }
+                    _ if self.tells_no_sizes => " FLAGS (\\Seen)".to_owned(),
+                    _ if self.odd == Some(*uid) => " RFC822.SIZE 99999999999 INTERNALDATE NIL".to_owned(),
+                    _ => format!(" RFC822.SIZE {size} INTERNALDATE \"{date}\""),
+                };
+                said += &format!("* {uid} FETCH (UID {uid}{told})\r\n");
             }
         } else if let Some(stored) = command.strip_prefix("UID STORE ") {
             self.flagged.extend(ranges(stored.split(' ').next().unwrap()).flatten());
@@ -81,6 +92,15 @@ impl Server {
             _ => Ok(format!("{said}{tag} OK done\r\n")),
         }
     }
+}
+
+/// What a server gives of a mail that is asked for whole or in pieces.
+fn content(what: &str, text: &str) -> String {
+    let Some((_, piece)) = what.split_once('<') else { return format!(" BODY[] {{{}}}\r\n{text}", text.len()) };
+    let (from, most) = piece.split_once('>').unwrap().0.split_once('.').unwrap();
+    let (from, most): (usize, usize) = (from.parse().unwrap(), most.parse().unwrap());
+    let piece = &text[from.min(text.len())..from.saturating_add(most).min(text.len())];
+    format!(" BODY[]<{from}> {{{}}}\r\n{piece}", piece.len())
 }
 
 fn ranges(set: &str) -> impl Iterator<Item = RangeInclusive<u32>> {
@@ -169,6 +189,15 @@ impl Reader {
         if looked.is_err() {
             self.scan.rest(Got::Nothing);
         }
+        looked.is_ok()
+    }
+
+    /// The same, with what follows on a break.
+    async fn reads(&mut self) -> bool {
+        let mut session = self.session();
+        let looked = self.scan.folder(&mut session, "INBOX").await;
+        let got = self.scan.got();
+        self.scan.rest(got);
         looked.is_ok()
     }
 
@@ -278,18 +307,51 @@ async fn a_line_that_breaks_with_every_long_answer_is_asked_for_short_ones() {
     (0..100).for_each(|number| reader.put(NEW, &format!("no. {number}")));
     reader.server.lock().longest = Some(3_000);
     let mut broken = 0;
-    loop {
-        let mut session = reader.session();
-        match reader.scan.folder(&mut session, "INBOX").await {
-            Ok(()) => break,
-            Err(_) => broken += 1,
-        }
-        let got = reader.scan.got();
-        reader.scan.rest(got);
+    while !reader.reads().await {
+        broken += 1;
         assert!(broken < 20, "nothing comes through");
     }
     assert_eq!(reader.journaled().await, 100);
     assert!(broken > 0);
+}
+
+#[tokio::test]
+async fn one_mail_whose_size_or_date_nobody_reads_keeps_none_behind_it() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    reader.takes().await;
+    (0..40).for_each(|number| reader.put(NEW, &format!("no. {number}")));
+    reader.server.lock().odd = Some(20);
+    let mut broken = 0;
+    while !reader.reads().await {
+        broken += 1;
+        assert!(broken < 20, "nothing comes through");
+    }
+    assert_eq!(reader.journaled().await, 40);
+    assert!(broken > 0);
+}
+
+#[tokio::test]
+async fn a_mail_whose_size_is_not_told_is_taken() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    reader.takes().await;
+    (0..3).for_each(|number| reader.put(NEW, &format!("no. {number}")));
+    reader.server.lock().tells_no_sizes = true;
+    assert_eq!(reader.takes().await, 3);
+}
+
+#[tokio::test]
+async fn of_what_was_set_aside_the_mailbox_keeps_the_only_copy() {
+    let mut reader = Reader::new(AfterTaking::Flag);
+    reader.takes().await;
+    (1..=4).for_each(|number| reader.put(NEW, &format!("no. {number}")));
+    reader.server.lock().breaks_at = vec![2];
+    let mut tries = 0;
+    while !reader.reads().await {
+        tries += 1;
+        assert!(tries < 50, "nothing comes through");
+    }
+    assert_eq!(reader.journaled().await, 4, "one of them is a note that it could not be fetched");
+    assert_eq!(reader.server.lock().flagged, [1, 3, 4]);
 }
 
 #[tokio::test]

@@ -25,6 +25,24 @@ pub struct Listed {
     pub arrived: Option<jiff::Timestamp>,
 }
 
+/// What is asked about each mail of a stretch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Its size and date.
+    All,
+    /// Whether it is there, and nothing that may be told wrong.
+    Uid,
+}
+
+impl Ask {
+    fn items(self) -> &'static str {
+        match self {
+            Ask::All => "(UID RFC822.SIZE INTERNALDATE)",
+            Ask::Uid => "(UID)",
+        }
+    }
+}
+
 impl Session {
     /// The mails with UIDs from `first` to `last`, at most 1,000 of them, in the order of their UIDs. UIDs that are
     /// missing are not in the folder. Where the server refuses a range it is cut in halves; a single mail that it refuses
@@ -33,7 +51,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of the connection; `Mailbox` if no folder is open.
-    pub async fn list(&mut self, first: u32, last: u32) -> Result<Vec<Listed>, ImapError> {
+    pub async fn list(&mut self, first: u32, last: u32, ask: Ask) -> Result<Vec<Listed>, ImapError> {
         if self.folder.is_none() {
             return Err(ImapError::mailbox("no folder is open"));
         }
@@ -44,7 +62,7 @@ impl Session {
             if low > high {
                 continue;
             }
-            match self.list_range(low, high, &mut found).await {
+            match self.list_range((low, high), ask, &mut found).await {
                 Ok(()) => {}
                 Err(error) if error.fault() != Fault::Mailbox || self.is_broken() => return Err(error),
                 Err(_) if low == high => {
@@ -102,16 +120,23 @@ impl Session {
         Ok(first)
     }
 
-    async fn list_range(&mut self, low: u32, high: u32, found: &mut BTreeMap<u32, Listed>) -> Result<(), ImapError> {
+    async fn list_range(
+        &mut self,
+        (low, high): (u32, u32),
+        ask: Ask,
+        found: &mut BTreeMap<u32, Listed>,
+    ) -> Result<(), ImapError> {
         let count = u64::from(high.saturating_sub(low)).saturating_add(1);
-        let command = format!("UID FETCH {low}:{high} (UID RFC822.SIZE INTERNALDATE)");
+        let command = format!("UID FETCH {low}:{high} {}", ask.items());
         let mut seen = BTreeMap::new();
         let ended = self.run_with(&command, count.saturating_mul(LINE), |answer| {
             if let Answer::Fetch(part) = answer
                 && let Some(uid) = part.uid.filter(|uid| (low..=high).contains(uid))
-                && part.size.is_some()
             {
-                seen.insert(uid, Listed { uid, size: part.size, arrived: part.date.as_deref().and_then(arrival) });
+                // What a server tells unasked, such as flags, names the mail as well, and not its size.
+                let listed = seen.entry(uid).or_insert(Listed { uid, size: None, arrived: None });
+                listed.size = part.size.or(listed.size);
+                listed.arrived = part.date.as_deref().and_then(arrival).or(listed.arrived);
             }
         });
         ended.await?;

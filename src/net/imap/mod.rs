@@ -28,7 +28,7 @@ pub use error::{Fault, ImapError};
 pub use fetch::{Fetched, Fetcher, Mail, Reason, Sizes};
 pub use guard::Guard;
 pub use idle::Wake;
-pub use list::Listed;
+pub use list::{Ask, Listed};
 pub use name::{decode as decode_folder, encode as encode_folder};
 pub use secure::{Plan, Times, connect};
 pub use session::{Access, Folder, Session};

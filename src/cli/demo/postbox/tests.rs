@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::net::imap::{self as client, Access, Caps, Fetched, Fetcher, Plan, Session, Sizes, Times, Wake};
+use crate::net::imap::{self as client, Access, Ask, Caps, Fetched, Fetcher, Plan, Session, Sizes, Times, Wake};
 use crate::net::login::{Login, Security};
 use crate::net::smtp as outgoing;
 
@@ -54,7 +54,7 @@ async fn sending(postbox: &Postbox, password: &str) -> Result<outgoing::Session,
 }
 
 async fn fetched(session: &mut Session, validity: u32, sizes: Sizes) -> Vec<Vec<u8>> {
-    let listed = session.list(1, 1000).await.unwrap();
+    let listed = session.list(1, 1000, Ask::All).await.unwrap();
     let mut fetcher = Fetcher::new(validity, listed, sizes);
     let mut mails = Vec::new();
     while let Some(fetched) = fetcher.next(session).await.unwrap() {
@@ -76,7 +76,7 @@ async fn the_gateway_takes_waits_and_moves() {
     for sizes in [Sizes::default(), Sizes { whole: 1, piece: 16 << 10, ..Sizes::default() }] {
         assert_eq!(fetched(&mut session, folder.validity, sizes).await, [MAIL.to_vec(), large.clone()]);
     }
-    let listed = session.list(1, 9).await.unwrap();
+    let listed = session.list(1, 9, Ask::All).await.unwrap();
     assert!(listed.iter().all(|mail| mail.arrived.is_some_and(|at| (jiff::Timestamp::now() - at).get_seconds() < 60)));
 
     let (woken, ()) = tokio::join!(session.wait(2, PATIENCE, PATIENCE), async { postbox.put(b"third\r\n".to_vec()) });
