@@ -193,6 +193,7 @@ async fn one_mail_that_is_always_put_off_is_set_aside_after_many_connections() {
 }
 
 mod after;
+mod waiting;
 mod way_in;
 
 #[tokio::test]
