@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::{ANSWERING_POLICY, Gateway, Project};
 use crate::support::helpdesk::{Delivery, HelpDesk};
 use crate::support::mailserver::{MailServer, PASSWORD, hand_over};
-use crate::support::scripted_smtp::{Act, ScriptSmtp};
+use crate::support::scripted_smtp::{Act, ScriptSmtp, Taken};
 use crate::support::signer::Signer;
 use crate::support::{size, wait};
 
@@ -155,7 +155,7 @@ async fn forged_mails_bring_their_victim_nothing() {
         hand_over(scene.lmtp, us, &mail(&format!("{number}@signed.example"), victim, us, &more)).unwrap();
     }
     let last = format!("{forged}@signed.example");
-    scene.desk.wait_until("the last forged mail", |one| one.provider_id() == last).await;
+    let forgery = scene.desk.wait_until("the last forged mail", |one| one.provider_id() == last).await;
     scene.gateway.settled(&scene.project).await;
     wait::until_true("the victim's own mail is answered", wait::SOON, async || !scene.server.taken().is_empty()).await;
     let taken = scene.server.taken();
@@ -166,7 +166,14 @@ async fn forged_mails_bring_their_victim_nothing() {
     let said = scene.gateway.post(&scene.token, &path, &json!({ "text": "It is on its way." })).await;
     assert_eq!(said.status, 201, "{}", said.text());
     wait::until_true("the agent's answer leaves", wait::SOON, async || scene.server.taken().len() > 1).await;
+    // So does what is said in the forged story: who asked to be answered, or to read along, is shown to the agent only.
+    let path = format!("/v1/conversations/{}/replies", forgery.conversation());
+    let said = scene.gateway.post(&scene.token, &path, &json!({ "text": "Please tell us more." })).await;
+    assert_eq!(said.status, 201, "{}", said.text());
+    wait::until_true("the other answer leaves", wait::SOON, async || scene.server.taken().len() > 2).await;
     assert!(scene.server.taken().iter().all(|mail| mail.to == [victim]));
+    let stranger = |mail: &Taken| String::from_utf8_lossy(&mail.bytes).contains("eve@stranger.example");
+    assert!(!scene.server.taken().iter().any(stranger), "a stranger is named in an answer");
     let deliveries = scene.desk.taken();
     let inbound = deliveries.iter().filter(|one| one.interaction()["direction"] == "inbound");
     let stories: Vec<&str> = inbound.map(|one| one.conversation()).collect();

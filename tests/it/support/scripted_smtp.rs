@@ -91,6 +91,8 @@ pub(crate) struct Taken {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub(crate) taken: Vec<Taken>,
+    /// Each mail that came to its end, also those that were refused then.
+    pub(crate) came: Vec<Vec<u8>>,
     pub(crate) clear: Vec<u8>,
     pub(crate) connections: usize,
     /// What was answered to the challenges of LOGIN.
@@ -278,6 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                 line => bytes.extend_from_slice(line.strip_prefix(b".").unwrap_or(line)),
             }
         }
+        self.book.lock().unwrap().came.push(bytes.clone());
         let act = (self.decide)(Step::Dot, from);
         if matches!((&early, &act), (Act::Say(_), act) if !matches!(act, Act::Say(_))) {
             // It has answered already.
