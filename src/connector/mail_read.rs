@@ -27,6 +27,10 @@ use crate::model::{
     Part, PartType, Receipt, Trust,
 };
 
+#[cfg(test)]
+mod tests;
+mod winmail;
+
 /// How much of a mail's text and HTML stands in the interaction; the original has all of it.
 const LIMITS: Limits = Limits { text: 256 << 10, html: 512 << 10, addresses: 100, subject: 1000 };
 /// The most recipients of one interaction.
@@ -49,7 +53,7 @@ impl Connector {
             return vec![Outcome::Quarantined { reason: format!("the mail could not be fetched: {reason}") }];
         }
         let opened = Opened::new(raw);
-        let mail = match opened.read(&LIMITS) {
+        let mut mail = match opened.read(&LIMITS) {
             Ok(mail) => mail,
             Err(why) => return vec![Outcome::Quarantined { reason: format!("this is no mail: {why}") }],
         };
@@ -68,8 +72,8 @@ impl Connector {
         author(&mut ix, &mail, head, level);
         recipients(&mut ix, &mail);
         let (fields, _) = Fields::read(raw);
+        parts(&mut ix, &mut mail, &opened, raw.len());
         let mut facet = facet(&mail, &fields, level);
-        parts(&mut ix, &mail, &opened, raw.len());
         texts(&mut ix, &mail);
         facet.report = report(&mail, raw);
         facet.token = head.sender.token;
@@ -198,17 +202,13 @@ fn word(mark: Mark) -> &'static str {
 }
 
 /// The HTML, the attachments, and the original as the last part.
-fn parts(ix: &mut Interaction, mail: &Read, opened: &Opened<'_>, size: usize) {
+fn parts(ix: &mut Interaction, mail: &mut Read, opened: &Opened<'_>, size: usize) {
     if let Some(html) = &mail.html {
-        ix.parts.push(Part {
-            mediatype: Some("text/html".to_owned()),
-            text: Some(Pii::new(html.clone())),
-            ..Part::new(PartType::Html)
-        });
+        ix.parts.push(page_part(html.clone()));
     }
     for part in &mail.parts {
         match part.kind {
-            Kind::Tnef => unpacked(ix, part, opened),
+            Kind::Tnef => winmail::unpack(ix, part, opened, (&mail.text, &mut mail.flags)),
             _ => ix.parts.push(attached(part, opened)),
         }
     }
@@ -219,6 +219,11 @@ fn parts(ix: &mut Interaction, mail: &Read, opened: &Opened<'_>, size: usize) {
         data: Some(Pii::new(data)),
         ..Part::new(PartType::File)
     });
+}
+
+/// HTML that is safe to show.
+fn page_part(html: String) -> Part {
+    Part { mediatype: Some("text/html".to_owned()), text: Some(Pii::new(html)), ..Part::new(PartType::Html) }
 }
 
 fn blob(place: &str, filename: Option<&str>, size: usize) -> Blob {
@@ -257,24 +262,6 @@ fn attached(part: &attachment::Part, opened: &Opened<'_>) -> Part {
         blob: Some(blob(&part.index, part.filename.as_deref(), part.size)),
         data: (!data.is_empty()).then(|| Pii::new(data)),
         ..Part::new(kind_of(&part.media_type))
-    }
-}
-
-/// What Outlook packed into `winmail.dat`; the file itself where it cannot be unpacked.
-fn unpacked(ix: &mut Interaction, part: &attachment::Part, opened: &Opened<'_>) {
-    let Some(inner) = opened.part_bytes(&part.index).and_then(|bytes| tnef::read(&bytes)) else {
-        return ix.parts.push(attached(part, opened));
-    };
-    if let Some(text) = inner.text.filter(|text| !text.trim().is_empty()) {
-        ix.parts.push(Part::text(text));
-    }
-    for (number, file) in inner.attachments.iter().enumerate() {
-        let mediatype = file.mime.as_deref().unwrap_or("application/octet-stream");
-        ix.parts.push(Part {
-            mediatype: Some(mediatype.to_owned()),
-            blob: Some(blob(&format!("{}/t{number}", part.index), file.name.as_deref(), file.data.len())),
-            ..Part::new(kind_of(mediatype))
-        });
     }
 }
 

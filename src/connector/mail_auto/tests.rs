@@ -10,7 +10,7 @@ use crate::model::entry::{MailHead, SenderFound};
 use crate::model::{Flag, Interaction, MailLevel, Outcome};
 
 /// A proven sender's mail as a mailbox takes it, with what stands in its body and the fields before that.
-fn taken(to: &str, rest: &str) -> Interaction {
+pub(crate) fn taken(to: &str, rest: &str) -> Interaction {
     let folder = Folder::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/email")).unwrap();
     let connector = Connector::load(Arc::new(folder), Some(&build_map)).unwrap_or_else(|found| panic!("{found:?}"));
     let options = json!({
