@@ -21,7 +21,7 @@ use crate::mail::address::{Address, Addresses};
 use crate::mail::auth_results::{self, Stated};
 use crate::mail::dkim::{DkimOutcome, DkimResult};
 use crate::mail::fields::Fields;
-use crate::mail::read;
+use crate::mail::read::{self, Opened};
 use crate::mail::token::{self, TokenKey, VerifiedToken};
 use crate::model::entry::SenderFound;
 use crate::model::{Evidence, MailLevel, MailToken};
@@ -44,8 +44,7 @@ const IN_REQUEST: Patience = Patience { within: Duration::from_secs(2), again: N
 const MOST_ANSWERED: usize = 12;
 /// Fields with addresses that are looked at for one.
 const MOST_PLACES: usize = 20;
-/// Bytes of a report that are searched, and Message-IDs in it that are looked at.
-const MOST_REPORT: usize = 256 << 10;
+/// Message-IDs in a report that are looked at.
 const MOST_REPORTED: usize = 8;
 
 /// What checking needs.
@@ -132,7 +131,7 @@ struct Said {
 /// of. Of several the one that was made for its sender.
 fn token_of(
     key: &TokenKey,
-    (fields, body): (&Fields<'_>, &[u8]),
+    (fields, raw): (&Fields<'_>, &[u8]),
     from: Option<&Address>,
     envelope_to: &[String],
     at: Timestamp,
@@ -148,7 +147,7 @@ fn token_of(
         answered.flat_map(|text| text.split_whitespace().rev().map(str::to_owned).collect::<Vec<_>>()).collect();
     let shown = envelope_to.iter().take(MOST_PLACES).cloned().chain(places).chain(ids.into_iter().take(MOST_ANSWERED));
     let found: Vec<VerifiedToken> =
-        shown.chain(reported(fields, body)).filter_map(|text| token::read(key, &text, now)).collect();
+        shown.chain(reported(fields, raw)).filter_map(|text| token::read(key, &text, now)).collect();
     let of_sender = |token: &&VerifiedToken| sender.is_some_and(|sender| token.is_of(key, &sender));
     let best = found.iter().find(of_sender).or_else(|| found.first())?;
     Some(MailToken {
@@ -158,17 +157,30 @@ fn token_of(
     })
 }
 
-/// The Message-IDs in the body of what may be a report: that of the mail it is about stands there.
-fn reported(fields: &Fields<'_>, body: &[u8]) -> Vec<String> {
+/// The Message-IDs in the body of what may be a report: that of the mail it is about stands there, perhaps folded.
+fn reported(fields: &Fields<'_>, raw: &[u8]) -> Vec<String> {
     let says = |name: &str, word: &str| fields.text(name).is_some_and(|text| text.to_ascii_lowercase().contains(word));
     let unanswerable = fields.text("Return-Path").is_some_and(|path| path.trim() == "<>");
     if !says("Content-Type", "multipart/report") && !says("From", "mailer-daemon") && !unanswerable {
         return Vec::new();
     }
-    let body = body.get(..body.len().min(MOST_REPORT)).unwrap_or_default();
-    let lines = body.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
-    let named = lines.filter(|line| line.get(..11).is_some_and(|name| name.eq_ignore_ascii_case("message-id:")));
-    named.map(std::borrow::Cow::into_owned).take(MOST_REPORTED).collect()
+    let beginnings = Opened::new(raw).beginnings();
+    let (_, body) = Fields::read(&beginnings);
+    let mut lines = body.split(|byte| *byte == b'\n').peekable();
+    let mut found = Vec::new();
+    while found.len() < MOST_REPORTED
+        && let Some(line) = lines.next()
+    {
+        if !line.get(..11).is_some_and(|name| name.eq_ignore_ascii_case(b"message-id:")) {
+            continue;
+        }
+        let mut text = String::from_utf8_lossy(line).into_owned();
+        while let Some(folded) = lines.next_if(|line| matches!(line.first(), Some(b' ' | b'\t'))) {
+            text.push_str(&String::from_utf8_lossy(folded));
+        }
+        found.push(text);
+    }
+    found
 }
 
 /// What the servers say of a mail's sender, the same whoever it comes to.
@@ -214,9 +226,9 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
 
 /// How far the sender is known, by what was found and the token that it carries where it was sent to.
 fn judge(key: &TokenKey, found: &Found, envelope_to: &[String], raw: &[u8], at: Timestamp) -> SenderFound {
-    let (fields, body) = Fields::read(raw);
+    let (fields, _) = Fields::read(raw);
     let from = read::from_of(&fields);
-    let token = token_of(key, (&fields, body), author_of(&from), envelope_to, at);
+    let token = token_of(key, (&fields, raw), author_of(&from), envelope_to, at);
     let judged = mail_trust::level(&AuthSeen {
         from_addresses: from.list.len(),
         from_fields: fields.all("From").count(),

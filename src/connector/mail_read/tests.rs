@@ -66,7 +66,7 @@ fn a_page_in_winmail_is_the_mail_s_where_it_has_no_text() {
     let html = "<p>The kettle leaks.</p><script>steal()</script><p>Please help.</p>";
     let packed = stream(&[(PROPS, page(html))]);
     let (_, ix) = with_winmail("", &packed);
-    let parts: Vec<_> = ix.parts.iter().map(|part| (part.kind.clone(), part.text.as_ref())).collect();
+    let parts: Vec<_> = ix.parts.iter().map(|part| (part.kind, part.text.as_ref())).collect();
     let [(PartType::Html, Some(shown)), (PartType::Text, Some(words)), (PartType::File, None)] = &parts[..] else {
         panic!("{} parts", parts.len())
     };
@@ -94,4 +94,39 @@ fn a_long_text_in_winmail_is_cut_and_flagged() {
     assert!(ix.text.expose().len() <= super::LIMITS.text);
     assert!(ix.flags.contains(&crate::model::Flag::Incomplete));
     assert!(ix.mail.unwrap().marks.contains(&"truncated_text".to_owned()));
+}
+
+/// What a server returns of a mail with a large file.
+fn returned() -> String {
+    format!(
+        "Message-ID: <answer.7@shop.example>\r\nFrom: support@shop.example\r\nTo: dora@customer.example\r\n\
+         Content-Type: multipart/mixed; boundary=inner\r\n\r\n--inner\r\n\r\nHello Dora\r\n--inner\r\n\
+         Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n{}--inner--\r\n",
+        format!("{}\r\n", "QUJD".repeat(19)).repeat(20_000)
+    )
+}
+
+#[test]
+fn a_report_is_read_however_large_the_mail_is_that_it_returns() {
+    let large = format!(
+        "MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=r\r\n\r\n--r\r\n\r\n\
+         The mail could not be delivered.\r\n--r\r\nContent-Type: message/delivery-status\r\n\r\n\
+         Reporting-MTA: dns; mx.customer.example\r\n\r\nFinal-Recipient: rfc822; dora@customer.example\r\n\
+         Action: failed\r\nStatus: 5.3.4\r\n--r\r\nContent-Type: message/rfc822\r\n\r\n{}--r--\r\n",
+        returned()
+    );
+    let plain = format!(
+        "Return-Path: <>\r\nSubject: failure notice\r\n\r\nHi. This is the qmail-send program.\r\n\
+         I wasn't able to deliver your message to the following addresses.\r\n\r\n<dora@customer.example>:\r\n\
+         Too large (#5.3.4)\r\n\r\n--- Below this line is a copy of the message.\r\n\r\n{}",
+        returned()
+    );
+    for raw in [large, plain] {
+        assert!(raw.len() > 1 << 20);
+        let ix = taken("support@shop.example", &raw);
+        let report = ix.mail.as_ref().unwrap().report.as_ref().unwrap();
+        assert_eq!((report.kind.as_str(), report.status.as_deref()), ("failed", Some("5.3.4")));
+        assert_eq!(report.message_id.as_deref(), Some("answer.7@shop.example"));
+        assert_eq!(report.recipients[0].expose(), "dora@customer.example");
+    }
 }

@@ -48,3 +48,23 @@ async fn a_mail_for_many_channels_is_looked_into_once() {
     assert_eq!(sender(40).token.map(|token| token.of_sender), Some(true), "each has the token of its own address");
     assert_eq!(sender(41).level, MailLevel::Authenticated, "each trusts whom it trusts");
 }
+
+/// The Message-ID of our mail counts wherever in a report it stands, also folded and behind a long notice.
+#[test]
+fn a_token_in_a_report_is_found() {
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let link = Link { conversation: [3; 16], participant: token::participant("ada@signed.example"), last_day: 30_000 };
+    let id = token::message_id(&key, "example.org", &link, &[9; 16]);
+    let at = Timestamp::from_seconds(1_790_000_000);
+    let notice = "It could not be delivered, which is told at length here.\r\n";
+    for (notices, name) in [(1, "Message-ID: "), (1, "Message-Id:\r\n\t"), (6_000, "Message-ID: ")] {
+        let raw = format!(
+            "From: MAILER-DAEMON@mx.example\r\nContent-Type: multipart/report; boundary=r\r\n\r\n--r\r\n\r\n{}\r\n--r\r\n\
+             Content-Type: message/rfc822\r\n\r\nSubject: Your order\r\n{name}{id}\r\n\r\nHello.\r\n{}\r\n--r--\r\n",
+            notice.repeat(notices),
+            "Hello again.\r\n".repeat(60_000)
+        );
+        let found = judge(&key, &Found::default(), &[], raw.as_bytes(), at);
+        assert_eq!(found.token.and_then(|token| token.send_id), Some(SendId::from_bytes([9; 16])), "{name:?}");
+    }
+}
