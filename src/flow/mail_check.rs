@@ -18,7 +18,7 @@ use super::verify::{ReceivedMail, Verified};
 use crate::base::id::{ConversationId, SendId};
 use crate::base::{Pii, Timestamp};
 use crate::mail::address::{Address, Addresses};
-use crate::mail::auth_results::{self, Stated};
+use crate::mail::auth_results::{self, Stated, TrustedServers};
 use crate::mail::dkim::{DkimOutcome, DkimResult};
 use crate::mail::fields::Fields;
 use crate::mail::read::{self, Opened};
@@ -56,25 +56,25 @@ pub struct Checking {
 }
 
 /// Finds out who sent a mail and which of ours it answers, and notes both in its head.
-pub(super) async fn step(checking: &Checking, authserv_ids: &[String], mail: &mut ReceivedMail) {
+pub(super) async fn step(checking: &Checking, trusted: &TrustedServers, mail: &mut ReceivedMail) {
     if mail.raw.is_empty() {
         return;
     }
-    let found = find(&checking.dns, &About::fetched(authserv_ids), &mail.raw, mail.at).await;
+    let found = find(&checking.dns, &About::fetched(trusted), &mail.raw, mail.at).await;
     mail.head.sender = judge(&checking.key, &found, &mail.head.envelope_to, &mail.raw, mail.at);
 }
 
 /// As [`step`], for one mail that comes for several channels, each with the mail servers that it trusts. Whoever handed it
 /// over waits for all of them, so the domains are asked once for those that trust the same servers, and at the same time
 /// for those that do not.
-pub(super) async fn step_together(checking: &Checking, mails: &mut [(Vec<String>, ReceivedMail)]) {
+pub(super) async fn step_together(checking: &Checking, mails: &mut [(TrustedServers, ReceivedMail)]) {
     notes_together(&checking.dns, &checking.key, mails).await;
 }
 
-async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(Vec<String>, ReceivedMail)]) {
+async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(TrustedServers, ReceivedMail)]) {
     let Some((_, first)) = mails.first() else { return };
     let (raw, at) = (first.raw.clone(), first.at);
-    let mut found: BTreeMap<Vec<String>, Option<Found>> =
+    let mut found: BTreeMap<TrustedServers, Option<Found>> =
         mails.iter().map(|(trusted, _)| (trusted.clone(), None)).collect();
     let asked = found.iter_mut().map(async |(trusted, found)| {
         *found = Some(find(ask, &About::fetched(trusted), &raw, at).await);
@@ -90,7 +90,7 @@ async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(Vec<Strin
 /// Finds out who sent the mail that is in a request, if there is one, and notes it beside the request.
 pub(super) async fn step_request(checking: &Checking, channel: &ChannelSetup, verified: &mut Verified) {
     let Some(Ok(mail)) = channel.connector.mail_in(&verified.request, &channel.account) else { return };
-    let ids: Vec<String> = channel.account.options.list("authserv_ids").map(str::to_owned).collect();
+    let trusted = channel.account.trusted_servers();
     let spf = mail.spf.as_deref().map(|said| {
         let sender = mail.envelope_from.as_deref().and_then(|from| from.rsplit_once('@'));
         sender.map(|(_, domain)| domain.to_lowercase()).filter(|_| said == "pass")
@@ -100,22 +100,22 @@ pub(super) async fn step_request(checking: &Checking, channel: &ChannelSetup, ve
         Some("fail") => StatedDmarc::Fail,
         _ => StatedDmarc::Nothing,
     };
-    let about = About { authserv_ids: &ids, said: Said { spf, dmarc }, patience: IN_REQUEST };
+    let about = About { trusted: &trusted, said: Said { spf, dmarc }, patience: IN_REQUEST };
     let found = find(&checking.dns, &about, &mail.raw, verified.at).await;
     verified.sender = Some(judge(&checking.key, &found, &mail.envelope_to, &mail.raw, verified.at));
 }
 
 /// What is known of a mail beside its bytes, and how long finding out more may take.
 struct About<'a> {
-    authserv_ids: &'a [String],
+    trusted: &'a TrustedServers,
     said: Said,
     patience: Patience,
 }
 
 impl<'a> About<'a> {
     /// Of a mail that nobody says anything about.
-    fn fetched(authserv_ids: &'a [String]) -> About<'a> {
-        About { authserv_ids, said: Said::default(), patience: FETCHED }
+    fn fetched(trusted: &'a TrustedServers) -> About<'a> {
+        About { trusted, said: Said::default(), patience: FETCHED }
     }
 }
 
@@ -206,7 +206,7 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
         author_of(&from).and_then(|author| author.email.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
     let domain = domain.and_then(|domain| url::Host::parse(&domain).ok()).map(|host| host.to_string());
     let Some(domain) = domain else { return Found::default() };
-    let trusted = auth_results::trusted(&fields, about.authserv_ids, &[]);
+    let trusted = auth_results::trusted(&fields, about.trusted);
     let mut spf = trusted
         .as_ref()
         .map(|trusted| Spf { known: trusted.has_spf(), passed: trusted.spf_passes() })
