@@ -73,6 +73,7 @@ fn a_page_in_winmail_is_the_mail_s_where_it_has_no_text() {
     assert!(shown.expose().contains("leaks") && !shown.expose().contains("steal"), "{}", shown.expose());
     assert_eq!(words.expose(), "The kettle leaks.\n\nPlease help.");
     assert_eq!(ix.text.expose(), words.expose());
+    assert!(ix.mail.unwrap().marks.is_empty());
     let (_, ix) = with_winmail("My own words.", &packed);
     assert_eq!(ix.text.expose(), "My own words.");
     assert!(ix.parts.iter().all(|part| part.kind != PartType::Html));

@@ -36,6 +36,7 @@ pub(super) fn unpack(
         html(ix, page, marks);
     }
     if let Some(words) = words(&inner, page, marks) {
+        marks.remove(&Mark::NoText);
         ix.parts.push(Part::text(words));
     }
     for (number, file) in inner.attachments.into_iter().enumerate() {
