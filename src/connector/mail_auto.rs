@@ -50,4 +50,4 @@ fn answers_invitation(mail: &Mail, opened: &Opened<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

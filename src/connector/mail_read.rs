@@ -4,7 +4,6 @@
 //! as the head of its entry says, which was found out before it was journaled. The invariant: every mail gives exactly one
 //! outcome, and each part of it can be had again from the original by its `provider_ref`.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, json};
@@ -17,22 +16,25 @@ use crate::mail::attachment::{self, Kind};
 use crate::mail::auto;
 use crate::mail::fields::Fields;
 use crate::mail::read::{Flag as Mark, Limits, Mail as Read, Opened};
-use crate::mail::{calendar, canon, dsn, read, reply, tnef};
+use crate::mail::{calendar, canon, read, reply, tnef};
 use crate::model::entry::MailHead;
 use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
-use crate::model::mail::{Mail, MailAddress, MailReport, PROBE};
+use crate::model::mail::{Mail, MailAddress, PROBE};
 use crate::model::part::FetchState;
 use crate::model::{
     Blob, DeliveryError, DeliveryState, Flag, Identifier, IdentifierType, Interaction, MailLevel, Normalized, Outcome,
     Part, PartType, Receipt, Trust,
 };
 
+mod report;
+#[cfg(test)]
+mod tests;
+mod winmail;
+
 /// How much of a mail's text and HTML stands in the interaction; the original has all of it.
 const LIMITS: Limits = Limits { text: 256 << 10, html: 512 << 10, addresses: 100, subject: 1000 };
 /// The most recipients of one interaction.
 const MOST_RECIPIENTS: usize = 256;
-/// Larger mails are no reports of delivery that anybody has to act upon.
-const REPORT_MOST: usize = 512 << 10;
 /// What the reference of a part begins with; the rest is its place in the original, which is whole without one.
 const REFERENCE: &str = "mime:";
 
@@ -49,7 +51,7 @@ impl Connector {
             return vec![Outcome::Quarantined { reason: format!("the mail could not be fetched: {reason}") }];
         }
         let opened = Opened::new(raw);
-        let mail = match opened.read(&LIMITS) {
+        let mut mail = match opened.read(&LIMITS) {
             Ok(mail) => mail,
             Err(why) => return vec![Outcome::Quarantined { reason: format!("this is no mail: {why}") }],
         };
@@ -68,10 +70,10 @@ impl Connector {
         author(&mut ix, &mail, head, level);
         recipients(&mut ix, &mail);
         let (fields, _) = Fields::read(raw);
+        parts(&mut ix, &mut mail, &opened, raw.len());
         let mut facet = facet(&mail, &fields, level);
-        parts(&mut ix, &mail, &opened, raw.len());
         texts(&mut ix, &mail);
-        facet.report = report(&mail, raw);
+        facet.report = report::read(&mail, &opened);
         facet.token = head.sender.token;
         if let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
             return vec![outcome];
@@ -198,17 +200,13 @@ fn word(mark: Mark) -> &'static str {
 }
 
 /// The HTML, the attachments, and the original as the last part.
-fn parts(ix: &mut Interaction, mail: &Read, opened: &Opened<'_>, size: usize) {
+fn parts(ix: &mut Interaction, mail: &mut Read, opened: &Opened<'_>, size: usize) {
     if let Some(html) = &mail.html {
-        ix.parts.push(Part {
-            mediatype: Some("text/html".to_owned()),
-            text: Some(Pii::new(html.clone())),
-            ..Part::new(PartType::Html)
-        });
+        ix.parts.push(page_part(html.clone()));
     }
     for part in &mail.parts {
         match part.kind {
-            Kind::Tnef => unpacked(ix, part, opened),
+            Kind::Tnef => winmail::unpack(ix, part, opened, (&mail.text, &mut mail.flags)),
             _ => ix.parts.push(attached(part, opened)),
         }
     }
@@ -219,6 +217,11 @@ fn parts(ix: &mut Interaction, mail: &Read, opened: &Opened<'_>, size: usize) {
         data: Some(Pii::new(data)),
         ..Part::new(PartType::File)
     });
+}
+
+/// HTML that is safe to show.
+fn page_part(html: String) -> Part {
+    Part { mediatype: Some("text/html".to_owned()), text: Some(Pii::new(html)), ..Part::new(PartType::Html) }
 }
 
 fn blob(place: &str, filename: Option<&str>, size: usize) -> Blob {
@@ -260,24 +263,6 @@ fn attached(part: &attachment::Part, opened: &Opened<'_>) -> Part {
     }
 }
 
-/// What Outlook packed into `winmail.dat`; the file itself where it cannot be unpacked.
-fn unpacked(ix: &mut Interaction, part: &attachment::Part, opened: &Opened<'_>) {
-    let Some(inner) = opened.part_bytes(&part.index).and_then(|bytes| tnef::read(&bytes)) else {
-        return ix.parts.push(attached(part, opened));
-    };
-    if let Some(text) = inner.text.filter(|text| !text.trim().is_empty()) {
-        ix.parts.push(Part::text(text));
-    }
-    for (number, file) in inner.attachments.iter().enumerate() {
-        let mediatype = file.mime.as_deref().unwrap_or("application/octet-stream");
-        ix.parts.push(Part {
-            mediatype: Some(mediatype.to_owned()),
-            blob: Some(blob(&format!("{}/t{number}", part.index), file.name.as_deref(), file.data.len())),
-            ..Part::new(kind_of(mediatype))
-        });
-    }
-}
-
 /// The text as a whole and what of it is new. Where there is none, words for what there is.
 fn texts(ix: &mut Interaction, mail: &Read) {
     let text = mail.text.trim();
@@ -291,44 +276,6 @@ fn texts(ix: &mut Interaction, mail: &Read) {
     let shown = split.shown(&mail.text);
     ix.text_new = (shown != text).then(|| Pii::new(shown.to_owned()));
     ix.text = Pii::new(text.to_owned());
-}
-
-/// What it reports of a mail that was sent, if it is a report.
-fn report(mail: &Read, raw: &[u8]) -> Option<MailReport> {
-    const PARTS_MOST: usize = 50;
-    // Another parser reads these, one that a hostile mail can make slow.
-    if raw.len() > REPORT_MOST || mail.parts.len() > PARTS_MOST || mail.flags.contains(&Mark::TooDeep) {
-        return None;
-    }
-    // A lone CR ends a line in mails of old programs.
-    let lines = match raw.contains(&b'\n') {
-        true => Cow::Borrowed(raw),
-        false => raw.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }).collect(),
-    };
-    let found = dsn::read(&mail_parser::MessageParser::default().parse(&lines)?)?;
-    let first = found.recipients.first();
-    let (kind, state) = match found.kind {
-        dsn::ReportKind::Failed => ("failed", Some(DeliveryState::Failed)),
-        dsn::ReportKind::Delayed => ("delayed", None),
-        dsn::ReportKind::Delivered => ("delivered", Some(DeliveryState::Delivered)),
-        dsn::ReportKind::Relayed => ("relayed", None),
-        dsn::ReportKind::Expanded => ("expanded", None),
-        dsn::ReportKind::Complaint => ("complaint", None),
-        dsn::ReportKind::Read => ("read", Some(DeliveryState::Read)),
-    };
-    let status = first
-        .and_then(|recipient| recipient.status)
-        .map(|(class, subject, detail)| format!("{class}.{subject}.{detail}"));
-    Some(MailReport {
-        state,
-        kind: kind.to_owned(),
-        message_id: found.original_message_id.clone(),
-        recipients: found.recipients.iter().map(|recipient| Pii::new(recipient.address.clone())).collect(),
-        status,
-        diagnostic: first
-            .map(|recipient| Pii::new(recipient.diagnostic.clone()))
-            .filter(|said| !said.expose().is_empty()),
-    })
 }
 
 /// What a report tells of a mail that we sent: where our token shows that it is about one of ours, it is no interaction.

@@ -8,6 +8,7 @@ use super::options::OptionSpec;
 use super::tree::Notes;
 use super::{Account, Connector, Transport};
 use crate::base::{Error, Result};
+use crate::mail::auth_results::TrustedServers;
 use crate::net::login::Security;
 
 /// The options that a connector with a mailbox must declare.
@@ -56,7 +57,7 @@ pub struct Mailbox {
     /// What becomes of mails that were taken.
     pub after: AfterTaking,
     /// Whose `Authentication-Results` count.
-    pub authserv_ids: Vec<String>,
+    pub trusted: TrustedServers,
 }
 
 /// Notes which of the options that a transport goes by the manifest does not declare.
@@ -66,6 +67,16 @@ pub(super) fn check_options(transport: Transport, specs: &[OptionSpec], notes: &
     }
     for name in NEEDED.iter().filter(|name| !specs.iter().any(|spec| spec.name == **name)) {
         notes.wrong(0, format!("a connector with `transport = \"mail\"` declares the option `{name}`"));
+    }
+}
+
+impl Account {
+    /// Whose word on who sent a mail counts.
+    pub fn trusted_servers(&self) -> TrustedServers {
+        TrustedServers {
+            ids: self.options.list("authserv_ids").map(str::to_owned).collect(),
+            remove_forged: self.options.text("authserv_removes_forged") == Some("true"),
+        }
     }
 }
 
@@ -102,7 +113,7 @@ impl Connector {
             folders: options.list("folders").map(str::to_owned).collect(),
             begin: if options.text("begin") == Some("all") { Begin::All } else { Begin::New },
             after,
-            authserv_ids: options.list("authserv_ids").map(str::to_owned).collect(),
+            trusted: account.trusted_servers(),
         }))
     }
 }

@@ -92,8 +92,7 @@ impl Deliver for Handover {
                     verdicts.insert(name.to_owned(), Verdict::Later("this channel takes nothing for now".into()));
                     continue;
                 }
-                let trusted: Vec<String> = channel.account.options.list("authserv_ids").map(str::to_owned).collect();
-                mails.push((trusted, received(name, &mail, to, at)));
+                mails.push((channel.account.trusted_servers(), received(name, &mail, to, at)));
             }
             mail_check::step_together(&self.checking, &mut mails).await;
             for (_, mail) in mails {

@@ -18,10 +18,10 @@ use super::verify::{ReceivedMail, Verified};
 use crate::base::id::{ConversationId, SendId};
 use crate::base::{Pii, Timestamp};
 use crate::mail::address::{Address, Addresses};
-use crate::mail::auth_results::{self, Stated};
+use crate::mail::auth_results::{self, Stated, TrustedServers};
 use crate::mail::dkim::{DkimOutcome, DkimResult};
 use crate::mail::fields::Fields;
-use crate::mail::read;
+use crate::mail::read::{self, Opened};
 use crate::mail::token::{self, TokenKey, VerifiedToken};
 use crate::model::entry::SenderFound;
 use crate::model::{Evidence, MailLevel, MailToken};
@@ -44,8 +44,7 @@ const IN_REQUEST: Patience = Patience { within: Duration::from_secs(2), again: N
 const MOST_ANSWERED: usize = 12;
 /// Fields with addresses that are looked at for one.
 const MOST_PLACES: usize = 20;
-/// Bytes of a report that are searched, and Message-IDs in it that are looked at.
-const MOST_REPORT: usize = 256 << 10;
+/// Message-IDs in a report that are looked at.
 const MOST_REPORTED: usize = 8;
 
 /// What checking needs.
@@ -57,25 +56,25 @@ pub struct Checking {
 }
 
 /// Finds out who sent a mail and which of ours it answers, and notes both in its head.
-pub(super) async fn step(checking: &Checking, authserv_ids: &[String], mail: &mut ReceivedMail) {
+pub(super) async fn step(checking: &Checking, trusted: &TrustedServers, mail: &mut ReceivedMail) {
     if mail.raw.is_empty() {
         return;
     }
-    let found = find(&checking.dns, &About::fetched(authserv_ids), &mail.raw, mail.at).await;
+    let found = find(&checking.dns, &About::fetched(trusted), &mail.raw, mail.at).await;
     mail.head.sender = judge(&checking.key, &found, &mail.head.envelope_to, &mail.raw, mail.at);
 }
 
 /// As [`step`], for one mail that comes for several channels, each with the mail servers that it trusts. Whoever handed it
 /// over waits for all of them, so the domains are asked once for those that trust the same servers, and at the same time
 /// for those that do not.
-pub(super) async fn step_together(checking: &Checking, mails: &mut [(Vec<String>, ReceivedMail)]) {
+pub(super) async fn step_together(checking: &Checking, mails: &mut [(TrustedServers, ReceivedMail)]) {
     notes_together(&checking.dns, &checking.key, mails).await;
 }
 
-async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(Vec<String>, ReceivedMail)]) {
+async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(TrustedServers, ReceivedMail)]) {
     let Some((_, first)) = mails.first() else { return };
     let (raw, at) = (first.raw.clone(), first.at);
-    let mut found: BTreeMap<Vec<String>, Option<Found>> =
+    let mut found: BTreeMap<TrustedServers, Option<Found>> =
         mails.iter().map(|(trusted, _)| (trusted.clone(), None)).collect();
     let asked = found.iter_mut().map(async |(trusted, found)| {
         *found = Some(find(ask, &About::fetched(trusted), &raw, at).await);
@@ -91,7 +90,7 @@ async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(Vec<Strin
 /// Finds out who sent the mail that is in a request, if there is one, and notes it beside the request.
 pub(super) async fn step_request(checking: &Checking, channel: &ChannelSetup, verified: &mut Verified) {
     let Some(Ok(mail)) = channel.connector.mail_in(&verified.request, &channel.account) else { return };
-    let ids: Vec<String> = channel.account.options.list("authserv_ids").map(str::to_owned).collect();
+    let trusted = channel.account.trusted_servers();
     let spf = mail.spf.as_deref().map(|said| {
         let sender = mail.envelope_from.as_deref().and_then(|from| from.rsplit_once('@'));
         sender.map(|(_, domain)| domain.to_lowercase()).filter(|_| said == "pass")
@@ -101,22 +100,22 @@ pub(super) async fn step_request(checking: &Checking, channel: &ChannelSetup, ve
         Some("fail") => StatedDmarc::Fail,
         _ => StatedDmarc::Nothing,
     };
-    let about = About { authserv_ids: &ids, said: Said { spf, dmarc }, patience: IN_REQUEST };
+    let about = About { trusted: &trusted, said: Said { spf, dmarc }, patience: IN_REQUEST };
     let found = find(&checking.dns, &about, &mail.raw, verified.at).await;
     verified.sender = Some(judge(&checking.key, &found, &mail.envelope_to, &mail.raw, verified.at));
 }
 
 /// What is known of a mail beside its bytes, and how long finding out more may take.
 struct About<'a> {
-    authserv_ids: &'a [String],
+    trusted: &'a TrustedServers,
     said: Said,
     patience: Patience,
 }
 
 impl<'a> About<'a> {
     /// Of a mail that nobody says anything about.
-    fn fetched(authserv_ids: &'a [String]) -> About<'a> {
-        About { authserv_ids, said: Said::default(), patience: FETCHED }
+    fn fetched(trusted: &'a TrustedServers) -> About<'a> {
+        About { trusted, said: Said::default(), patience: FETCHED }
     }
 }
 
@@ -132,7 +131,7 @@ struct Said {
 /// of. Of several the one that was made for its sender.
 fn token_of(
     key: &TokenKey,
-    (fields, body): (&Fields<'_>, &[u8]),
+    (fields, raw): (&Fields<'_>, &[u8]),
     from: Option<&Address>,
     envelope_to: &[String],
     at: Timestamp,
@@ -148,7 +147,7 @@ fn token_of(
         answered.flat_map(|text| text.split_whitespace().rev().map(str::to_owned).collect::<Vec<_>>()).collect();
     let shown = envelope_to.iter().take(MOST_PLACES).cloned().chain(places).chain(ids.into_iter().take(MOST_ANSWERED));
     let found: Vec<VerifiedToken> =
-        shown.chain(reported(fields, body)).filter_map(|text| token::read(key, &text, now)).collect();
+        shown.chain(reported(fields, raw)).filter_map(|text| token::read(key, &text, now)).collect();
     let of_sender = |token: &&VerifiedToken| sender.is_some_and(|sender| token.is_of(key, &sender));
     let best = found.iter().find(of_sender).or_else(|| found.first())?;
     Some(MailToken {
@@ -158,17 +157,30 @@ fn token_of(
     })
 }
 
-/// The Message-IDs in the body of what may be a report: that of the mail it is about stands there.
-fn reported(fields: &Fields<'_>, body: &[u8]) -> Vec<String> {
+/// The Message-IDs in the body of what may be a report: that of the mail it is about stands there, perhaps folded.
+fn reported(fields: &Fields<'_>, raw: &[u8]) -> Vec<String> {
     let says = |name: &str, word: &str| fields.text(name).is_some_and(|text| text.to_ascii_lowercase().contains(word));
     let unanswerable = fields.text("Return-Path").is_some_and(|path| path.trim() == "<>");
     if !says("Content-Type", "multipart/report") && !says("From", "mailer-daemon") && !unanswerable {
         return Vec::new();
     }
-    let body = body.get(..body.len().min(MOST_REPORT)).unwrap_or_default();
-    let lines = body.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
-    let named = lines.filter(|line| line.get(..11).is_some_and(|name| name.eq_ignore_ascii_case("message-id:")));
-    named.map(std::borrow::Cow::into_owned).take(MOST_REPORTED).collect()
+    let beginnings = Opened::new(raw).beginnings();
+    let (_, body) = Fields::read(&beginnings);
+    let mut lines = body.split(|byte| *byte == b'\n').peekable();
+    let mut found = Vec::new();
+    while found.len() < MOST_REPORTED
+        && let Some(line) = lines.next()
+    {
+        if !line.get(..11).is_some_and(|name| name.eq_ignore_ascii_case(b"message-id:")) {
+            continue;
+        }
+        let mut text = String::from_utf8_lossy(line).into_owned();
+        while let Some(folded) = lines.next_if(|line| matches!(line.first(), Some(b' ' | b'\t'))) {
+            text.push_str(&String::from_utf8_lossy(folded));
+        }
+        found.push(text);
+    }
+    found
 }
 
 /// What the servers say of a mail's sender, the same whoever it comes to.
@@ -194,7 +206,7 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
         author_of(&from).and_then(|author| author.email.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
     let domain = domain.and_then(|domain| url::Host::parse(&domain).ok()).map(|host| host.to_string());
     let Some(domain) = domain else { return Found::default() };
-    let trusted = auth_results::trusted(&fields, about.authserv_ids, &[]);
+    let trusted = auth_results::trusted(&fields, about.trusted);
     let mut spf = trusted
         .as_ref()
         .map(|trusted| Spf { known: trusted.has_spf(), passed: trusted.spf_passes() })
@@ -214,9 +226,9 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
 
 /// How far the sender is known, by what was found and the token that it carries where it was sent to.
 fn judge(key: &TokenKey, found: &Found, envelope_to: &[String], raw: &[u8], at: Timestamp) -> SenderFound {
-    let (fields, body) = Fields::read(raw);
+    let (fields, _) = Fields::read(raw);
     let from = read::from_of(&fields);
-    let token = token_of(key, (&fields, body), author_of(&from), envelope_to, at);
+    let token = token_of(key, (&fields, raw), author_of(&from), envelope_to, at);
     let judged = mail_trust::level(&AuthSeen {
         from_addresses: from.list.len(),
         from_fields: fields.all("From").count(),

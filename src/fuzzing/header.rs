@@ -7,13 +7,14 @@ use std::sync::LazyLock;
 use zeroize::Zeroizing;
 
 use super::NOW;
+use crate::mail::auth_results::{self, TrustedServers};
 use crate::mail::auto::{self, Around};
 use crate::mail::dkim::{DkimOutcome, TxtAnswer, signatures};
 use crate::mail::dmarc::{self, Dmarc, Identity, Method};
 use crate::mail::fields::{Field, Fields};
 use crate::mail::params::Params;
 use crate::mail::token::{self, TokenKey};
-use crate::mail::{address, auth_results, date, ids, read, words, write};
+use crate::mail::{address, date, ids, read, words, write};
 
 /// Fields of which each value is read in every way.
 const FIELDS: usize = 40;
@@ -30,9 +31,9 @@ pub fn header(bytes: &[u8]) {
     let listed = ids::list(values());
     assert!(listed.len() <= 21);
     listed.iter().for_each(|id| check_id(id));
-    let hosts = ["mx.shop.example".to_owned()];
-    for received_by in [&hosts[..], &[]] {
-        if let Some(results) = auth_results::trusted(&fields, &hosts, received_by) {
+    for remove_forged in [false, true] {
+        let servers = TrustedServers { ids: vec!["mx.shop.example".to_owned()], remove_forged };
+        if let Some(results) = auth_results::trusted(&fields, &servers) {
             let _ = (results.dmarc("customer.example"), results.has_spf(), results.spf_passes(), results.dkim_passes());
         }
     }

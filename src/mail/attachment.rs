@@ -1,5 +1,6 @@
 //! What is in a mail beside its body: files, pictures within the text, attached mails, and parts that other programs read.
 
+use super::reply::invisible;
 use super::tree::Node;
 use super::{params, words};
 
@@ -83,11 +84,10 @@ pub(super) fn filename(node: &Node<'_>, hint: Option<&str>) -> Option<String> {
     clean_name(&name.or_else(|| node.content_type.text("name", hint))?)
 }
 
-/// A name without folders, control characters and characters that turn the direction of writing.
+/// A name without folders, control characters, and characters that nobody sees or that turn the direction of writing.
 pub(super) fn clean_name(name: &str) -> Option<String> {
+    let name: String = words::tidy(name).chars().filter(|c| !invisible(*c)).collect();
     let name = name.rsplit(['/', '\\']).find(|piece| !piece.trim().is_empty())?;
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let name: String = words::tidy(name).chars().filter(|c| !turns(*c)).collect();
     let name = shorten(name.trim());
     (!name.chars().all(|c| c == '.')).then_some(name)
 }
@@ -114,7 +114,11 @@ fn shorten(name: &str) -> String {
 
 /// The Content-ID of a part without its brackets.
 pub(super) fn content_id(node: &Node<'_>) -> Option<String> {
-    let text = node.fields.text("content-id")?;
+    clean_id(&node.fields.text("content-id")?)
+}
+
+/// A Content-ID without its brackets, on one line.
+pub(super) fn clean_id(text: &str) -> Option<String> {
     let id = words::tidy(text.trim().trim_start_matches('<').trim_end_matches('>'));
     (!id.is_empty() && id.len() <= 250).then_some(id)
 }
@@ -150,7 +154,9 @@ mod tests {
         assert_eq!(clean_name("a\r\nb\0.txt").unwrap(), "ab .txt");
         assert_eq!(clean_name("evil\u{202e}txt.exe").unwrap(), "eviltxt.exe");
         assert_eq!(clean_name("dir/").unwrap(), "dir");
-        for none in ["", "..", " / ", "\\\\"] {
+        let unseen = "\u{feff}in\u{ad}vo\u{200b}ice\u{200d}\u{2060}.p\u{200f}df\u{61c}\u{180e}";
+        assert_eq!(clean_name(unseen).unwrap(), "invoice.pdf");
+        for none in ["", "..", ".\u{200b}.", "\u{200b}", " / ", "\\\\"] {
             assert_eq!(clean_name(none), None, "{none}");
         }
         assert!(clean_name(&format!("{}.pdf", "\u{e9}".repeat(500))).unwrap().ends_with("\u{e9}.pdf"));
@@ -164,10 +170,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_is_harmless(name in "[a./\\\\\u{202e}\r\n\u{e9} ]{0,300}") {
+        fn every_name_is_harmless(name in "[a./\\\\\u{202e}\u{200b}\r\n\u{e9} ]{0,300}") {
             if let Some(clean) = clean_name(&name) {
                 prop_assert!(!clean.contains(['/', '\\', '\r', '\n', '\0']) && !clean.is_empty() && clean.len() <= NAME_MOST);
-                prop_assert!(clean != ".." && clean != ".");
+                prop_assert!(clean != ".." && clean != "." && !clean.contains(invisible));
             }
         }
     }

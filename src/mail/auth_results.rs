@@ -1,8 +1,8 @@
 //! What the mailbox's own host says about who sent a mail: `Authentication-Results` (RFC 8601).
 //!
 //! Anybody can write this field. [`trusted`] takes it only if it bears an id that the operator configured *and* stands
-//! where no sender can have put it: above the first `Received` field of the operator's host. A host should remove
-//! forged fields with its id (section 5), but nothing shows that it does, so everything below is passed over.
+//! where no sender can have put it: above the topmost `Received` field. A host should remove forged fields with its id
+//! (section 5), but nothing shows that it does, so what stands below counts only if the operator says so.
 
 use std::fmt;
 
@@ -12,6 +12,11 @@ use super::fields::{Field, Fields};
 const LONGEST: usize = 16 * 1024;
 const MOST_FIELDS: usize = 16;
 const MOST_RESULTS: usize = 64;
+/// The most fields of a mail's way that are looked at below the border.
+const MOST_TRACED: usize = 32;
+
+const NAME: &str = "Authentication-Results";
+const RECEIVED: &str = "Received";
 
 /// One `method=result` with its properties. Its `Debug` shows none of them: they hold addresses.
 #[derive(Clone, PartialEq, Eq)]
@@ -117,53 +122,69 @@ impl TrustedResults {
     }
 }
 
-/// The results that can be trusted: of fields whose id is one of `authserv_ids` (exactly, whatever the case), above the
-/// border.
+/// The mail servers whose word counts, as the operator configured them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrustedServers {
+    /// The authserv-ids that they sign with; compared whole, whatever the case.
+    pub ids: Vec<String>,
+    /// Whether they remove fields with their ids from mails that come from outside.
+    pub remove_forged: bool,
+}
+
+impl TrustedServers {
+    /// What a field says, if it is one of theirs.
+    fn said(&self, field: &Field<'_>) -> Option<AuthResults> {
+        let told = field.is(NAME).then(|| read(&field.text())).flatten()?;
+        self.ids.iter().any(|id| id.eq_ignore_ascii_case(&told.id)).then_some(told)
+    }
+}
+
+/// The results that can be trusted: of fields of `servers` above the border, which is the topmost `Received` that is not
+/// a hand-over by LMTP on the same host.
 ///
-/// The border is the first `Received` field from the top whose `by` is one of `received_by`; without such a list it is
-/// the topmost `Received` that is not a hand-over by LMTP on the same host. The list must name every host that takes mail
-/// from outside, because one that is not named is taken for an inner one. Gives nothing if there is no border, no id
-/// is configured, or no such field stands there.
-pub fn trusted(fields: &Fields<'_>, authserv_ids: &[String], received_by: &[String]) -> Option<TrustedResults> {
-    let is_border = |field: &Field<'_>| {
-        let trace = field.is("Received").then(|| Trace::read(&field.text()));
-        // One that tells nothing may be the border's own: nothing below it counts.
-        trace.is_some_and(|trace| match (trace, received_by) {
-            (None, _) => true,
-            (Some(trace), []) => !trace.lmtp,
-            (Some(trace), hosts) => hosts.iter().any(|host| host.eq_ignore_ascii_case(&trace.by)),
-        })
-    };
+/// Many servers write theirs below their own `Received`, where a sender can write as well. If they remove forged ones and
+/// nothing of theirs stands above the border, their topmost field below it counts, with the others of theirs before the
+/// next `Received`. Gives nothing if there is no border, no id is configured, or no such field stands there.
+pub fn trusted(fields: &Fields<'_>, servers: &TrustedServers) -> Option<TrustedResults> {
+    // One that tells nothing may be the border's own: nothing below it counts.
+    let is_border = |field: &Field<'_>| field.is(RECEIVED) && is_lmtp(&field.text()) != Some(true);
     let border = fields.iter().position(is_border)?;
-    let above = fields.iter().take(border).filter(|field| field.is("Authentication-Results"));
-    let read = above.take(MOST_FIELDS).filter_map(|field| read(&field.text()));
-    let ours = read.filter(|one| authserv_ids.iter().any(|id| id.eq_ignore_ascii_case(&one.id)));
-    let results: Vec<MethodResult> = ours.flat_map(|one| one.results).collect();
+    let above = fields.iter().take(border).filter(|field| field.is(NAME)).take(MOST_FIELDS);
+    let mut found: Vec<AuthResults> = above.filter_map(|field| servers.said(field)).collect();
+    if found.is_empty() && servers.remove_forged {
+        found = topmost(fields.iter().skip(border), servers);
+    }
+    let results: Vec<MethodResult> = found.into_iter().flat_map(|one| one.results).collect();
     (!results.is_empty()).then_some(TrustedResults(results))
 }
 
-/// What is needed of a `Received` field: `by` and whether `with` is LMTP (RFC 3848).
-struct Trace {
-    by: String,
-    lmtp: bool,
+/// The topmost field of the servers and those of theirs that follow it before a `Received`.
+fn topmost<'a>(fields: impl Iterator<Item = &'a Field<'a>>, servers: &TrustedServers) -> Vec<AuthResults> {
+    let mut found = Vec::new();
+    for field in fields.filter(|field| field.is(NAME) || field.is(RECEIVED)).take(MOST_TRACED) {
+        if field.is(RECEIVED) && !found.is_empty() {
+            break;
+        }
+        found.extend(servers.said(field));
+    }
+    found
 }
 
-impl Trace {
-    /// Reads one. A sender can have words of theirs in it, as their name in HELO or as MAIL FROM: a field that has `by`
-    /// or `with` twice, or no `by`, tells nothing.
-    fn read(text: &str) -> Option<Trace> {
-        let words: Vec<String> = tokens(text.get(..text.floor_char_boundary(LONGEST)).unwrap_or(text))
-            .into_iter()
-            .filter_map(Token::word)
-            .collect();
-        let behind = |name: &str| {
-            let mut places = words.iter().enumerate().filter(|(_, word)| word.eq_ignore_ascii_case(name));
-            let place = places.next().map(|(place, _)| place);
-            places.next().is_none().then(|| place.and_then(|place| words.get(place + 1)).cloned())
-        };
-        let with = behind("with")?.unwrap_or_default().to_ascii_uppercase();
-        Some(Trace { by: behind("by")??, lmtp: with.starts_with("LMTP") || with.starts_with("UTF8LMTP") })
-    }
+/// Whether a `Received` field tells of a hand-over by LMTP (RFC 3848). A sender can have words of theirs in it, as their
+/// name in HELO or as MAIL FROM: a field that has `by` or `with` twice, or no `by`, tells nothing.
+fn is_lmtp(text: &str) -> Option<bool> {
+    let words: Vec<String> = tokens(text.get(..text.floor_char_boundary(LONGEST)).unwrap_or(text))
+        .into_iter()
+        .filter_map(Token::word)
+        .collect();
+    let behind = |name: &str| {
+        let mut places = words.iter().enumerate().filter(|(_, word)| word.eq_ignore_ascii_case(name));
+        let place = places.next().map(|(place, _)| place);
+        places.next().is_none().then(|| place.and_then(|place| words.get(place + 1)))
+    };
+    behind("by")??;
+    let with = behind("with")?.map(|with| with.to_ascii_uppercase()).unwrap_or_default();
+    Some(with.starts_with("LMTP") || with.starts_with("UTF8LMTP"))
 }
 
 /// Reads the value of one field. Gives nothing if it has no authserv-id or a version that is not 1. Results that cannot

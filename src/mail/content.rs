@@ -176,7 +176,7 @@ fn is_html(node: &Node<'_>) -> bool {
 }
 
 /// Text with LF at the end of its lines and without control characters but tabs.
-fn line_feeds(text: &str) -> String {
+pub(super) fn line_feeds(text: &str) -> String {
     let text =
         if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")) } else { text.into() };
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()

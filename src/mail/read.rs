@@ -10,7 +10,12 @@ use super::fields::Fields;
 use super::transfer;
 use super::tree::{self, HEADER_MOST, Tree};
 use super::{charset, date, ids, words};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+
+/// The most bytes of a part among a mail's beginnings, and of all together.
+const BEGINNING: usize = 64 * 1024;
+const BEGINNINGS: usize = 512 * 1024;
 
 /// How much of a mail is given out. What is beyond stays in the original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,14 +182,14 @@ pub fn part_bytes(raw: &[u8], index: &str) -> Option<Vec<u8>> {
 /// A mail taken apart once, for those who want both what it says and the content of its parts.
 pub struct Opened<'a> {
     tree: Tree<'a>,
-    empty: bool,
+    raw: &'a [u8],
 }
 
 impl<'a> Opened<'a> {
     /// Takes a mail apart; whatever the bytes are.
     pub fn new(raw: &'a [u8]) -> Opened<'a> {
         let raw = start(raw);
-        Opened { tree: tree::build(raw), empty: raw.is_empty() }
+        Opened { tree: tree::build(raw), raw }
     }
 
     /// What the mail says.
@@ -192,7 +197,7 @@ impl<'a> Opened<'a> {
     /// # Errors
     /// As [`read`] tells.
     pub fn read(&self, limits: &Limits) -> Result<Mail, NotMail> {
-        let root = self.tree.nodes.first().filter(|_| !self.empty).ok_or(NotMail("it is empty"))?;
+        let root = self.tree.nodes.first().filter(|_| !self.raw.is_empty()).ok_or(NotMail("it is empty"))?;
         let fields = &root.fields;
         if !USUAL.iter().any(|name| fields.first(name).is_some()) {
             return Err(NotMail("it has none of the header fields that a mail has"));
@@ -200,6 +205,27 @@ impl<'a> Opened<'a> {
         let hint = charset_hint(&self.tree);
         let content = content::read(&self.tree, limits, hint.as_deref());
         Ok(mail(fields, content, limits, hint.as_deref()))
+    }
+
+    /// The mail as it is; of one with more than 512 KiB, 64 KiB of each part, cut at the end of a line, and the first 512 KiB
+    /// of that. What a report says stands at the beginnings of its parts, however large the mail is that it returns.
+    pub fn beginnings(&self) -> Cow<'a, [u8]> {
+        if self.raw.len() <= BEGINNINGS {
+            return Cow::Borrowed(self.raw);
+        }
+        let (mut out, mut from) = (Vec::new(), 0);
+        let mut take = |from: usize, to: usize| {
+            let to = to.min(from.saturating_add(BEGINNINGS.saturating_sub(out.len())));
+            out.extend_from_slice(self.raw.get(from..to).unwrap_or_default());
+        };
+        for node in self.tree.nodes.iter().filter(|node| !node.multipart && node.body.len() > BEGINNING) {
+            let kept = node.body.get(..BEGINNING).unwrap_or_default();
+            let kept = memchr::memrchr2(b'\r', b'\n', kept).map_or(kept.len(), |end| end + 1);
+            take(from, node.at.saturating_add(kept));
+            from = node.at.saturating_add(node.body.len());
+        }
+        take(from, self.raw.len());
+        Cow::Owned(out)
     }
 
     /// The decoded content of the part `index`, as [`Part::index`] names it.

@@ -119,7 +119,8 @@ pub(super) struct Line<'a> {
 
 /// Characters that show nothing: zero widths and marks for the direction of writing.
 pub(super) fn invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{ad}')
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}')
 }
 
 fn read_lines(text: &str) -> Vec<Line<'_>> {

@@ -2,7 +2,8 @@
 //!
 //! Whatever bytes are given, what is read of them lies within them and all counts are bounded. A stream that breaks off
 //! gives what stood before the break; checksums are not compared, as real streams carry wrong ones. A mail within the
-//! mail is handed out as an attachment that can be read again; the caller bounds that by [`NESTING`].
+//! mail is handed out as an attachment that can be read again; the caller bounds that by [`NESTING`]. Names, types and texts
+//! are as clean as those of any other part.
 
 mod lzfu;
 mod props;
@@ -15,6 +16,10 @@ use std::fmt;
 use encoding_rs::{Encoding, WINDOWS_1252};
 
 use props::{Bytes, Prop, Value};
+
+use super::content::line_feeds;
+use super::params::Params;
+use super::{attachment as part, words};
 
 /// How deep callers should read mails within mails.
 pub const NESTING: usize = 3;
@@ -45,9 +50,9 @@ pub struct Tnef {
 /// An attachment.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Attachment {
-    /// Its name, the long one where both are told. It may hold anything: the caller cleans it.
+    /// Its name, the long one where both are told; without folders, control characters and what nobody sees.
     pub name: Option<String>,
-    /// Its MIME type as told.
+    /// Its MIME type as told, in lower case and without parameters.
     pub mime: Option<String>,
     /// Its Content-ID, without angle brackets.
     pub content_id: Option<String>,
@@ -199,7 +204,7 @@ impl<'a> Reader<'a> {
                 (property::NAME, value) => title = value.text(codepage),
                 (property::MIME, value) => last.mime = value.text(codepage),
                 (property::CONTENT_ID, value) => {
-                    last.content_id = value.text(codepage).map(|id| id.trim_matches(['<', '>']).to_owned());
+                    last.content_id = value.text(codepage).and_then(|id| part::clean_id(&id));
                 }
                 (property::DATA, Value::Object(data)) => embed(last, data),
                 (property::DATA, Value::Bytes(data)) if last.data.is_empty() => last.data = data.to_vec(),
@@ -217,6 +222,12 @@ impl<'a> Reader<'a> {
         {
             self.tnef.text = Some(plain);
         }
+        self.tnef.subject = self.tnef.subject.map(|subject| words::tidy(&subject));
+        self.tnef.text = self.tnef.text.map(|text| line_feeds(&text));
+        for attachment in &mut self.tnef.attachments {
+            attachment.name = attachment.name.take().and_then(|name| part::clean_name(&name));
+            attachment.mime = attachment.mime.take().and_then(|told| media_type(&told));
+        }
         self.tnef
     }
 }
@@ -231,6 +242,15 @@ fn embed(attachment: &mut Attachment, object: &[u8]) {
     if attachment.embedded || attachment.data.is_empty() {
         attachment.data = data.to_vec();
     }
+}
+
+/// A media type without its parameters, if it is one.
+fn media_type(told: &str) -> Option<String> {
+    let value = Params::parse(told.as_bytes()).value;
+    let usable =
+        |piece: &str| !piece.is_empty() && piece.chars().all(|c| c.is_ascii_alphanumeric() || "!#$&-^_.+".contains(c));
+    let (kind, subtype) = value.split_once('/')?;
+    (value.len() <= 127 && usable(kind) && usable(subtype)).then_some(value)
 }
 
 /// A text up to its closing zero. `None` if it is empty.

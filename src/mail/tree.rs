@@ -36,6 +36,8 @@ pub(super) struct Node<'a> {
     pub encoding: Encoding,
     /// The content as transferred. Of a multipart: all of it.
     pub body: &'a [u8],
+    /// Where that begins in the mail; of a multipart nothing.
+    pub at: usize,
     /// Whether its parts are listed after it.
     pub multipart: bool,
     children: usize,
@@ -231,7 +233,7 @@ impl<'a> Builder<'a> {
         if let Some((leaf, from)) = self.leaf.take() {
             let body = self.slice(from, cut.max(from));
             if let Some(node) = self.tree.nodes.get_mut(leaf) {
-                node.body = body;
+                (node.body, node.at) = (body, from);
             }
         }
         while self.open.len() > level
@@ -288,6 +290,7 @@ fn node<'a>(fields: Fields<'a>, parent: Option<&mut Node<'a>>) -> Node<'a> {
         disposition,
         encoding,
         body: &[],
+        at: 0,
         multipart: false,
         children: 0,
     }

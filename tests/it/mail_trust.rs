@@ -97,3 +97,31 @@ async fn a_proven_sender_goes_on_with_a_story_and_nobody_else_does() {
     assert_eq!((last.conversation(), customer(&last)), (first.conversation(), customer(&first)));
     assert!(links(&last).is_empty(), "{:?}", links(&last));
 }
+
+/// Of a server that removes forged fields its word counts below its own `Received` as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_says_below_its_own_received_counts_where_it_removes_forged_fields() {
+    let (desk, server) = (HelpDesk::start().await, MailServer::dovecot());
+    let options = "begin = \"all\"\nauthserv_ids = [\"mx.example.test\"]\nauthserv_removes_forged = true\n";
+    let project = Project::new().helpdesk("desk", &desk, &["interaction.received"]).mailbox(
+        "mail",
+        &server,
+        server.port("imaps"),
+        options,
+    );
+    let _signer = Signer::new(&project);
+    let _gateway = Gateway::start(&project).await;
+    let received = |by: &str| format!("Received: from a by {by} with ESMTPS; Mon, 2 Mar 2026 09:58:00 +0000\r\n");
+    let said =
+        |result: &str| format!("Authentication-Results: mx.example.test; dmarc={result} header.from=told.example\r\n");
+    for (id, results, wanted) in [
+        ("1@told.example", [said("pass"), String::new()], "authenticated"),
+        ("2@told.example", [said("none"), said("pass")], "unknown"),
+    ] {
+        let [own, forged] = results;
+        let head = [received("mx.example.test"), own, received("relay.told.example"), forged].concat();
+        server.deliver(&[head.as_bytes(), &mail(id, "bob@told.example", "")].concat());
+        let came = desk.wait_until(id, |delivery| delivery.provider_id() == id).await;
+        assert_eq!(level(&came).0, wanted, "{id}");
+    }
+}

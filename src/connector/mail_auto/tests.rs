@@ -5,18 +5,24 @@ use serde_json::json;
 
 use crate::app::setup::build_map;
 use crate::base::Timestamp;
-use crate::connector::{Connector, Folder};
+use crate::connector::{Account, Connector, Folder};
+use crate::mail::auth_results::TrustedServers;
 use crate::model::entry::{MailHead, SenderFound};
 use crate::model::{Flag, Interaction, MailLevel, Outcome};
 
-/// A proven sender's mail as a mailbox takes it, with what stands in its body and the fields before that.
-fn taken(to: &str, rest: &str) -> Interaction {
+/// The connector of mail, with an account of these options.
+pub(crate) fn account(options: serde_json::Value) -> (Connector, Account) {
     let folder = Folder::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/email")).unwrap();
     let connector = Connector::load(Arc::new(folder), Some(&build_map)).unwrap_or_else(|found| panic!("{found:?}"));
-    let options = json!({
-        "address": "support@shop.example", "aliases": ["help@shop.example"], "reply_base": "re@shop.example"
-    });
     let account = connector.account("mail", options.as_object().unwrap(), None).unwrap();
+    (connector, account)
+}
+
+/// A proven sender's mail as a mailbox takes it, with what stands in its body and the fields before that.
+pub(crate) fn taken(to: &str, rest: &str) -> Interaction {
+    let (connector, account) = account(json!({
+        "address": "support@shop.example", "aliases": ["help@shop.example"], "reply_base": "re@shop.example"
+    }));
     let head = MailHead {
         envelope_from: Some("ada@customer.example".to_owned()),
         sender: SenderFound { level: MailLevel::Authenticated, ..SenderFound::default() },
@@ -67,4 +73,18 @@ fn a_calendar_s_answer_gets_no_automatic_one() {
     let invitation = taken("support@shop.example", &mail("; method=REQUEST", "METHOD:REQUEST\r\n"));
     assert_eq!(silence(&invitation), None);
     assert!(!invitation.flags.contains(&Flag::Automated));
+}
+
+#[test]
+fn whose_word_counts_is_as_the_options_say() {
+    let mut options = json!({"address": "support@shop.example", "authserv_ids": ["mx.shop.example"]});
+    let (_, plain) = account(options.clone());
+    assert_eq!(
+        plain.trusted_servers(),
+        TrustedServers { ids: vec!["mx.shop.example".to_owned()], remove_forged: false }
+    );
+    options["authserv_removes_forged"] = json!(true);
+    assert!(account(options).1.trusted_servers().remove_forged);
+    let (_, nobody) = account(json!({"address": "support@shop.example"}));
+    assert_eq!(nobody.trusted_servers(), TrustedServers::default());
 }

@@ -21,11 +21,11 @@ impl Ask for Silent {
     }
 }
 
-fn coming_to(address: &str, trusted: &[&str], raw: &str) -> (Vec<String>, ReceivedMail) {
+fn coming_to(address: &str, trusted: &[&str], raw: &str) -> (TrustedServers, ReceivedMail) {
     let head = MailHead { envelope_to: vec![address.to_owned()], ..MailHead::unchecked() };
     let at = Timestamp::from_seconds(1_790_000_000);
     let mail = ReceivedMail { channel: address.to_owned(), head, raw: raw.to_owned().into(), at };
-    (trusted.iter().map(|id| (*id).to_owned()).collect(), mail)
+    (TrustedServers { ids: trusted.iter().map(|id| (*id).to_owned()).collect(), remove_forged: false }, mail)
 }
 
 /// However many channels a mail comes to, its sender is looked into for as long as for one.
@@ -47,4 +47,38 @@ async fn a_mail_for_many_channels_is_looked_into_once() {
     assert_eq!((sender(0).level, sender(0).token), (MailLevel::Unknown, None));
     assert_eq!(sender(40).token.map(|token| token.of_sender), Some(true), "each has the token of its own address");
     assert_eq!(sender(41).level, MailLevel::Authenticated, "each trusts whom it trusts");
+}
+
+/// Many servers write what they found below their own Received; only a channel that says that they remove forged fields
+/// believes it.
+#[tokio::test(start_paused = true)]
+async fn what_stands_below_counts_for_those_who_say_so() {
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let told = "Authentication-Results: mx.example.org; dmarc=pass header.from=signed.example\r\nFrom:";
+    let raw = MAIL.replace("From:", told);
+    let mut mails: Vec<_> = (0..2).map(|_| coming_to("us@example.org", &["mx.example.org"], &raw)).collect();
+    mails[1].0.remove_forged = true;
+    notes_together(&Silent::default(), &key, &mut mails).await;
+    let levels: Vec<MailLevel> = mails.iter().map(|(_, mail)| mail.head.sender.level).collect();
+    assert_eq!(levels, [MailLevel::Unknown, MailLevel::Authenticated]);
+}
+
+/// The Message-ID of our mail counts wherever in a report it stands, also folded and behind a long notice.
+#[test]
+fn a_token_in_a_report_is_found() {
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let link = Link { conversation: [3; 16], participant: token::participant("ada@signed.example"), last_day: 30_000 };
+    let id = token::message_id(&key, "example.org", &link, &[9; 16]);
+    let at = Timestamp::from_seconds(1_790_000_000);
+    let notice = "It could not be delivered, which is told at length here.\r\n";
+    for (notices, name) in [(1, "Message-ID: "), (1, "Message-Id:\r\n\t"), (6_000, "Message-ID: ")] {
+        let raw = format!(
+            "From: MAILER-DAEMON@mx.example\r\nContent-Type: multipart/report; boundary=r\r\n\r\n--r\r\n\r\n{}\r\n--r\r\n\
+             Content-Type: message/rfc822\r\n\r\nSubject: Your order\r\n{name}{id}\r\n\r\nHello.\r\n{}\r\n--r--\r\n",
+            notice.repeat(notices),
+            "Hello again.\r\n".repeat(60_000)
+        );
+        let found = judge(&key, &Found::default(), &[], raw.as_bytes(), at);
+        assert_eq!(found.token.and_then(|token| token.send_id), Some(SendId::from_bytes([9; 16])), "{name:?}");
+    }
 }

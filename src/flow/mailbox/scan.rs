@@ -348,7 +348,7 @@ impl Scan {
     async fn check(&mut self, mails: &mut [ReceivedMail]) {
         let fetching = self.fetching.clone();
         let bytes = mails.iter().fold(fetching.sizes.flight, |sum, mail| sum.saturating_add(mail.raw.len() as u64));
-        let (checking, trusted) = (&fetching.checking, &self.mailbox.authserv_ids);
+        let (checking, trusted) = (&fetching.checking, &self.mailbox.trusted);
         let mut checks = pin!(join_all(mails.iter_mut().map(|mail| mail_check::step(checking, trusted, mail))));
         if timeout(ASKED, &mut checks).await.is_ok() {
             return;

@@ -13,6 +13,7 @@ use crate::base::telemetry::Metrics;
 use crate::base::{Clock, Secret};
 use crate::connector::{AfterTaking, Begin};
 use crate::flow::{Ahead, Setup, wait::Waiting};
+use crate::mail::auth_results::TrustedServers;
 use crate::mail::token::TokenKey;
 use crate::net::dns::Dns;
 use crate::net::imap::{Caps, bare};
@@ -249,7 +250,7 @@ fn mailbox(after: AfterTaking) -> Mailbox {
         folders: vec!["INBOX".to_owned()],
         begin: Begin::New,
         after,
-        authserv_ids: Vec::new(),
+        trusted: TrustedServers::default(),
     }
 }
 

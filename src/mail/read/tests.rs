@@ -212,3 +212,19 @@ proptest! {
         let _ = read(&bytes, &Limits::default());
     }
 }
+
+#[test]
+fn the_beginnings_of_a_large_mail_are_bounded_and_keep_its_parts() {
+    let part = |letter: &str| format!("--b\nX: {letter}\n\n{}", format!("{}\n", letter.repeat(99)).repeat(2000));
+    let head = "From: a@b.example\nContent-Type: multipart/mixed; boundary=b\n\n";
+    let few = format!("{head}{}{}--b\n\nthe end\n--b--\n", part("x"), part("y"));
+    assert_eq!(Opened::new(few.as_bytes()).beginnings(), few.as_bytes(), "small ones stay as they are");
+    let some = format!("{head}{}{}{}--b\n\nthe end\n--b--\n", part("x"), part("y"), part("z"));
+    let cut = Opened::new(some.as_bytes()).beginnings().into_owned();
+    let opened = Opened::new(&cut);
+    let kept = |index: &str| opened.part_bytes(index).unwrap();
+    assert!((60_000..=BEGINNING).contains(&kept("2").len()) && kept("2").iter().all(|byte| b"y\n".contains(byte)));
+    assert_eq!((kept("4"), cut.len() < 4 * BEGINNING), (b"the end".to_vec(), true));
+    let many = format!("{head}{}--b--\n", part("x").repeat(30));
+    assert_eq!(Opened::new(many.as_bytes()).beginnings().len(), BEGINNINGS);
+}

@@ -1,0 +1,133 @@
+use data_encoding::BASE64;
+
+use super::mail_part;
+use crate::connector::mail_auto::tests::taken;
+use crate::model::{Interaction, PartType};
+
+/// A stream of attributes, as [`crate::mail::tnef`] reads them.
+fn stream(attributes: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let mut out = vec![0x78, 0x9F, 0x3E, 0x22, 1, 0];
+    for (id, data) in attributes {
+        out.push(1);
+        out.extend(id.to_le_bytes());
+        out.extend((data.len() as u32).to_le_bytes());
+        out.extend(data);
+        out.extend([0, 0]);
+    }
+    out
+}
+
+const PROPS: u32 = 0x0006_9003;
+
+/// A block with one property: the HTML.
+fn page(html: &str) -> Vec<u8> {
+    let mut out = [1_u32.to_le_bytes(), 0x1013_0102_u32.to_le_bytes(), 1_u32.to_le_bytes()].concat();
+    out.extend((html.len() as u32).to_le_bytes());
+    out.extend(html.as_bytes());
+    out.resize(out.len().next_multiple_of(4), 0);
+    out
+}
+
+/// The attributes of a file.
+fn file(name: &str, data: &[u8]) -> [(u32, Vec<u8>); 3] {
+    [(0x0006_9002, vec![1; 14]), (0x0001_8010, format!("{name}\0").into_bytes()), (0x0006_800F, data.to_vec())]
+}
+
+/// A mail with such a stream, and with a text of its own if there is one.
+fn with_winmail(text: &str, stream: &[u8]) -> (String, Interaction) {
+    let packed = BASE64.encode(stream);
+    let rest = format!(
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=w\r\n\r\n--w\r\n\r\n{text}\r\n--w\r\n\
+         Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n{packed}\r\n--w--\r\n"
+    );
+    let ix = taken("support@shop.example", &rest);
+    (rest, ix)
+}
+
+fn names(ix: &Interaction) -> Vec<Option<&str>> {
+    let blobs = ix.parts.iter().filter_map(|part| part.blob.as_ref());
+    blobs.map(|blob| blob.filename.as_ref().map(|name| name.expose().as_str())).collect()
+}
+
+#[test]
+fn files_in_winmail_have_harmless_names() {
+    let utf8 = (0x0006_9007, 65001_u32.to_le_bytes().to_vec());
+    let mut attributes = vec![utf8];
+    attributes.extend(file("..\\..\\secret\u{202e}\u{200b}fdp\r.exe", b"first"));
+    attributes.extend(file("/", b"second"));
+    let (raw, ix) = with_winmail("See the file.", &stream(&attributes));
+    assert_eq!(names(&ix), [Some("secretfdp.exe"), None, Some("original.eml")]);
+    let second = ix.parts[1].blob.as_ref().unwrap().provider_ref.as_ref().unwrap();
+    assert_eq!(mail_part(raw.as_bytes(), second.expose()).unwrap(), b"second");
+}
+
+#[test]
+fn a_page_in_winmail_is_the_mail_s_where_it_has_no_text() {
+    let html = "<p>The kettle leaks.</p><script>steal()</script><p>Please help.</p>";
+    let packed = stream(&[(PROPS, page(html))]);
+    let (_, ix) = with_winmail("", &packed);
+    let parts: Vec<_> = ix.parts.iter().map(|part| (part.kind, part.text.as_ref())).collect();
+    let [(PartType::Html, Some(shown)), (PartType::Text, Some(words)), (PartType::File, None)] = &parts[..] else {
+        panic!("{} parts", parts.len())
+    };
+    assert!(shown.expose().contains("leaks") && !shown.expose().contains("steal"), "{}", shown.expose());
+    assert_eq!(words.expose(), "The kettle leaks.\n\nPlease help.");
+    assert_eq!(ix.text.expose(), words.expose());
+    assert!(ix.mail.unwrap().marks.is_empty());
+    let (_, ix) = with_winmail("My own words.", &packed);
+    assert_eq!(ix.text.expose(), "My own words.");
+    assert!(ix.parts.iter().all(|part| part.kind != PartType::Html));
+}
+
+#[test]
+fn a_winmail_that_says_nothing_stays_a_file() {
+    let empty = file("lost.pdf", b"");
+    for attributes in [&[][..], &[(PROPS, vec![255; 40])], &[(0x0002_800C, b" \0".to_vec())], &empty] {
+        let (_, ix) = with_winmail("See the file.", &stream(attributes));
+        assert_eq!(names(&ix), [Some("winmail.dat"), Some("original.eml")]);
+    }
+}
+
+#[test]
+fn a_long_text_in_winmail_is_cut_and_flagged() {
+    let long = "äb ".repeat(super::LIMITS.text);
+    let (_, ix) = with_winmail("", &stream(&[(0x0002_800C, long.into_bytes())]));
+    assert!(ix.text.expose().len() <= super::LIMITS.text);
+    assert!(ix.flags.contains(&crate::model::Flag::Incomplete));
+    assert!(ix.mail.unwrap().marks.contains(&"truncated_text".to_owned()));
+}
+
+/// What a server returns of a mail with a large file.
+fn returned() -> String {
+    format!(
+        "Message-ID: <answer.7@shop.example>\r\nFrom: support@shop.example\r\nTo: dora@customer.example\r\n\
+         Content-Type: multipart/mixed; boundary=inner\r\n\r\n--inner\r\n\r\nHello Dora\r\n--inner\r\n\
+         Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n{}--inner--\r\n",
+        format!("{}\r\n", "QUJD".repeat(19)).repeat(20_000)
+    )
+}
+
+#[test]
+fn a_report_is_read_however_large_the_mail_is_that_it_returns() {
+    let large = format!(
+        "MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=r\r\n\r\n--r\r\n\r\n\
+         The mail could not be delivered.\r\n--r\r\nContent-Type: message/delivery-status\r\n\r\n\
+         Reporting-MTA: dns; mx.customer.example\r\n\r\nFinal-Recipient: rfc822; dora@customer.example\r\n\
+         Action: failed\r\nStatus: 5.3.4\r\n--r\r\nContent-Type: message/rfc822\r\n\r\n{}--r--\r\n",
+        returned()
+    );
+    let plain = format!(
+        "Return-Path: <>\r\nSubject: failure notice\r\n\r\nHi. This is the qmail-send program.\r\n\
+         I wasn't able to deliver your message to the following addresses.\r\n\r\n<dora@customer.example>:\r\n\
+         Too large (#5.3.4)\r\n\r\n--- Below this line is a copy of the message.\r\n\r\n{}",
+        returned()
+    );
+    for raw in [large, plain] {
+        assert!(raw.len() > 1 << 20);
+        let ix = taken("support@shop.example", &raw);
+        let report = ix.mail.as_ref().unwrap().report.as_ref().unwrap();
+        assert_eq!((report.kind.as_str(), report.status.as_deref()), ("failed", Some("5.3.4")));
+        assert_eq!(report.message_id.as_deref(), Some("answer.7@shop.example"));
+        assert_eq!(report.recipients[0].expose(), "dora@customer.example");
+    }
+}
