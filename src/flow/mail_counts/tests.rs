@@ -159,6 +159,45 @@ impl Flood {
     }
 }
 
+/// How many answers go out when as many people of these domains are made to write to mailboxes in turn, one each second.
+async fn answered(flood: &mut Flood, mails: usize, domain: impl Fn(usize) -> String, begin: i64) -> usize {
+    let before = flood.answers().await;
+    let come = (0..mails).map(|number| {
+        let from = format!("victim{begin}n{number}@{}", domain(number));
+        let (to, seconds) = (number % flood.boxes, begin + number as i64);
+        flood.mail(to, &from, MailLevel::Authenticated, &format!("Number {number}."), seconds)
+    });
+    futures_util::future::try_join_all(come.collect::<Vec<_>>()).await.unwrap();
+    flood.answers().await - before
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_full_of_victims_gets_five_answers_an_hour() {
+    let mut flood = Flood::over(1);
+    assert_eq!(answered(&mut flood, 300, |_| "victims.example".to_owned(), 0).await, 5);
+    assert_eq!(
+        answered(&mut flood, 3, |number| format!("other{number}.example"), 1001).await,
+        3,
+        "others are answered"
+    );
+    assert_eq!(answered(&mut flood, 20, |_| "victims.example".to_owned(), 2 * HOUR).await, 5, "the next hour's");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mailbox_answers_a_hundred_of_a_thousand_victims_an_hour() {
+    let mut flood = Flood::over(1);
+    assert_eq!(answered(&mut flood, 1000, |number| format!("victim{number}.example"), 0).await, 100);
+    assert_eq!(answered(&mut flood, 20, |number| format!("victim{number}.example"), 2 * HOUR).await, 20);
+    flood.replays().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_mailboxes_together_answer_five_hundred_an_hour() {
+    let mut flood = Flood::over(7);
+    assert_eq!(answered(&mut flood, 630, |number| format!("victim{number}.example"), 0).await, 500);
+    assert_eq!(answered(&mut flood, 70, |number| format!("victim{number}.example"), 2 * HOUR).await, 70);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_one_sender_is_one_until_it_calms_down() {
     let mut flood = Flood::over(1);
