@@ -1,4 +1,4 @@
-//! Where no mail gets out the operator hears why, and of nothing that a customer or a server said.
+//! Where nothing gets out, by mail or by a provider, the operator hears why, and of nothing that a customer or a server said.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use crate::support::gateway::{Gateway, Project};
 use crate::support::helpdesk::HelpDesk;
 use crate::support::mailserver::hand_over;
 use crate::support::scripted_smtp::{Act, ScriptSmtp, Step};
-use crate::support::wait;
+use crate::support::{provider, wait};
 
 const SUPPORT: &str = "support@example.test";
 
@@ -76,4 +76,26 @@ async fn a_refused_password_shows_in_the_status_until_a_mail_gets_out() {
     let lines = |words: &str| log.lines().filter(|line| line.contains(words)).count();
     assert_eq!((lines("sends are put off"), lines("sends come through again")), (1, 1), "{log}");
     assert!(!log.contains("zebra") && !log.contains("canary") && !log.contains("customer.example"), "{log}");
+}
+
+/// Nobody listens where the provider's API should be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_is_not_reached_shows_in_the_status() {
+    let desk = HelpDesk::start().await;
+    let project =
+        Project::new().helpdesk("desk", &desk, &["interaction.received"]).whatsapp("whatsapp", "http://127.0.0.1:9");
+    project.write_config();
+    let token = project.token();
+    let gateway = Gateway::start(&project).await;
+    gateway.accept(&provider::whatsapp_text("whatsapp", "15550001000", "wamid.1", "Hello")).await;
+    let asked = desk.wait_for(1).await;
+    let target = format!("/v1/conversations/{}/replies", asked[0].conversation());
+    let answer = gateway.post(&token, &target, &json!({ "text": "Hello yourself" })).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let told = wait::until("sending is held up", wait::SOON, async || {
+        Some(sending(&gateway, &token).await).filter(|told| told["state"] == "held_up")
+    })
+    .await;
+    assert_eq!(told["reason"], "host `127.0.0.1`: no connection came about");
+    assert!(gateway.log().contains("sends are put off") && !gateway.log().contains("15550001000"));
 }
