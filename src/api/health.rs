@@ -13,7 +13,8 @@ use crate::base::telemetry::{By, Name};
 use crate::base::{Result, Timestamp};
 use crate::flow::Context;
 use crate::flow::mailbox::{State, Told};
-use crate::store::lease::Node;
+use crate::flow::sending::HeldUp;
+use crate::store::lease::{self, Node};
 
 /// How the gateway is set up and how it does.
 #[derive(Serialize, JsonSchema)]
@@ -82,6 +83,37 @@ struct ChannelStatus {
     /// How its mailbox does, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     mailbox: Option<MailboxStatus>,
+    /// How sending does, if answers leave by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sending: Option<SendingStatus>,
+}
+
+/// How sending does on a channel.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SendingStatus")]
+struct SendingStatus {
+    /// `ok`, `held_up` (nothing was taken since the first try that was put off) or `elsewhere` (another node sends, and knows
+    /// how it does).
+    state: &'static str,
+    /// What is known of being held up.
+    #[serde(flatten)]
+    held_up: Option<HeldUpStatus>,
+}
+
+/// Why nothing gets out on a channel.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "HeldUpStatus")]
+struct HeldUpStatus {
+    /// Since when.
+    since: Timestamp,
+    /// How many tries were put off in a row.
+    put_off: u64,
+    /// When the last of them was.
+    tried_at: Timestamp,
+    /// Why it was put off, with the step and the code, and without the words of the other side.
+    reason: String,
+    /// What helps.
+    help: &'static str,
 }
 
 /// How a mailbox does.
@@ -194,6 +226,7 @@ pub(super) async fn status(call: Call) -> Answer {
             paused: channel.paused,
             unverified: connector.unverified(),
             mailbox: mailboxes.remove(name).map(mailbox),
+            sending: connector.can_send(&channel.account).then(|| sending(context, name)),
         });
     }
     channels.sort_by(|a, b| a.name.cmp(&b.name));
@@ -236,6 +269,16 @@ fn mailbox(told: Told) -> MailboxStatus {
         error: told.error,
         alarm: told.alarm,
     }
+}
+
+fn sending(context: &Context, channel: &str) -> SendingStatus {
+    if !context.store.leases.named(lease::SENDS).may_go_on() {
+        return SendingStatus { state: "elsewhere", held_up: None };
+    }
+    let held_up = context.sending.held_up(channel).map(|HeldUp { since, put_off, tried_at, reason, help }| {
+        HeldUpStatus { since, put_off, tried_at, reason, help }
+    });
+    SendingStatus { state: if held_up.is_some() { "held_up" } else { "ok" }, held_up }
 }
 
 fn publication(bundle: &BundleReport) -> PublicationStatus {

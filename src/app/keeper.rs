@@ -108,6 +108,8 @@ impl Keeper {
             self.running.insert(helpdesk.name.clone(), running);
         }
         self.read_mailboxes(wanted);
+        let setup = self.context.setup.load_full();
+        self.context.sending.keep(|channel| setup.channels.contains_key(channel));
         Ok(())
     }
 

@@ -142,6 +142,7 @@ impl App {
             waiting: Waiting::default(),
             ahead: Ahead::default(),
             mailboxes: Default::default(),
+            sending: Default::default(),
             held: AtomicBool::new(!runs),
             blobs: Some(blobs),
         });

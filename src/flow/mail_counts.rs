@@ -36,14 +36,14 @@ pub(super) async fn answer(draft: &mut Draft<'_>, to: &Interaction) -> Result<Op
 /// Counts a mail that came. Gives whether it is part of a storm.
 pub(super) async fn arrival(draft: &mut Draft<'_>, ix: &Interaction) -> Result<Storm> {
     let sender = ix.author.identifier.as_ref().map(|one| one.value.expose().as_str()).unwrap_or_default();
-    let of_sender = !arrived(draft, ix, "of", sender).await?;
+    let of_sender = arrived(draft, ix, "of", sender).await?;
     let text = ix.text.expose();
-    let of_content = text.chars().count() >= TELLING && !arrived(draft, ix, "that say", text).await?;
+    let of_content = text.chars().count() >= TELLING && arrived(draft, ix, "that say", text).await?;
     Ok(Storm { of_sender, of_content })
 }
 
-/// Counts one more mail with this in common. What is counted lies in one of 65,536 slots of the mailbox, so that counting
-/// leaves no row for each mail; what meets in a slot begins anew.
+/// Counts one more mail with this in common. Gives whether it is one of too many. What is counted lies in one of 65,536 slots
+/// of the mailbox, so that counting leaves no row for each mail; what meets in a slot begins anew.
 async fn arrived(draft: &mut Draft<'_>, ix: &Interaction, what: &str, common: &str) -> Result<bool> {
     let hash = key16(&[b"arrived", common.as_bytes()]);
     let [a, b, rest @ ..] = hash;
@@ -55,11 +55,9 @@ async fn arrived(draft: &mut Draft<'_>, ix: &Interaction, what: &str, common: &s
     if state.counted != [mark] {
         (state.counted, state.times) = (vec![mark], Vec::new());
     }
-    let admitted = mail_loop::STORM.admit(&mut state.times, draft.now());
-    if admitted {
-        draft.set_message(key, state);
-    }
-    Ok(admitted)
+    let exceeded = mail_loop::STORM.exceeded(&mut state.times, draft.now());
+    draft.set_message(key, state);
+    Ok(exceeded)
 }
 
 /// Whether a mail is one of too many.
@@ -79,3 +77,6 @@ async fn count(draft: &mut Draft<'_>, key: MessageKey, limit: Limit) -> Result<b
     }
     Ok(admitted)
 }
+
+#[cfg(test)]
+mod tests;

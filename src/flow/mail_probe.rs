@@ -47,6 +47,7 @@ pub async fn send(context: &Context, mailer: &Mailer, channel: &str) -> Result<S
         seed: *id.as_bytes(),
     };
     mailer.submit(channel, &submission, &letter, now).await?;
+    context.sending.came_through(channel);
     Ok(message_id)
 }
 

@@ -41,6 +41,7 @@ mod outcome;
 pub mod replay;
 pub mod send;
 pub mod send_mail;
+pub mod sending;
 mod signer;
 pub mod submit;
 pub mod verify;
@@ -118,6 +119,8 @@ pub struct Context {
     pub held: AtomicBool,
     /// How the mailboxes that are read here do.
     pub mailboxes: mailbox::Mailboxes,
+    /// On which channels nothing gets out.
+    pub sending: sending::Sending,
     /// Fetched files; none in a replay, which fetches nothing.
     pub blobs: Option<Blobs>,
 }

@@ -259,6 +259,7 @@ impl Walk<'_> {
                 waiting: Waiting::default(),
                 ahead: Ahead::default(),
                 mailboxes: Default::default(),
+                sending: Default::default(),
                 blobs: None,
                 held: AtomicBool::new(false),
             })

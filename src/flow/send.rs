@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::outcome::head;
 use super::send_mail::Mailer;
+use super::sending::Cause;
 use super::{ChannelSetup, Context};
 use crate::base::hash::key16;
 use crate::base::id::{EntryId, SendId};
@@ -85,7 +86,7 @@ pub(super) enum Tried {
     /// For good.
     Ended(SendResult),
     /// Certainly nothing was sent.
-    NotSent { reason: String, after_ms: Option<u64> },
+    NotSent { reason: String, after_ms: Option<u64>, cause: Cause },
 }
 
 /// Sends what is due while this node holds the lease on it, until `stop` is true; then waits for the sends that are under
@@ -112,6 +113,10 @@ pub async fn run(
         }
         let term = leases.term();
         begun = begun.filter(|begun| hold.may_begin() && *begun == term);
+        if !hold.may_go_on() {
+            // Whoever sends instead knows more.
+            context.sending.keep(|_| false);
+        }
         if hold.may_begin() && begun.is_none() && settle_unresolved(&context, &mailer, &under_way.started).await {
             begun = Some(term);
         }
@@ -220,18 +225,39 @@ async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: Due
         Outgoing::Mail(leaving) => match channel.connector.submission(&channel.account) {
             Ok(Some(submission)) => mailer.send(name, &submission, &send.planned.message, *leaving).await,
             Ok(None) => Tried::Ended(refused(format!("channel `{name}` sends no mail any more"))),
-            Err(error) => Tried::NotSent { reason: error.message().to_owned(), after_ms: None },
+            Err(error) => Tried::NotSent {
+                reason: error.message().to_owned(),
+                after_ms: None,
+                cause: Cause::of_options(error.message()),
+            },
         },
     };
+    tell(context, name, &tried);
     match tried {
         Tried::Ended(result) => {
             record(context, &send, result).await;
             Ended::Settled
         }
-        Tried::NotSent { reason, after_ms } => match put_off(context, &send, reason, after_ms, term).await {
+        Tried::NotSent { reason, after_ms, .. } => match put_off(context, &send, reason, after_ms, term).await {
             Ok(()) => Ended::PutOff(send.id),
             Err(_) => Ended::Left(send.id),
         },
+    }
+}
+
+/// Takes note of how sending does on the channel. What the other side refused for good, with a code, did come through; one
+/// that is uncertain tells nothing.
+fn tell(context: &Context, channel: &str, tried: &Tried) {
+    match tried {
+        Tried::Ended(SendResult::Accepted { .. } | SendResult::Refused { code: Some(_), .. }) => {
+            context.sending.came_through(channel);
+        }
+        Tried::Ended(_) => {}
+        // One that was taken out of the configuration meanwhile would have a row for good.
+        Tried::NotSent { cause, .. } if context.setup.load().channels.contains_key(channel) => {
+            context.sending.put_off(channel, context.clock.now(), cause.clone());
+        }
+        Tried::NotSent { .. } => {}
     }
 }
 
@@ -269,7 +295,7 @@ async fn try_one(client: &Client, channel: &ChannelSetup, call: HttpCall, now: T
     let response = match client.send(request).await {
         Ok(response) => response,
         Err(error) if error.phase() == Phase::BeforeSend => {
-            return Tried::NotSent { reason: error.to_string(), after_ms: None };
+            return Tried::NotSent { reason: error.to_string(), after_ms: None, cause: Cause::of_request(&error) };
         }
         Err(error) => return uncertain(error.to_string()),
     };
@@ -287,6 +313,7 @@ async fn try_one(client: &Client, channel: &ChannelSetup, call: HttpCall, now: T
         SendReading::RetryLater { after_ms } => Tried::NotSent {
             reason: format!("the provider answered {}", response.status.as_u16()),
             after_ms: after_ms.or_else(|| super::attempt::retry_after(&response.headers, now)),
+            cause: Cause::of_answer(response.status.as_u16()),
         },
         SendReading::Uncertain { mut title } => {
             super::event::shorten(&mut title, TITLE);

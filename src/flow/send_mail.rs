@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::mail_login::Logins;
 use super::mailbox::unreached;
 use super::send::Tried;
+use super::sending::Cause;
 use crate::base::{Error, Kind, Result, Side, Timestamp};
 use crate::connector::{Leaving, Submission};
 use crate::mail::dkim_sign::{SigningKey, sign};
@@ -100,7 +101,10 @@ impl Mailer {
         };
         let outlet = match self.outlet(channel, submission).await {
             Ok(outlet) => outlet,
-            Err(error) => return Tried::NotSent { reason: error.message().to_owned(), after_ms: Some(WHEN_MENDED) },
+            Err(error) => {
+                let (reason, cause) = (error.message().to_owned(), Cause::of_options(error.message()));
+                return Tried::NotSent { reason, after_ms: Some(WHEN_MENDED), cause };
+            }
         };
         let many = if leaving.files.is_empty() { None } else { self.files.acquire().await.ok() };
         let Leaving { mut letter, files } = leaving;
@@ -143,7 +147,8 @@ impl Mailer {
         match self.hand_over(channel, &outlet, &envelope, &bytes).await.into_iter().next() {
             Some(Outcome::Accepted(_)) => Ok(()),
             Some(Outcome::Refused(code, _, reason)) => Err(unavailable(format!("the server refused: {code} {reason}"))),
-            Some(Outcome::NotSent(_, reason) | Outcome::Uncertain(reason)) => Err(unavailable(reason)),
+            Some(Outcome::NotSent(_, reason)) => Err(unavailable(reason.words)),
+            Some(Outcome::Uncertain(reason)) => Err(unavailable(reason)),
             None => Err(Error::internal("a letter without a recipient")),
         }
     }
@@ -222,7 +227,7 @@ impl Mailer {
             let Some(url) = file.url.as_ref() else { continue };
             let what = |reason: String| format!("file {} of {}: {reason}", at + 1, files.len());
             let refused = |reason| Tried::Ended(SendResult::Refused { code: None, title: what(reason) });
-            let later = |reason| Tried::NotSent { reason: what(reason), after_ms: None };
+            let later = |reason| Tried::NotSent { reason: what(reason), after_ms: None, cause: Cause::of_file() };
             let response = match self.client.send(Request::get(url.expose()).response_bytes(left)).await {
                 Ok(response) => response,
                 Err(error) => {
@@ -282,7 +287,8 @@ fn tried(outcomes: Vec<Outcome>, message_id: String) -> Tried {
             Tried::Ended(SendResult::Refused { code, title })
         }
         Some(Outcome::NotSent(again, reason)) => Tried::NotSent {
-            reason,
+            cause: Cause::of_mail(&reason),
+            reason: reason.words,
             after_ms: match again {
                 Again::Later => None,
                 Again::After(wait) => u64::try_from(wait.as_millis()).ok(),

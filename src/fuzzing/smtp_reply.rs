@@ -82,8 +82,10 @@ async fn session(server: &Server, script: &[u8]) {
 }
 
 fn check_outcome(outcome: &Outcome) {
-    let (Outcome::Accepted(text) | Outcome::NotSent(_, text) | Outcome::Refused(.., text) | Outcome::Uncertain(text)) =
-        outcome;
+    let text = match outcome {
+        Outcome::Accepted(text) | Outcome::Refused(.., text) | Outcome::Uncertain(text) => text,
+        Outcome::NotSent(_, reason) => &reason.words,
+    };
     assert!(text.len() <= 600 && text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text}");
     if let Outcome::Refused(code, enhanced, _) = outcome {
         assert!((500..600).contains(code) && enhanced.as_ref().is_none_or(|code| code.starts_with('5')));

@@ -2,7 +2,8 @@
 //!
 //! Whether one mail may be answered by a machine at all stands in its fields ([`crate::model::Mail::no_auto_answer`]). Here is
 //! what needs a memory: two machines that answer each other fall silent even where no field tells of them, and a flood of
-//! mails brings about one story and no answers. Counts are exact over a window that ends now.
+//! mails brings about one story and no answers as long as it lasts. Counts are exact over a window that ends now, and never
+//! more times are kept than a limit allows.
 
 use crate::base::Timestamp;
 
@@ -30,7 +31,7 @@ pub const STORM: Limit = Limit { most: 20, within: 600_000 };
 
 impl Limit {
     /// Counts one more at `now` among `times`, which rise: gives whether it is within the limit. Only what is within it is
-    /// noted.
+    /// noted: so much is let through in every window, however much is asked for.
     pub fn admit(&self, times: &mut Vec<Timestamp>, now: Timestamp) -> bool {
         times.retain(|at| now.since(*at) < self.within);
         let admitted = times.len() < self.most;
@@ -38,6 +39,16 @@ impl Limit {
             times.push(now);
         }
         admitted
+    }
+
+    /// Counts one more at `now` among `times`, which rise: gives whether it is one of too many. All are noted, of which the
+    /// latest tell enough: what was too much stays too much until it calms down.
+    pub fn exceeded(&self, times: &mut Vec<Timestamp>, now: Timestamp) -> bool {
+        times.retain(|at| now.since(*at) < self.within);
+        let exceeded = times.len() >= self.most;
+        times.push(now);
+        times.drain(..times.len().saturating_sub(self.most));
+        exceeded
     }
 }
 
@@ -67,20 +78,51 @@ mod tests {
         assert_eq!(answers, 2);
     }
 
+    /// A flood that lasts longer than the window is one storm, and a trickle after it is none.
+    #[test]
+    fn a_storm_lasts_until_it_calms_down() {
+        let (mut times, mut now) = (Vec::new(), 0);
+        let mut of_storm = |gap: i64, mails: usize| {
+            let came = (0..mails).filter(|_| {
+                now += gap;
+                STORM.exceeded(&mut times, at(now))
+            });
+            came.count()
+        };
+        assert_eq!(of_storm(29_000, 1000), 980, "eight hours, at little more than is allowed");
+        assert!(of_storm(31_000, 1000) < STORM.most, "at little less it calms down within the window");
+        assert_eq!(of_storm(STORM.within, 100), 0);
+        assert_eq!(of_storm(1, 100), 81, "one of the trickle is still within the window");
+    }
+
     proptest! {
         #[test]
         fn no_window_holds_more(gaps in prop::collection::vec(0i64..200_000, 0..200)) {
             let (mut times, mut now, mut admitted) = (Vec::new(), 0, Vec::new());
             for gap in gaps {
                 now += gap;
-                if STORM.admit(&mut times, at(now)) {
+                if TO_DOMAIN.admit(&mut times, at(now)) {
                     admitted.push(now);
                 }
-                prop_assert!(times.len() <= STORM.most);
+                prop_assert!(times.len() <= TO_DOMAIN.most);
             }
             for (place, begin) in admitted.iter().enumerate() {
-                let held = admitted[place..].iter().take_while(|at| *at - begin < STORM.within).count();
-                prop_assert!(held <= STORM.most);
+                let held = admitted[place..].iter().take_while(|at| *at - begin < TO_DOMAIN.within).count();
+                prop_assert!(held <= TO_DOMAIN.most);
+            }
+        }
+
+        /// Whatever came before it, a mail is one of a storm if and only if too many came in the window before it, those of
+        /// the storm among them.
+        #[test]
+        fn a_storm_is_what_has_too_many_before_it(gaps in prop::collection::vec(0i64..60_000, 0..300)) {
+            let (mut times, mut now, mut came) = (Vec::new(), 0, Vec::new());
+            for gap in gaps {
+                now += gap;
+                let before = came.iter().filter(|at| now - **at < STORM.within).count();
+                prop_assert_eq!(STORM.exceeded(&mut times, at(now)), before >= STORM.most);
+                prop_assert!(times.len() <= STORM.most);
+                came.push(now);
             }
         }
     }

@@ -1,7 +1,8 @@
-//! How mailboxes do, for whoever watches.
+//! How mailboxes and sending do, for whoever watches.
 
 use super::*;
 use crate::flow::mailbox::State;
+use crate::flow::sending::Cause;
 use crate::net::imap::Fault;
 
 /// The setup of the trials, with mailboxes beside the channel that is there.
@@ -73,4 +74,33 @@ async fn readiness_tells_of_mailboxes_and_hangs_on_none() {
     gateway.context.metrics.forget_mailbox("broken", State::ALL.map(State::word));
     let text = String::from_utf8(gateway.get("/metrics").await.body.to_vec()).unwrap();
     assert!(!text.contains("name=\"broken\""), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_tells_where_nothing_gets_out() {
+    let gateway = Gateway::idle(Timing::default(), 4).await;
+    let mut setup = with_mailboxes(["reads", "both"], "");
+    let both = setup.channels.get_mut("both").unwrap();
+    let options = json!({
+        "address": "box@example.test", "smtp_host": "smtp.example.test", "smtp_user": "box", "smtp_password": "word",
+    });
+    both.account = both.connector.account("both", options.as_object().unwrap(), None).unwrap();
+    gateway.context.setup.store(Arc::new(setup));
+    let sending = async |name: &str| {
+        let status = gateway.get("/v1/status").await.ok(200);
+        fits("Status", &status);
+        let mut channels = status["channels"].as_array().unwrap().iter();
+        channels.find(|channel| channel["name"] == name).unwrap()["sending"].clone()
+    };
+    assert_eq!((sending("reads").await, sending("both").await), (Value::Null, json!({ "state": "ok" })));
+    let (begun, later) = (gateway.context.clock.now(), gateway.context.clock.now().plus_millis(1000));
+    gateway.context.sending.put_off("both", begun, Cause::of_answer(503));
+    gateway.context.sending.put_off("both", later, Cause::of_answer(429));
+    let told = sending("both").await;
+    assert_eq!((&told["state"], &told["put_off"]), (&json!("held_up"), &json!(2)), "{told}");
+    assert_eq!((&told["since"], &told["tried_at"]), (&json!(begun), &json!(later)), "{told}");
+    assert_eq!(told["reason"], "the provider answered 429");
+    assert!(told["help"].as_str().unwrap().contains("limits"), "{told}");
+    gateway.context.sending.came_through("both");
+    assert_eq!(sending("both").await, json!({ "state": "ok" }));
 }

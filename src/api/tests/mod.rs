@@ -192,6 +192,7 @@ impl Gateway {
             waiting: Waiting::default(),
             ahead: crate::flow::Ahead::default(),
             mailboxes: Default::default(),
+            sending: Default::default(),
             held: AtomicBool::new(false),
             blobs: Some(
                 Blobs::in_folder(&folder.path().join("blobs"), store.blob_keys.clone(), store.store.blobs.clone())

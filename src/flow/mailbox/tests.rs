@@ -157,6 +157,7 @@ impl Reader {
             waiting: Waiting::default(),
             ahead: Ahead::default(),
             mailboxes: Mailboxes::default(),
+            sending: Default::default(),
             blobs: None,
             held: AtomicBool::new(false),
         });

@@ -140,6 +140,7 @@ fn context(store: &Store) -> Arc<Context> {
         waiting: Waiting::default(),
         ahead: Ahead::default(),
         mailboxes: Default::default(),
+        sending: Default::default(),
         blobs: None,
         held: AtomicBool::new(false),
     })

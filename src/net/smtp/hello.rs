@@ -9,8 +9,9 @@ use data_encoding::BASE64;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
+use super::reason::{Reason, later, lost, said};
 use super::reply::{Replies, Reply, printable};
-use super::session::{Again, Outcome, Session, lost, said};
+use super::session::{Again, Outcome, Session};
 use crate::net::login::{Login, hide_repeated};
 
 /// What the answer to EHLO says, as far as we use it.
@@ -69,14 +70,14 @@ where
         return Err(said("EHLO", &ehlo));
     }
     if !Features::read(&ehlo).start_tls {
-        return Err(mend("the server offers no STARTTLS".to_owned()));
+        return Err(mend(Reason::new("STARTTLS", "the server does not offer it")));
     }
     let go = exchange(socket, &mut replies, "STARTTLS\r\n").await.map_err(|error| lost("STARTTLS", &error))?;
     match go.code {
         220 if replies.is_empty() => Ok(()),
         // Somebody on the way put them there to be read within TLS.
-        220 => Err(Outcome::NotSent(Again::Later, "STARTTLS: bytes came behind the server's consent".to_owned())),
-        500.. => Err(mend(format!("STARTTLS: the server said {}", go.reason()))),
+        220 => Err(later("STARTTLS", "bytes came behind the server's consent")),
+        500.. => Err(mend(Reason::said("STARTTLS", &go))),
         _ => Err(said("STARTTLS", &go)),
     }
 }
@@ -116,7 +117,7 @@ pub(super) async fn log_in(session: &mut Session, login: &Login) -> Result<(), O
         }
         Login::Password { .. } if features.plain => ("PLAIN", vec![encoded(&format!("\0{user}\0{secret}"))]),
         Login::Password { .. } if features.login => ("LOGIN", vec![encoded(user), encoded(secret)]),
-        _ => return Err(mend("AUTH: the server offers no way to log in that fits the account".to_owned())),
+        _ => return Err(mend(Reason::new("AUTH", "the server offers no way to log in that fits the account"))),
     };
     let within = session.deadlines().login;
     // PLAIN and XOAUTH2 are said at once, LOGIN is asked for each piece.
@@ -133,7 +134,7 @@ pub(super) async fn log_in(session: &mut Session, login: &Login) -> Result<(), O
     hide(&mut reply, answers.iter().map(|answer| answer.as_str()).chain([printable(secret.as_bytes()).as_str()]));
     match reply.code / 100 {
         2 => Ok(()),
-        5 => Err(mend(format!("AUTH: the server said {}", reply.reason()))),
+        5 => Err(mend(Reason::said("AUTH", &reply))),
         _ => Err(said("AUTH", &reply)),
     }
 }
@@ -150,7 +151,7 @@ fn hide<'a>(reply: &mut Reply, sent: impl Iterator<Item = &'a str>) {
     reply.lines.iter_mut().for_each(|line| hide_repeated(line, &sent));
 }
 
-fn mend(reason: String) -> Outcome {
+fn mend(reason: Reason) -> Outcome {
     Outcome::NotSent(Again::WhenMended, reason)
 }
 

@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::session::{Again, Envelope, Outcome, Server, Session};
+use super::reason::{CONNECTING, later};
+use super::session::{Envelope, Outcome, Server, Session};
 
 /// How long a connection waits for another mail.
 pub(super) const IDLE: Duration = Duration::from_secs(30);
@@ -72,10 +73,9 @@ impl Pool {
                 return Ok(session);
             }
         }
-        let failed = |what: String| Outcome::NotSent(Again::Later, format!("connecting: {what}"));
         let dialed = timeout(CONNECT, self.dial.dial()).await;
-        let socket = dialed.map_err(|_| failed("no answer in time".to_owned()))?;
-        Session::open(&self.server, socket.map_err(|error| failed(error.to_string()))?).await
+        let socket = dialed.map_err(|_| later(CONNECTING, "no answer in time"))?;
+        Session::open(&self.server, socket.map_err(|error| later(CONNECTING, &error.to_string()))?).await
     }
 
     fn keep(self: &Arc<Self>, session: Session) {

@@ -7,7 +7,6 @@
 //! of the server that `stream` did not pass, and each answer is judged here by its code, not by `lettre`'s errors.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::hello::{self, Features};
+use super::reason::{Reason, cut, lost, said, silent};
 use super::reply::Reply;
 use super::stream::{Seen, Stream};
 use crate::net::login::{Login, Security};
@@ -115,7 +115,7 @@ pub enum Outcome {
     /// The server has taken it; its words, which often name its own id for the mail.
     Accepted(String),
     /// The server does not have it.
-    NotSent(Again, String),
+    NotSent(Again, Reason),
     /// The server will not have it: code, enhanced code, reason.
     Refused(u16, Option<String>, String),
     /// Nobody knows. A second try must send the same bytes.
@@ -281,7 +281,7 @@ impl Session {
     }
 
     /// What a reply means; `wanted` are the codes with which it goes on.
-    fn judge(&mut self, step: &str, reply: &Reply, wanted: fn(u16) -> bool) -> Result<(), Outcome> {
+    fn judge(&mut self, step: &'static str, reply: &Reply, wanted: fn(u16) -> bool) -> Result<(), Outcome> {
         // 421: the server is about to close the connection.
         self.faulty |= reply.code == 421;
         match reply.code / 100 {
@@ -293,7 +293,7 @@ impl Session {
     }
 
     /// Sends a command and waits for its reply, whatever that is.
-    pub(super) async fn ask(&mut self, command: &str, within: Duration, step: &str) -> Result<Reply, Outcome> {
+    pub(super) async fn ask(&mut self, command: &str, within: Duration, step: &'static str) -> Result<Reply, Outcome> {
         if self.faulty {
             return Err(cut(step));
         }
@@ -338,11 +338,11 @@ impl Session {
 
 /// Puts TLS on the socket, behind STARTTLS where the account says so.
 async fn secure(server: &Server, mut socket: TcpStream) -> Result<(Stream<TlsStream<TcpStream>>, Arc<Seen>), Outcome> {
-    let wrong = |what: &str| Outcome::NotSent(Again::WhenMended, format!("the {what} is not a host name"));
+    let wrong = |what| Outcome::NotSent(Again::WhenMended, Reason::new(what, "this is not a host name"));
     if server.hello.is_empty() || !server.hello.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(wrong("name for EHLO"));
+        return Err(wrong("the name for EHLO"));
     }
-    let name = ServerName::try_from(server.host.clone()).map_err(|_| wrong("server's name"))?;
+    let name = ServerName::try_from(server.host.clone()).map_err(|_| wrong("the server's name"))?;
     let peer = socket.peer_addr().map_err(|error| lost("connecting", &error))?;
     let greeted = server.security == Security::StartTls;
     if greeted {
@@ -370,22 +370,4 @@ fn is_path(address: &str) -> bool {
 fn is_canonical(mail: &[u8]) -> bool {
     mail.split_inclusive(|byte| *byte == b'\n')
         .all(|line| line.strip_suffix(b"\r\n").is_some_and(|line| !line.contains(&b'\r')))
-}
-
-/// The server said so. Never for 5xx to MAIL, RCPT, DATA or the mail.
-pub(super) fn said(step: &str, reply: &Reply) -> Outcome {
-    let again = if reply.code / 100 == 4 { reply.wait().map(Again::After) } else { None };
-    Outcome::NotSent(again.unwrap_or(Again::Later), format!("{step}: the server said {}", reply.reason()))
-}
-
-pub(super) fn silent(step: &str) -> Outcome {
-    Outcome::NotSent(Again::Later, format!("{step}: the server did not answer in time"))
-}
-
-pub(super) fn cut(step: &str) -> Outcome {
-    Outcome::NotSent(Again::Later, format!("{step}: the connection was lost, or the answer was none"))
-}
-
-pub(super) fn lost(step: &str, error: &io::Error) -> Outcome {
-    Outcome::NotSent(Again::Later, format!("{step}: {error}"))
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::net::smtp::Pool;
+use crate::net::smtp::{Concern, Pool, Reason};
 use futures_util::future::join_all;
 
 use super::*;
@@ -51,10 +51,15 @@ async fn each_recipient_has_its_own_outcome() {
     let to = ["full@example.net", "anna@example.net", "gone@example.net", "a>b@example.net", "ben@example.net"];
     let outcomes = session.send(&envelope(&to), &mail(10)).await;
     let ten = Again::After(Duration::from_secs(600));
+    let full = Reason {
+        concern: Concern::Server,
+        plain: "RCPT: the server answered 452 4.2.2".to_owned(),
+        words: "RCPT: the server said 452 4.2.2 full, try again in 10 minutes".to_owned(),
+    };
     assert_eq!(
         outcomes,
         [
-            Outcome::NotSent(ten, "RCPT: the server said 452 4.2.2 full, try again in 10 minutes".to_owned()),
+            Outcome::NotSent(ten, full),
             Outcome::Accepted("250 2.0.0 queued as 1".to_owned()),
             Outcome::Refused(550, Some("5.1.1".to_owned()), "550 5.1.1 no such 5.1.1 user".to_owned()),
             Outcome::Refused(553, Some("5.1.3".to_owned()), "the recipient is not an address".to_owned()),
@@ -148,7 +153,9 @@ async fn login_is_used_where_plain_is_not_and_xoauth2_failures_are_heard_out() {
     assert_eq!(script.book.lock().unwrap().answers, answers);
     server.login = Some(Login::Bearer { user: "u".to_owned(), token: Zeroizing::new("tok".to_owned()) });
     let outcome = send(&server, script.address, &mail(10)).await;
-    assert_eq!(outcome, Outcome::NotSent(Again::WhenMended, "AUTH: the server said 500 what".to_owned()));
+    let Outcome::NotSent(Again::WhenMended, reason) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(reason.words, "AUTH: the server said 500 what");
+    assert_eq!((reason.plain.as_str(), reason.concern), ("AUTH: the server answered 500", Concern::Login));
 }
 
 #[tokio::test]
