@@ -7,6 +7,7 @@
 
 mod health;
 mod kept;
+mod pauses;
 mod scan;
 
 pub use health::{Mailboxes, State, Told};
@@ -28,7 +29,8 @@ use crate::net::{DialError, Dialer, dial};
 use crate::store::{Hold, lease};
 use health::One;
 use kept::Kept;
-use scan::{Got, Scan};
+use pauses::{Got, Pauses};
+use scan::Scan;
 
 /// How many mailboxes are fetched from at once; the others wait in turn.
 const AT_ONCE: usize = 4;
@@ -250,33 +252,6 @@ impl Trouble {
 
     fn is_put_off(&self) -> bool {
         matches!(self, Trouble::Server(error) if error.is_put_off())
-    }
-}
-
-/// How long to wait after trouble: longer each time, and long from the first where trying again does not help.
-#[derive(Default)]
-struct Pauses(u32);
-
-impl Pauses {
-    /// `got` is how far the connection came that broke. Being let in is nothing: a server may break off with each fetch.
-    fn after(&mut self, trouble: &Trouble, got: Got) -> Duration {
-        const FIRST: Duration = Duration::from_millis(500);
-        const STUBBORN: Duration = Duration::from_secs(30);
-        const LONGEST: Duration = Duration::from_secs(300);
-        // One that bears no waiting is asked as often as one that knows none; one that breaks off with a mail is asked often
-        // enough that the mail is found out.
-        let (tries, longest) = match got {
-            Got::Mails | Got::Parts => (0, LONGEST),
-            Got::End => (self.0.saturating_add(1).min(6), POLL),
-            Got::Folder => (self.0.saturating_add(1).min(7), Duration::from_secs(60)),
-            Got::Nothing => (self.0.saturating_add(1).min(10), LONGEST),
-        };
-        self.0 = tries;
-        let (first, longest) = match trouble.fault() {
-            Fault::Auth | Fault::Tls | Fault::Mailbox => (STUBBORN, LONGEST),
-            Fault::Network | Fault::Protocol | Fault::Limit => (FIRST, longest),
-        };
-        (first * 2_u32.saturating_pow(tries)).min(longest)
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::health::One;
 use super::kept::Window;
+use super::pauses::Got;
 use super::{Fetching, Trouble};
 use crate::base::telemetry::By;
 use crate::base::{Error, Kind, Timestamp};
@@ -55,22 +56,6 @@ pub(super) struct Scan {
 
 /// How long a turn is kept while it is asked who sent a batch of mails.
 const ASKED: Duration = Duration::from_millis(500);
-
-/// How far a connection came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) enum Got {
-    /// Not into a folder.
-    #[default]
-    Nothing,
-    /// Into one.
-    Folder,
-    /// Through all of them, where nothing was new.
-    End,
-    /// Mails or pieces of mails came that are kept until those before them come.
-    Parts,
-    /// A cursor was moved.
-    Mails,
-}
 
 /// Mails that are to be journaled together.
 #[derive(Default)]
