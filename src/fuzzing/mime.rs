@@ -168,7 +168,9 @@ fn harmless(tag: &Tag) {
     ];
     assert!(!RAW.contains(&&*tag.name), "<{}> is left", &*tag.name);
     for attribute in &tag.attrs {
-        let (name, value) = (&*attribute.name.local, attribute.value.trim_start().to_ascii_lowercase());
+        // As browsers do, which pass over controls and spaces before an address.
+        let value = attribute.value.trim_start_matches(|first: char| first <= ' ').to_ascii_lowercase();
+        let name = &*attribute.name.local;
         assert!(!name.starts_with("on") && name != "style" && name != "srcset", "{name} is left");
         let schemes: &[&str] = match name {
             "href" => &["https:", "http:", "mailto:", "cid:"],
