@@ -16,7 +16,7 @@ use crate::mail::attachment::{self, Kind};
 use crate::mail::auto;
 use crate::mail::fields::Fields;
 use crate::mail::read::{Flag as Mark, Limits, Mail as Read, Opened};
-use crate::mail::{calendar, canon, read, reply, tnef};
+use crate::mail::{calendar, canon, reply};
 use crate::model::entry::MailHead;
 use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
 use crate::model::mail::{Mail, MailAddress, PROBE};
@@ -26,15 +26,20 @@ use crate::model::{
     Part, PartType, Receipt, Trust,
 };
 
+mod files;
 mod report;
 #[cfg(test)]
 mod tests;
 mod winmail;
 
+pub use files::{MailFiles, is_mail_part};
+
 /// How much of a mail's text and HTML stands in the interaction; the original has all of it.
 const LIMITS: Limits = Limits { text: 256 << 10, html: 512 << 10, addresses: 100, subject: 1000 };
 /// The most recipients of one interaction.
 const MOST_RECIPIENTS: usize = 256;
+/// The most parts of one interaction; the original has all of them.
+const MOST_PARTS: usize = 1000;
 /// What the reference of a part begins with; the rest is its place in the original, which is whole without one.
 const REFERENCE: &str = "mime:";
 
@@ -90,26 +95,6 @@ impl Connector {
         ix.reply_to = (!answered.is_empty()).then(|| ReplyTo { message_ids: answered, ..ReplyTo::default() });
         ix.mail = Some(Box::new(facet));
         vec![Outcome::Interaction(Box::new(Normalized { interaction: ix, revision: short(16) }))]
-    }
-}
-
-/// Whether a blob's reference is one of a part of a mail.
-pub fn is_mail_part(reference: &str) -> bool {
-    reference.starts_with(REFERENCE)
-}
-
-/// The content of a part again, by the reference that its blob has; nothing if it is no reference of a mail, or leads nowhere.
-pub fn mail_part(raw: &[u8], reference: &str) -> Option<Vec<u8>> {
-    let place = reference.strip_prefix(REFERENCE)?;
-    if place.is_empty() {
-        return Some(raw.to_vec());
-    }
-    match place.split_once("/t") {
-        None => read::part_bytes(raw, place),
-        Some((outer, number)) => {
-            let number: usize = number.parse().ok()?;
-            tnef::read(&read::part_bytes(raw, outer)?)?.attachments.into_iter().nth(number).map(|inner| inner.data)
-        }
     }
 }
 
@@ -204,11 +189,18 @@ fn parts(ix: &mut Interaction, mail: &mut Read, opened: &Opened<'_>, size: usize
     if let Some(html) = &mail.html {
         ix.parts.push(page_part(html.clone()));
     }
-    for part in &mail.parts {
+    let mut files = mail.parts.iter();
+    while ix.parts.len() < MOST_PARTS
+        && let Some(part) = files.next()
+    {
         match part.kind {
             Kind::Tnef => winmail::unpack(ix, part, opened, (&mail.text, &mut mail.flags)),
             _ => ix.parts.push(attached(part, opened)),
         }
+    }
+    if ix.parts.len() > MOST_PARTS || files.next().is_some() {
+        ix.parts.truncate(MOST_PARTS);
+        mail.flags.insert(Mark::ManyParts);
     }
     let data: Map<String, serde_json::Value> = Map::from_iter([("original".to_owned(), json!(true))]);
     ix.parts.push(Part {

@@ -53,7 +53,7 @@ pub use diagnostic::Diagnostic;
 pub use folder::Folder;
 pub use http_call::HttpCall;
 pub use mail_in::MailIn;
-pub use mail_read::{is_mail_part, mail_part};
+pub use mail_read::{MailFiles, is_mail_part};
 pub use mailbox::{AfterTaking, Begin, Mailbox};
 pub use media::MediaCall;
 pub use options::{Account, OptionFault, OptionSpec, Options, Pattern};

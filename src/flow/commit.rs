@@ -12,8 +12,9 @@ use super::decide::Decided;
 use super::draft::{ConversationAt, CustomerAt, Draft};
 use super::event::{Told, emit, shorten};
 use crate::base::{Error, Pii, Result, Timestamp};
+use crate::connector::is_mail_part;
 use crate::model::part::FetchState;
-use crate::model::{Direction, EventType, Interaction, InteractionKind, ItemKey, OpenIssue, Recent, RecentJson};
+use crate::model::{Blob, Direction, EventType, Interaction, InteractionKind, ItemKey, OpenIssue, Recent, RecentJson};
 use crate::store::{Assert, InteractionWrite, MediaWrite};
 
 /// How much of a text a brief holds.
@@ -156,16 +157,24 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Plans the fetching of files that lie at the provider, of the parts after the first `from`.
+/// Plans the fetching of files that are elsewhere, of the parts after the first `from`. Those that lie in one mail are
+/// taken out of it together: the first stands for all.
 pub(crate) fn fetch_later(draft: &mut Draft<'_>, no: i64, interaction: &Interaction, from: usize) {
     let (Some(interaction_id), at) = (interaction.id, draft.now()) else { return };
     let channel = draft.entry.channel.clone();
+    let mut mail_planned = false;
     for (part, content) in interaction.parts.iter().enumerate().skip(from) {
-        let wanted = content.blob.as_ref().is_some_and(|blob| blob.fetch == Some(FetchState::Pending));
-        if wanted {
-            draft.set.media.push(MediaWrite { interaction: no, interaction_id, part, channel: channel.clone(), at });
+        let Some(blob) = content.blob.as_ref().filter(|blob| blob.fetch == Some(FetchState::Pending)) else { continue };
+        if in_mail(interaction, blob) && std::mem::replace(&mut mail_planned, true) {
+            continue;
         }
+        draft.set.media.push(MediaWrite { interaction: no, interaction_id, part, channel: channel.clone(), at });
     }
+}
+
+/// Whether a file of `interaction` lies in the mail that this was.
+pub(crate) fn in_mail(interaction: &Interaction, blob: &Blob) -> bool {
+    interaction.mail.is_some() && blob.provider_ref.as_ref().is_some_and(|place| is_mail_part(place.expose()))
 }
 
 /// Marks files that can be fetched as still to be fetched.

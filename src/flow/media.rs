@@ -11,10 +11,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 
-use super::commit::{FETCH_WITHIN, fetch_again};
-use super::journal::Journaled;
+use super::commit::{FETCH_WITHIN, fetch_again, in_mail};
 use super::messages::read;
-use super::normalize;
 use super::outcome::head;
 use super::send::to_request;
 use super::{ChannelSetup, Context};
@@ -22,19 +20,26 @@ use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::By;
 use crate::base::{Error, Result, Timestamp};
-use crate::connector::{is_mail_part, mail_part};
-use crate::model::entry::MediaOutcome;
+use crate::model::entry::{FileOutcome, MediaOutcome};
 use crate::model::part::FetchState;
-use crate::model::{Blob, EntryBody, EntryKind};
+use crate::model::{Blob, EntryBody, EntryKind, Interaction};
 use crate::net::client::{Pour, Poured, Request};
 use crate::net::{Client, Fault};
 use crate::store::blob::{Stored, Writing};
 use crate::store::{DueMedia, Hold, InteractionRow, NewEntry, lease};
 
+mod mail;
+
 /// How many files are fetched side by side.
 const CONCURRENCY: usize = 8;
 /// How many requests lead to a file at most.
 const STEPS: usize = 4;
+
+/// What came of a try.
+enum Tried {
+    Done(Vec<FileOutcome>),
+    NotNow(String),
+}
 
 /// What came of trying to fetch a file.
 enum Fetched {
@@ -91,24 +96,17 @@ pub async fn run(context: Arc<Context>, client: Client, most_bytes: u64, mut sto
     running.shutdown().await;
 }
 
-/// Fetches a file; gives whether what came of it is journaled.
+/// Fetches what is due; gives whether what came of it is journaled.
 async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_bytes: u64) -> bool {
-    let outcome = fetch(context, client, &media, most_bytes).await;
-    let outcome = outcome.unwrap_or_else(|error| Fetched::NotNow(error.to_string()));
+    let tried = fetch(context, client, &media, most_bytes).await;
     let now = context.clock.now();
-    let label = match &outcome {
-        Fetched::Here { .. } => "fetched",
-        Fetched::Never(_) => "failed",
-        Fetched::NotNow(_) => "put_off",
-    };
-    context.metrics.media.get_or_create(&By::new(&media.channel, label)).inc();
-    let (blob, mediatype) = match outcome {
-        Fetched::Here { blob, mediatype } => (*blob, mediatype),
-        Fetched::Never(reason) => (failed(context, &media, reason).await, None),
-        Fetched::NotNow(reason) if now.since(media.interaction_id.time()) > FETCH_WITHIN => {
-            (failed(context, &media, reason).await, None)
+    let files = match tried.unwrap_or_else(|error| Tried::NotNow(error.to_string())) {
+        Tried::Done(files) => files,
+        Tried::NotNow(reason) if now.since(media.interaction_id.time()) > FETCH_WITHIN => {
+            given_up(context, &media, &reason).await
         }
-        Fetched::NotNow(reason) => {
+        Tried::NotNow(reason) => {
+            context.metrics.media.get_or_create(&By::new(&media.channel, "put_off")).inc();
             tracing::info!(target: "segue::deliver", interaction = %media.interaction_id, %reason, "a file was not fetched yet");
             let again = fetch_again(now, media.attempts);
             if let Err(error) = context.store.outbox.media_failed(media, again).await {
@@ -117,8 +115,11 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
             return false;
         }
     };
-    let outcome = MediaOutcome { interaction: media.interaction_id, part: media.part, mediatype, blob };
-    let Ok(head) = head(&outcome) else { return false };
+    for file in &files {
+        let label = if file.blob.fetch == Some(FetchState::Fetched) { "fetched" } else { "failed" };
+        context.metrics.media.get_or_create(&By::new(&media.channel, label)).inc();
+    }
+    let Ok(head) = head(&MediaOutcome { interaction: media.interaction_id, files }) else { return false };
     let entry = NewEntry {
         id: EntryId::random(now),
         kind: EntryKind::Media,
@@ -136,12 +137,21 @@ async fn one(context: &Arc<Context>, client: &Client, media: DueMedia, most_byte
     appended.is_ok()
 }
 
-async fn failed(context: &Arc<Context>, media: &DueMedia, reason: String) -> Blob {
-    let found = row(context, media).await.and_then(|row| blob(&row, media.part));
-    let mut blob = found.ok().flatten().unwrap_or_default();
+/// A file that cannot be had.
+fn never(part: usize, mut blob: Blob, reason: &str) -> FileOutcome {
     blob.fetch = Some(FetchState::Failed);
-    blob.fetch_error = Some(reason);
-    blob
+    blob.fetch_error = Some(reason.to_owned());
+    FileOutcome { part, mediatype: None, blob }
+}
+
+/// What was due, and is not tried again.
+async fn given_up(context: &Context, media: &DueMedia, reason: &str) -> Vec<FileOutcome> {
+    let found = match row(context, media).await {
+        Ok(row) => read(&row).map(|interaction| wanted(&interaction, media.part)).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let found = if found.is_empty() { vec![(media.part, Blob::default())] } else { found };
+    found.into_iter().map(|(part, blob)| never(part, blob, reason)).collect()
 }
 
 async fn row(context: &Context, media: &DueMedia) -> Result<InteractionRow> {
@@ -149,26 +159,38 @@ async fn row(context: &Context, media: &DueMedia) -> Result<InteractionRow> {
     row.ok_or_else(|| Error::not_found("the interaction of a file is gone"))
 }
 
-/// The file of a part, as it stands.
-fn blob(row: &InteractionRow, part: usize) -> Result<Option<Blob>> {
-    Ok(read(row)?.parts.into_iter().nth(part).and_then(|part| part.blob))
+/// The files to fetch where that of `part` is due: with one in a mail, all that lie in it.
+fn wanted(interaction: &Interaction, part: usize) -> Vec<(usize, Blob)> {
+    let blobs = interaction.parts.iter().map(|part| part.blob.as_ref()).enumerate();
+    let mut files: Vec<(usize, Blob)> = blobs.filter_map(|(part, blob)| Some((part, blob?.clone()))).collect();
+    if files.iter().any(|(number, blob)| *number == part && in_mail(interaction, blob)) {
+        files.retain(|(_, blob)| blob.fetch == Some(FetchState::Pending) && in_mail(interaction, blob));
+    } else {
+        files.retain(|(number, _)| *number == part);
+    }
+    files
 }
 
-async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes: u64) -> Result<Fetched> {
+async fn fetch(context: &Context, client: &Client, media: &DueMedia, most_bytes: u64) -> Result<Tried> {
     let setup = context.setup.load_full();
     let Some(channel) = setup.channels.get(&media.channel) else {
-        return Ok(Fetched::NotNow(format!("channel `{}` is not configured", media.channel)));
+        return Ok(Tried::NotNow(format!("channel `{}` is not configured", media.channel)));
     };
     let row = row(context, media).await?;
-    let Some(blob) = blob(&row, media.part)? else {
-        return Ok(Fetched::Never("the part has no file".to_owned()));
-    };
+    let interaction = read(&row)?;
+    let mut files = wanted(&interaction, media.part);
     let into = Into { context, customer: row.customer, most_bytes };
-    let of_mail = blob.provider_ref.as_ref().is_some_and(|reference| is_mail_part(reference.expose()));
-    if of_mail && channel.connector.brings_mails() {
-        return from_mail(channel, &row, blob, into).await;
+    if files.iter().any(|(_, blob)| in_mail(&interaction, blob)) {
+        return mail::fetch(channel, &interaction, files, into).await.map(Tried::Done);
     }
-    walk(client, channel, blob, into).await
+    let Some((part, blob)) = files.pop() else {
+        return Ok(Tried::Done(vec![never(media.part, Blob::default(), "the part has no file")]));
+    };
+    Ok(match walk(client, channel, blob.clone(), into).await? {
+        Fetched::Here { blob, mediatype } => Tried::Done(vec![FileOutcome { part, mediatype, blob: *blob }]),
+        Fetched::Never(reason) => Tried::Done(vec![never(part, blob, &reason)]),
+        Fetched::NotNow(reason) => Tried::NotNow(reason),
+    })
 }
 
 /// Where a file goes.
@@ -176,35 +198,6 @@ struct Into<'a> {
     context: &'a Context,
     customer: i64,
     most_bytes: u64,
-}
-
-/// Takes a part out of the mail that the journal holds, on its own or in a request.
-async fn from_mail(channel: &ChannelSetup, row: &InteractionRow, mut blob: Blob, into: Into<'_>) -> Result<Fetched> {
-    let never = |reason: &str| Ok(Fetched::Never(reason.to_owned()));
-    let Some(entry) = read(row)?.raw.and_then(|raw| raw.entry.parse::<EntryId>().ok()) else {
-        return never("the interaction does not name its original");
-    };
-    let Some((entry, _)) = into.context.store.journal.entry(entry).await? else {
-        return never("the original is gone");
-    };
-    let reference = blob.provider_ref.as_ref().map(|reference| reference.expose().clone()).unwrap_or_default();
-    let raw = normalize::mail(channel, &Journaled::reloaded(entry));
-    let size = raw.as_ref().map_or(0, |raw| raw.len() as u64);
-    let Some(content) = raw.and_then(|raw| mail_part(&raw, &reference)) else {
-        return never("the original is gone, or has no such part");
-    };
-    // The mail was let in at its size, and no part of it need be less welcome. One that was packed may unpack to more.
-    let most = into.most_bytes.max(size);
-    if content.len() as u64 > most {
-        return never("the file is larger than allowed");
-    }
-    let now = into.context.clock.now();
-    let blobs = into.context.blobs.as_ref().ok_or_else(|| Error::internal("there is no place for files"))?;
-    let mut writing = blobs.begin(Some(into.customer), most).await?;
-    writing.push(&content, now).await?;
-    let stored = writing.finish(now).await?;
-    kept(&mut blob, stored);
-    Ok(Fetched::Here { blob: Box::new(blob), mediatype: None })
 }
 
 /// Follows the connector's steps to the file.

@@ -91,26 +91,31 @@ async fn known_by(
     Ok(())
 }
 
-/// A file is here, or cannot be had.
+/// Files are here, or cannot be had.
 pub(crate) async fn fetched(draft: &mut Draft<'_>, outcome: &MediaOutcome) -> Result<()> {
     let Some(row) = draft.state.interaction_by_id(outcome.interaction).await? else { return Ok(()) };
-    draft.set.media_done.push((row.no, outcome.part));
-    let name = outcome.blob.id.as_deref().filter(|_| outcome.blob.fetch == Some(FetchState::Fetched));
-    let name = name.and_then(|id| id.parse().ok());
-    let change = |interaction: &mut Interaction| match interaction.parts.get_mut(outcome.part) {
-        Some(part) if part.blob.as_ref().is_none_or(|blob| blob.fetch != Some(FetchState::Fetched)) => {
-            if part.mediatype.is_none() {
-                part.mediatype.clone_from(&outcome.mediatype);
+    draft.set.media_done.extend(outcome.files.iter().map(|file| (row.no, file.part)));
+    let mut here = Vec::new();
+    let change = |interaction: &mut Interaction| {
+        let mut changed = false;
+        for file in &outcome.files {
+            let Some(part) = interaction.parts.get_mut(file.part) else { continue };
+            if part.blob.as_ref().is_some_and(|blob| blob.fetch == Some(FetchState::Fetched)) {
+                continue;
             }
-            part.blob = Some(outcome.blob.clone());
-            true
+            if part.mediatype.is_none() {
+                part.mediatype.clone_from(&file.mediatype);
+            }
+            part.blob = Some(file.blob.clone());
+            changed = true;
+            let name = file.blob.id.as_deref().filter(|_| file.blob.fetch == Some(FetchState::Fetched));
+            let name = name.and_then(|id| id.parse().ok());
+            here.extend(name.map(|name| BlobUse { interaction: row.no, part: file.part, name }));
         }
-        _ => false,
+        changed
     };
-    let changed = update(draft, &row, change, EventType::InteractionUpdated).await?;
-    if let (Some(_), Some(name)) = (changed, name) {
-        draft.set.blobs.push(BlobUse { interaction: row.no, part: outcome.part, name });
-    }
+    update(draft, &row, change, EventType::InteractionUpdated).await?;
+    draft.set.blobs.extend(here);
     Ok(())
 }
 

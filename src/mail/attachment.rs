@@ -31,7 +31,7 @@ pub enum Kind {
 /// A part beside the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Where it stands in the mail, for [`super::read::part_bytes`]: `2.1`, or `1.u1` for a uuencoded file in a text.
+    /// Where it stands in the mail, for [`super::read::Opened::part_bytes`]: `2.1`, or `1.u1` for a uuencoded file in a text.
     pub index: String,
     /// Its media type in lower case, without parameters.
     pub media_type: String,

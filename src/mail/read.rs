@@ -174,11 +174,6 @@ pub fn read(raw: &[u8], limits: &Limits) -> Result<Mail, NotMail> {
     Opened::new(raw).read(limits)
 }
 
-/// The decoded content of the part `index` of a mail, as [`Part::index`] names it.
-pub fn part_bytes(raw: &[u8], index: &str) -> Option<Vec<u8>> {
-    Opened::new(raw).part_bytes(index)
-}
-
 /// A mail taken apart once, for those who want both what it says and the content of its parts.
 pub struct Opened<'a> {
     tree: Tree<'a>,

@@ -198,18 +198,50 @@ pub struct SendOutcome {
     pub result: SendResult,
 }
 
-/// The head of a [`EntryKind::Media`] entry.
+/// The head of a [`EntryKind::Media`] entry: what came of fetching files of one interaction.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenMediaOutcome")]
 pub struct MediaOutcome {
-    /// Whose part it is.
+    /// Whose files they are.
     pub interaction: InteractionId,
-    /// Which part, from 0.
+    /// Each of them: those that lie in one mail come together, others one by one.
+    pub files: Vec<FileOutcome>,
+}
+
+/// What came of fetching one file.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileOutcome {
+    /// Which part it belongs to, from 0.
     pub part: usize,
     /// Its media type, as the provider told when it was fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mediatype: Option<String>,
     /// The content as it now lies here, or why it does not.
     pub blob: super::part::Blob,
+}
+
+/// A [`MediaOutcome`] as journals have it: older ones tell of one file each, beside the interaction.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenMediaOutcome {
+    Files {
+        interaction: InteractionId,
+        files: Vec<FileOutcome>,
+    },
+    File {
+        interaction: InteractionId,
+        #[serde(flatten)]
+        file: FileOutcome,
+    },
+}
+
+impl From<WrittenMediaOutcome> for MediaOutcome {
+    fn from(written: WrittenMediaOutcome) -> MediaOutcome {
+        match written {
+            WrittenMediaOutcome::Files { interaction, files } => MediaOutcome { interaction, files },
+            WrittenMediaOutcome::File { interaction, file } => MediaOutcome { interaction, files: vec![file] },
+        }
+    }
 }
 
 /// The head of an [`EntryKind::Answered`] entry.
@@ -310,4 +342,20 @@ pub struct PlannedSend {
     pub message: Outbound,
     /// The outbound interaction that shows it in the story.
     pub interaction: InteractionId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journals_of_before_tell_of_one_file_each() {
+        let file = r#""part":2,"mediatype":"image/png","blob":{"size":7,"fetch":"fetched"}"#;
+        let interaction = InteractionId::random(crate::base::Timestamp::from_seconds(1_790_000_000));
+        let before = format!(r#"{{"interaction":"{interaction}",{file}}}"#);
+        let now = format!(r#"{{"interaction":"{interaction}","files":[{{{file}}}]}}"#);
+        let read = |text: &str| serde_json::from_str::<MediaOutcome>(text).unwrap();
+        assert_eq!(serde_json::to_string(&read(&before)).unwrap(), now);
+        assert_eq!(serde_json::to_string(&read(&now)).unwrap(), now);
+    }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::gateway::SEGUE;
+use crate::support::gateway::{Gateway, Project, SEGUE};
+use crate::support::helpdesk::HelpDesk;
+use crate::support::mailserver::hand_over;
 use crate::support::wait;
 
 /// What one mail may cost.
@@ -112,4 +114,34 @@ fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
         let marks = interaction["mail"]["marks"].as_array().cloned().unwrap_or_default();
         assert!(mark.is_none_or(|mark| marks.contains(&mark.into())), "{what}: {marks:?}");
     }
+}
+
+/// A mail of very many files is read, kept and told of once, and not once for each of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_files_of_a_mail_come_together() {
+    let desk = HelpDesk::start().await;
+    let project = Project::new()
+        .helpdesk("desk", &desk, &["interaction.received", "interaction.updated"])
+        .table("[lmtp]\naddress = \"127.0.0.1:0\"\n")
+        .channel("mail", "email", "address = \"box@example.test\"\n");
+    project.write_config();
+    let token = project.token();
+    let gateway = Gateway::start(&project).await;
+    let mail = many_parts(10_000);
+    hand_over(gateway.lmtp().await, "box@example.test", mail.as_bytes()).unwrap();
+    let told = desk.wait_for(2).await;
+    let [received, updated] = told.as_slice() else { panic!("{} events for one mail", told.len()) };
+    let id = received.interaction()["id"].as_str().unwrap();
+    assert_eq!(updated.interaction()["id"], id);
+    let read = async |more: String| gateway.get(&token, &format!("/v1/interactions/{id}{more}")).await;
+    let whole: Value = serde_json::from_slice(&read(String::new()).await.body).unwrap();
+    let parts = whole["interaction"]["parts"].as_array().unwrap();
+    assert!(parts.len() > 900, "{} parts", parts.len());
+    assert!(parts.iter().all(|part| part["blob"]["fetch"] == "fetched"));
+    assert_eq!(project.number("SELECT count(*) FROM entry WHERE kind = 5"), 1);
+    assert_eq!(project.number("SELECT count(*) FROM media"), 0);
+    let at = parts.len() / 2;
+    let number = parts[at]["blob"]["filename"].as_str().unwrap().trim_end_matches(".txt");
+    assert_eq!(read(format!("/parts/{at}")).await.body.as_ref(), format!("no. {number}").as_bytes());
+    assert!(read(format!("/parts/{}", parts.len() - 1)).await.body.as_ref() == mail.as_bytes());
 }

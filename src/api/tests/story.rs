@@ -9,7 +9,7 @@ use super::*;
 use crate::base::Pii;
 use crate::base::id::InteractionId;
 use crate::model::Blob;
-use crate::model::entry::MediaOutcome;
+use crate::model::entry::{FileOutcome, MediaOutcome};
 use crate::model::part::FetchState;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +192,8 @@ async fn a_fetched_file_goes_out_as_an_attachment() {
         ..Blob::default()
     };
     let interaction: InteractionId = id.parse().unwrap();
-    let outcome = MediaOutcome { interaction, part: number, mediatype: Some("text/html".to_owned()), blob };
+    let file = FileOutcome { part: number, mediatype: Some("text/html".to_owned()), blob };
+    let outcome = MediaOutcome { interaction, files: vec![file] };
     let body = EntryBody { head: serde_json::to_vec(&outcome).unwrap().into(), raw: Bytes::new() };
     gateway.enter(EntryId::random(gateway.context.clock.now()), EntryKind::Media, "", body).await;
     let file = gateway.get(&format!("{path}{number}")).await;

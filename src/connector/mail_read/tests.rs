@@ -1,6 +1,6 @@
 use data_encoding::BASE64;
 
-use super::mail_part;
+use super::MailFiles;
 use crate::connector::mail_auto::tests::taken;
 use crate::model::{Interaction, PartType};
 
@@ -58,7 +58,7 @@ fn files_in_winmail_have_harmless_names() {
     let (raw, ix) = with_winmail("See the file.", &stream(&attributes));
     assert_eq!(names(&ix), [Some("secretfdp.exe"), None, Some("original.eml")]);
     let second = ix.parts[1].blob.as_ref().unwrap().provider_ref.as_ref().unwrap();
-    assert_eq!(mail_part(raw.as_bytes(), second.expose()).unwrap(), b"second");
+    assert_eq!(*MailFiles::new(raw.as_bytes()).content(second.expose()).unwrap(), *b"second");
 }
 
 #[test]
@@ -130,4 +130,55 @@ fn a_report_is_read_however_large_the_mail_is_that_it_returns() {
         assert_eq!(report.message_id.as_deref(), Some("answer.7@shop.example"));
         assert_eq!(report.recipients[0].expose(), "dora@customer.example");
     }
+}
+
+#[test]
+fn every_file_of_a_mail_is_had_by_its_reference_in_any_order() {
+    let packed: Vec<_> = [&b"first"[..], b"second"].iter().flat_map(|data| file("a.txt", data)).collect();
+    let packed = BASE64.encode(&stream(&packed));
+    let uuencoded = "begin 644 b.txt\r\n#0V%T\r\n`\r\nend\r\nand\r\nbegin 644 c.txt\r\n#1&]G\r\n`\r\nend\r\n";
+    let raw = format!(
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=w\r\n\r\n--w\r\n\r\nTwo:\r\n{uuencoded}\r\n--w\r\n\
+         Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n{packed}\r\n--w\r\n\
+         Content-Type: image/png; name=d.png\r\n\r\npixels\r\n--w--\r\n"
+    );
+    let ix = taken("support@shop.example", &raw);
+    let places: Vec<&str> =
+        ix.parts.iter().filter_map(|part| Some(part.blob.as_ref()?.provider_ref.as_ref()?.expose().as_str())).collect();
+    let expected: Vec<&[u8]> = vec![b"Cat", b"Dog", b"first", b"second", b"pixels", raw.as_bytes()];
+    let mut mail = MailFiles::new(raw.as_bytes());
+    for at in [5, 0, 3, 1, 2, 4, 3, 0] {
+        assert_eq!(*mail.content(places[at]).unwrap(), *expected[at], "{}", places[at]);
+    }
+    for nowhere in [
+        "",
+        "mime:9",
+        "mime:1.u0x",
+        "mime:1.u3",
+        "mime:1.u0",
+        "mime:2/t2",
+        "mime:2/tx",
+        "mime:3/t0",
+        "mime:t",
+        "mime:u",
+    ] {
+        assert!(mail.content(nowhere).is_none(), "{nowhere}");
+    }
+}
+
+#[test]
+fn many_files_in_many_winmails_are_cut_and_flagged() {
+    let packed: Vec<_> = (0..300).flat_map(|_| file("a.txt", b"x")).collect();
+    let packed = BASE64.encode(&stream(&packed));
+    let part =
+        format!("--w\r\nContent-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n{packed}\r\n");
+    let ix = taken(
+        "support@shop.example",
+        &format!("Content-Type: multipart/mixed; boundary=w\r\n\r\n{}--w--\r\n", part.repeat(9)),
+    );
+    // And the original.
+    assert_eq!(ix.parts.len(), super::MOST_PARTS + 1);
+    assert!(ix.parts.last().unwrap().mediatype.as_deref() == Some("message/rfc822"));
+    assert!(ix.flags.contains(&crate::model::Flag::Incomplete));
+    assert!(ix.mail.unwrap().marks.contains(&"many_parts".to_owned()));
 }

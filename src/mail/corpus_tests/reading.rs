@@ -14,7 +14,7 @@ use crate::mail::address::Address;
 use crate::mail::attachment::Part;
 use crate::mail::canon;
 use crate::mail::fields::Fields;
-use crate::mail::read::{Limits, Mail, part_bytes, part_list, read};
+use crate::mail::read::{Limits, Mail, Opened, part_list, read};
 
 /// A line of the manifest.
 struct Row {
@@ -87,7 +87,12 @@ fn every_file_is_read_or_refused_in_time() {
         match read(&raw, &Limits::default()) {
             Ok(mail) => {
                 for part in &mail.parts {
-                    assert_eq!(part_bytes(&raw, &part.index).map(|bytes| bytes.len()), Some(part.size), "{}", row.path);
+                    assert_eq!(
+                        Opened::new(&raw).part_bytes(&part.index).map(|bytes| bytes.len()),
+                        Some(part.size),
+                        "{}",
+                        row.path
+                    );
                 }
             }
             Err(why) => refused.push((row, why)),
@@ -307,7 +312,7 @@ fn their_leaves(xml: &str, folder: &Path) -> Vec<Leaf> {
 /// The decoded leaves of one of our mails; mails within are read as mails.
 fn our_leaves(raw: &[u8], depth: usize, leaves: &mut Vec<Vec<u8>>) {
     for (index, kind) in part_list(raw) {
-        let bytes = part_bytes(raw, &index).unwrap();
+        let bytes = Opened::new(raw).part_bytes(&index).unwrap();
         if (kind == "message/rfc822" || kind == "message/global") && depth < 5 {
             our_leaves(&bytes, depth + 1, leaves);
         } else {

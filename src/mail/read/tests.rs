@@ -52,9 +52,9 @@ fn files_pictures_and_their_bytes() {
         .map(|part| (part.index.as_str(), part.filename.as_deref().unwrap(), part.kind, part.size))
         .collect();
     assert_eq!(seen, [("1.2", "p.png", Kind::Inline, 3), ("2", "a.pdf", Kind::File, 5)]);
-    assert_eq!(part_bytes(raw.as_bytes(), "1.2"), Some(vec![0, 1, 2]));
-    assert_eq!(part_bytes(raw.as_bytes(), "2"), Some(b"bytes".to_vec()));
-    assert_eq!(part_bytes(raw.as_bytes(), "3"), None);
+    assert_eq!(Opened::new(raw.as_bytes()).part_bytes("1.2"), Some(vec![0, 1, 2]));
+    assert_eq!(Opened::new(raw.as_bytes()).part_bytes("2"), Some(b"bytes".to_vec()));
+    assert_eq!(Opened::new(raw.as_bytes()).part_bytes("3"), None);
 }
 
 #[test]
@@ -63,8 +63,8 @@ fn uuencoded_files_leave_the_text() {
     let mail = get(raw);
     assert_eq!(mail.text, "see\nbye\n");
     assert_eq!((mail.parts[0].index.as_str(), mail.parts[0].size), ("1.u1", 3));
-    assert_eq!(part_bytes(raw.as_bytes(), "1.u1"), Some(b"Cat".to_vec()));
-    assert_eq!(part_bytes(raw.as_bytes(), "1.u2"), None);
+    assert_eq!(Opened::new(raw.as_bytes()).part_bytes("1.u1"), Some(b"Cat".to_vec()));
+    assert_eq!(Opened::new(raw.as_bytes()).part_bytes("1.u2"), None);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn reads(name: &str, raw: Vec<u8>) -> Mail {
     let own = raw.clone();
     ends(&format!("{name}, hash"), move || super::super::canon::hash(&own));
     if let Some(part) = mail.parts.last().map(|part| part.index.clone()) {
-        ends(&format!("{name}, bytes"), move || part_bytes(&raw, &part));
+        ends(&format!("{name}, bytes"), move || Opened::new(&raw).part_bytes(&part));
     }
     mail
 }
@@ -200,7 +200,7 @@ proptest! {
         let raw = format!("From: a@b\n{}", lines.concat());
         let mail = read(raw.as_bytes(), &Limits::default()).unwrap();
         for part in &mail.parts {
-            prop_assert_eq!(part_bytes(raw.as_bytes(), &part.index).map(|bytes| bytes.len()), Some(part.size));
+            prop_assert_eq!(Opened::new(raw.as_bytes()).part_bytes(&part.index).map(|bytes| bytes.len()), Some(part.size));
         }
     }
 
