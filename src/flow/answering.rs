@@ -149,8 +149,9 @@ pub(crate) async fn policy_reply(
     if to.author.trust < Trust::Claimed || to.author.identifier.is_none() {
         return Ok(());
     }
-    if let Some(why) = to.mail.as_ref().and_then(|mail| mail.no_auto_answer.as_ref()) {
-        tracing::info!(target: "segue::decide", entry = %draft.entry.id, %why, "no automatic answer");
+    if to.mail.as_ref().is_some_and(|mail| mail.no_auto_answer.is_some()) {
+        // Why is in the interaction, with what its sender wrote.
+        tracing::info!(target: "segue::decide", entry = %draft.entry.id, "no automatic answer to a mail that wants none");
         return Ok(());
     }
     if to.mail.is_some() && comes_from_us(&draft.setup.channels, to) {

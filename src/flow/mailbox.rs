@@ -131,7 +131,7 @@ pub async fn run(fetching: Arc<Fetching>, channel: String, mailbox: Mailbox, mut
         let counts = if trouble.is_put_off() && got < Got::Parts { Got::Nothing } else { got };
         let pause = pauses.after(&trouble, counts);
         scan.rest(got);
-        told.failed(&trouble);
+        told.failed(&trouble, &credentials);
         tell_alarm(&fetching, &told, &name_of_channel, &credentials).await;
         if stopped(&mut stop, pause).await {
             break;
@@ -242,6 +242,15 @@ pub(super) fn unreached(error: DialError) -> (String, Fault) {
 }
 
 impl Trouble {
+    /// What went wrong, in words of ours alone.
+    fn plain(&self) -> &str {
+        match self {
+            Trouble::Server(error) => error.plain(),
+            Trouble::Way(what, _) | Trouble::Token(what, _) => what,
+            Trouble::Journal(error) => error.message(),
+        }
+    }
+
     fn fault(&self) -> Fault {
         match self {
             Trouble::Server(error) => error.fault(),

@@ -23,6 +23,7 @@ use super::sending::Cause;
 use crate::base::{Error, Kind, Result, Side, Timestamp};
 use crate::connector::{Leaving, Submission};
 use crate::mail::dkim_sign::{SigningKey, sign};
+use crate::mail::oauth;
 use crate::mail::token::{self, Link, TokenKey};
 use crate::mail::write::{self, File, Letter, Mailbox};
 use crate::model::entry::SendResult;
@@ -30,6 +31,7 @@ use crate::model::{Outbound, OutboundMail, OutboundPart};
 use crate::net::client::{Client, Request};
 use crate::net::login::Login;
 use crate::net::smtp::{Again, Deadlines, Dial, Envelope, Outcome, Pool, Server};
+use crate::net::token_source::TokenFault;
 use crate::net::{Dialer, Fault};
 
 /// Connections of one account at once.
@@ -101,10 +103,7 @@ impl Mailer {
         };
         let outlet = match self.outlet(channel, submission).await {
             Ok(outlet) => outlet,
-            Err(error) => {
-                let (reason, cause) = (error.message().to_owned(), Cause::of_options(error.message()));
-                return Tried::NotSent { reason, after_ms: Some(WHEN_MENDED), cause };
-            }
+            Err(none) => return none.tried(),
         };
         let many = if leaving.files.is_empty() { None } else { self.files.acquire().await.ok() };
         let Leaving { mut letter, files } = leaving;
@@ -124,7 +123,7 @@ impl Mailer {
         drop((letter, files));
         let outcomes = self.hand_over(channel, &outlet, &envelope, &bytes).await;
         drop(many);
-        tried(outcomes, stamp.message_id)
+        tried(outcomes, stamp.message_id, &outlet)
     }
 
     /// Sends a letter that answers nobody, with its sender for a return address.
@@ -139,14 +138,14 @@ impl Mailer {
         letter: &Letter,
         at: Timestamp,
     ) -> Result<()> {
-        let outlet = self.outlet(channel, submission).await?;
+        let outlet = self.outlet(channel, submission).await.map_err(NoOutlet::error)?;
         let bytes = bytes(letter, &outlet, at)?;
         let to = letter.to.iter().map(|to| to.address.clone()).collect();
         let envelope = Envelope { from: Some(letter.from.address.clone()), to };
         let unavailable = |reason: String| Error::new(Kind::Unavailable, reason).on_side(Side::Peer);
         match self.hand_over(channel, &outlet, &envelope, &bytes).await.into_iter().next() {
             Some(Outcome::Accepted(_)) => Ok(()),
-            Some(Outcome::Refused(code, _, reason)) => Err(unavailable(format!("the server refused: {code} {reason}"))),
+            Some(Outcome::Refused(_, _, reason)) => Err(unavailable(format!("the server refused: {reason}"))),
             Some(Outcome::NotSent(_, reason)) => Err(unavailable(reason.words)),
             Some(Outcome::Uncertain(reason)) => Err(unavailable(reason)),
             None => Err(Error::internal("a letter without a recipient")),
@@ -184,11 +183,9 @@ impl Mailer {
     }
 
     /// The way out of an account; a new one if its options changed.
-    async fn outlet(&self, channel: &str, submission: &Submission) -> Result<Outlet> {
+    async fn outlet(&self, channel: &str, submission: &Submission) -> std::result::Result<Outlet, NoOutlet> {
         let login = match &submission.login {
-            Some(credentials) => {
-                Some(self.logins.login(channel, credentials).await.map_err(|fault| Error::config(fault.words))?)
-            }
+            Some(credentials) => Some(self.logins.login(channel, credentials).await.map_err(NoOutlet::Token)?),
             None => None,
         };
         let same = |known: &&Outlet| known.submission == *submission && known.login == login;
@@ -277,8 +274,40 @@ fn bytes(letter: &Letter, outlet: &Outlet, at: Timestamp) -> Result<Vec<u8>> {
     Ok([field.as_bytes(), &mail].concat())
 }
 
+/// Why there is no way out of an account now.
+enum NoOutlet {
+    /// The options do not do.
+    Options(Error),
+    /// There is no access token to log in with.
+    Token(TokenFault),
+}
+
+impl From<Error> for NoOutlet {
+    fn from(error: Error) -> Self {
+        NoOutlet::Options(error)
+    }
+}
+
+impl NoOutlet {
+    fn error(self) -> Error {
+        match self {
+            NoOutlet::Options(error) => error,
+            NoOutlet::Token(fault) => Error::new(Kind::Unavailable, fault.words).on_side(Side::Peer),
+        }
+    }
+
+    fn tried(self) -> Tried {
+        let (cause, passes) = match &self {
+            NoOutlet::Options(error) => (Cause::of_options(error.message()), false),
+            NoOutlet::Token(fault) => (Cause::of_token(fault), fault.kind == oauth::Kind::Temporary),
+        };
+        let after_ms = if passes { None } else { Some(WHEN_MENDED) };
+        Tried::NotSent { reason: self.error().message().to_owned(), after_ms, cause }
+    }
+}
+
 /// What became of a mail to one recipient.
-fn tried(outcomes: Vec<Outcome>, message_id: String) -> Tried {
+fn tried(outcomes: Vec<Outcome>, message_id: String, outlet: &Outlet) -> Tried {
     let provider_ids = vec![message_id];
     match outcomes.into_iter().next() {
         Some(Outcome::Accepted(_)) => Tried::Ended(SendResult::Accepted { provider_ids }),
@@ -287,7 +316,7 @@ fn tried(outcomes: Vec<Outcome>, message_id: String) -> Tried {
             Tried::Ended(SendResult::Refused { code, title })
         }
         Some(Outcome::NotSent(again, reason)) => Tried::NotSent {
-            cause: Cause::of_mail(&reason),
+            cause: Cause::of_mail(&reason, matches!(outlet.login, Some(Login::Bearer { .. }))),
             reason: reason.words,
             after_ms: match again {
                 Again::Later => None,

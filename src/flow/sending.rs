@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 
 use crate::base::Timestamp;
+use crate::mail::oauth;
 use crate::net::smtp::{Concern, Reason};
+use crate::net::token_source::TokenFault;
 use crate::net::{ClientError, Fault};
 
 /// How many reasons of one hold-up are logged, each once: those of sends side by side may alternate.
@@ -97,6 +99,15 @@ impl Cause {
         Cause { reason: words.to_owned(), help: "see to what the reason says in the channel's options" }
     }
 
+    /// There is no access token, as the words say, which are ours.
+    pub(super) fn of_token(fault: &TokenFault) -> Cause {
+        let help = match fault.kind {
+            oauth::Kind::Temporary => "it is tried again",
+            oauth::Kind::Permanent => "see to what the reason says; it is tried every 5 minutes",
+        };
+        Cause { reason: fault.words.clone(), help }
+    }
+
     /// A file that goes along was not had. Its address is the message's, so it is not told.
     pub(super) fn of_file() -> Cause {
         Cause {
@@ -105,14 +116,18 @@ impl Cause {
         }
     }
 
-    /// A mail server took no mail.
-    pub(super) fn of_mail(reason: &Reason) -> Cause {
+    /// A mail server took no mail; `tokens` is whether it was to let us in by one.
+    pub(super) fn of_mail(reason: &Reason, tokens: bool) -> Cause {
         let help = match reason.concern {
             Concern::Way => {
                 "check `address`, `smtp_host` and `smtp_port`, and whether the server can be reached from here"
             }
             Concern::Privacy => {
                 "check `smtp_host`, `smtp_port` and `smtp_security`, and `[outbound] roots` for a certificate of your own"
+            }
+            Concern::Login if tokens => {
+                "check `smtp_user` and `oauth_scope`, and whether the app may send for this mailbox at the provider; it is \
+                 tried every 5 minutes"
             }
             Concern::Login => {
                 "check the user and the password that mails are sent with, or make a new app password; it is tried every \

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::Trouble;
 use crate::base::Timestamp;
+use crate::connector::Credentials;
 use crate::net::imap::Fault;
 
 /// After how long without success a mailbox counts as stalled, in milliseconds: 10 minutes. Each is looked at more often than
@@ -80,8 +81,12 @@ impl Told {
 #[derive(Default)]
 pub struct Mailboxes(Mutex<BTreeMap<String, Arc<One>>>);
 
-/// One mailbox, for the task that reads it.
-pub(crate) struct One(Mutex<Inner>);
+/// One mailbox, for the task that reads it. What it logs are words of ours; what a server says, which may name people, is
+/// in the status alone.
+pub(crate) struct One {
+    channel: String,
+    inner: Mutex<Inner>,
+}
 
 struct Inner {
     elsewhere: bool,
@@ -101,11 +106,11 @@ impl Mailboxes {
             Inner { elsewhere: false, moved_at: at, read_at: None, behind: BTreeMap::new(), error: None, alarm: None };
         let mut all = self.0.lock();
         if let Some(before) = all.get(channel) {
-            let before = before.0.lock();
+            let before = before.inner.lock();
             (inner.read_at, inner.error) = (before.read_at, before.error.clone());
             inner.moved_at = if before.elsewhere { at } else { before.moved_at };
         }
-        let one = Arc::new(One(Mutex::new(inner)));
+        let one = Arc::new(One { channel: channel.to_owned(), inner: Mutex::new(inner) });
         all.insert(channel.to_owned(), one.clone());
         one
     }
@@ -130,7 +135,7 @@ impl Mailboxes {
 
 impl One {
     fn told(&self, now: Timestamp) -> Told {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         let state = inner.state(now);
         let waits = (state == State::Stalled).then_some(WAITS);
         Told {
@@ -144,12 +149,12 @@ impl One {
 
     /// So many UIDs of a folder were not looked at yet.
     pub(super) fn behind(&self, folder: &str, uids: u64) {
-        self.0.lock().behind.insert(folder.to_owned(), uids);
+        self.inner.lock().behind.insert(folder.to_owned(), uids);
     }
 
     /// The cursor of a folder was moved.
     pub(super) fn moved(&self, at: Timestamp) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         inner.moved_at = at;
         // The server let us in. Whether all else that went wrong is over shows at the end.
         inner.error.take_if(|(_, fault)| matches!(fault, Fault::Auth | Fault::Tls));
@@ -157,43 +162,45 @@ impl One {
 
     /// All of it was read to its end.
     pub(super) fn read(&self, at: Timestamp) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if inner.error.take().is_some() {
-            tracing::info!(target: "segue::mailbox", "a mailbox is read again");
+            tracing::info!(target: "segue::mailbox", channel = self.channel, "a mailbox is read again");
         }
         (inner.read_at, inner.moved_at) = (Some(at), at);
     }
 
-    pub(super) fn failed(&self, trouble: &Trouble) {
-        self.went_wrong(words(trouble), trouble.fault());
+    /// It could not be read, logged in to with these credentials.
+    pub(super) fn failed(&self, trouble: &Trouble, credentials: &Credentials) {
+        let (reason, words) = (trouble.plain(), words(trouble, credentials));
+        tracing::warn!(target: "segue::mailbox", channel = self.channel, reason, "a mailbox is not read now");
+        self.went_wrong(words, trouble.fault());
     }
 
-    /// The same, in words. Whoever fails is the one who tries to read.
+    /// Whoever fails is the one who tries to read.
     pub(crate) fn went_wrong(&self, words: String, fault: Fault) {
-        tracing::warn!(target: "segue::mailbox", reason = %words, "a mailbox is not read now");
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         (inner.elsewhere, inner.error) = (false, Some((words, fault)));
     }
 
     /// Something needs a person, or nothing does any more.
     pub(super) fn alarm(&self, words: Option<String>) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if let Some(words) = words.as_ref().filter(|words| inner.alarm.as_ref() != Some(words)) {
-            tracing::warn!(target: "segue::mailbox", alarm = %words, "a mailbox needs somebody");
+            tracing::warn!(target: "segue::mailbox", channel = self.channel, alarm = %words, "a mailbox needs somebody");
         }
         inner.alarm = words;
     }
 
     /// Another node reads it, or is about to. What this one knew counts no more.
     pub(crate) fn elsewhere(&self) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         (inner.elsewhere, inner.error, inner.alarm) = (true, None, None);
         inner.behind.clear();
     }
 
     /// This node reads it.
     pub(super) fn here(&self, at: Timestamp) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if std::mem::take(&mut inner.elsewhere) {
             inner.moved_at = at;
         }
@@ -217,7 +224,7 @@ impl Inner {
 }
 
 /// What went wrong and what helps.
-fn words(trouble: &Trouble) -> String {
+fn words(trouble: &Trouble, credentials: &Credentials) -> String {
     let (what, fault) = match trouble {
         Trouble::Server(error) => (error.to_string(), error.fault()),
         Trouble::Way(what, fault) => (what.clone(), *fault),
@@ -225,7 +232,12 @@ fn words(trouble: &Trouble) -> String {
         Trouble::Journal(error) => return format!("the journal takes nothing now: {error}"),
     };
     let helps = match fault {
-        Fault::Auth => "; check `user` and `password`, or make a new app password",
+        Fault::Auth => match credentials {
+            Credentials::Password(..) => "; check `user` and `password`, or make a new app password",
+            Credentials::Tokens(..) => {
+                "; check `user` and `oauth_scope`, and whether the app may read this mailbox at the provider"
+            }
+        },
         Fault::Tls => {
             "; check `imap_host`, `imap_port` and `imap_security`, and `[outbound] roots` for a certificate of your own"
         }

@@ -82,6 +82,11 @@ impl ImapError {
         ImapError { put_off: true, ..Self::network(what) }
     }
 
+    /// What went wrong, without the server's words.
+    pub fn plain(&self) -> &str {
+        &self.what
+    }
+
     /// What kind of thing went wrong.
     pub fn fault(&self) -> Fault {
         self.fault
