@@ -1,6 +1,8 @@
 //! Log lines: to standard error, filtered, as text or JSON, with a filter that a reload can change.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 
 use clap::ValueEnum;
 use tracing_subscriber::layer::SubscriberExt;
@@ -52,7 +54,16 @@ pub fn start(filter: &str, format: Format) -> Result<Handle> {
         }
     };
     started.map_err(|error| Error::internal("failed to start logging").because(error))?;
+    std::panic::set_hook(Box::new(tell_of_panic));
     Ok(Handle(handle))
+}
+
+/// Logs where the program failed. Not in which words: they may quote what customers wrote.
+fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+    let at = panic.location().map(ToString::to_string).unwrap_or_default();
+    let trace = Backtrace::capture();
+    let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+    tracing::error!(target: "segue", at, trace, "this program failed; please report it");
 }
 
 fn parse(filter: &str) -> Result<EnvFilter> {

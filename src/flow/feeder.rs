@@ -26,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_PACE: Duration = Duration::from_millis(15);
 /// How often it is looked at whether buckets can be let go.
 const LETTING_GO: Duration = Duration::from_millis(5);
+/// For how long entries are read in a row before it is looked for callers again, who must not wait for all of them.
+const READING: Duration = Duration::from_millis(10);
 /// How far back in the backlog an interactive entry looks for earlier ones of its own keys.
 const LOOK_BACK: usize = 256;
 
@@ -46,6 +48,8 @@ pub(super) struct Feeder {
     /// Whether others may append entries that this node is to apply.
     among_others: bool,
     backlog: Backlog,
+    /// What was taken from the tail or the disk and is not read yet.
+    taken: VecDeque<Entry>,
     /// Whether the disk must be read before the tail is: the tail has forgotten some.
     behind: bool,
     /// Whether the disk is to be looked at: for all entries, and for those that somebody waits for at another node.
@@ -63,6 +67,7 @@ impl Feeder {
             urgent: store.journal.urgent(),
             among_others: store.leases.shared(),
             backlog: Backlog::default(),
+            taken: VecDeque::new(),
             behind: true,
             look: false,
             look_for_callers: false,
@@ -139,8 +144,12 @@ impl Feeder {
         Ok(())
     }
 
-    /// Brings in one page, the oldest first. Gives whether there was anything to do.
+    /// Brings in the next, the oldest first. Gives whether there was anything to do.
     async fn step(&mut self) -> bool {
+        if !self.taken.is_empty() {
+            self.add_for_a_while().await;
+            return true;
+        }
         if !self.backlog.positions.is_empty() {
             self.read().await;
             return true;
@@ -157,10 +166,20 @@ impl Feeder {
             return true;
         }
         let some = !entries.is_empty();
-        for entry in entries.into_iter().filter(|entry| !self.backlog.found.contains(&entry.position)) {
-            self.shared.add(entry);
-        }
+        let found = &self.backlog.found;
+        self.taken.extend(entries.into_iter().filter(|entry| !found.contains(&entry.position)));
         some
+    }
+
+    async fn add_for_a_while(&mut self) {
+        let begun = Instant::now();
+        while let Some(entry) = self.taken.pop_front() {
+            self.shared.add(entry);
+            if begun.elapsed() >= READING || self.shared.is_full() {
+                break;
+            }
+        }
+        tokio::task::yield_now().await;
     }
 
     /// Looks what the disk holds for this node.
@@ -184,7 +203,7 @@ impl Feeder {
         match self.shared.context.store.journal.pending_at(page.clone()).await {
             Ok((entries, looked)) => {
                 self.backlog.positions.drain(..looked.min(page.len()));
-                entries.into_iter().for_each(|entry| self.shared.add(entry));
+                self.taken.extend(entries);
             }
             Err(error) => self.cannot_read(&error).await,
         }

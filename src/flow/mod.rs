@@ -38,6 +38,7 @@ pub mod media;
 mod messages;
 mod normalize;
 mod outcome;
+mod reading;
 pub mod replay;
 pub mod send;
 pub mod send_mail;
@@ -50,7 +51,7 @@ pub mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -72,6 +73,7 @@ use crate::store::{Appended, Changeset, MailBatch, NewEntry, StateRead, Store};
 use draft::Draft;
 use journal::Journaled;
 use normalize::{Item, Normalized};
+use reading::{prepare, prepare_under, read, understood};
 
 /// What decisions depend on: connectors, channels and policy, swapped as one.
 pub struct Setup {
@@ -140,6 +142,8 @@ pub(crate) struct Prepared {
     keys: Vec<lanes::Key>,
     /// Whether something that was assumed of it did not hold.
     met_conflict: AtomicBool,
+    /// How often it could not be applied or committed.
+    failed: AtomicU32,
     /// What was found out when it was applied before.
     recorded: Option<Facts>,
 }
@@ -147,7 +151,8 @@ pub(crate) struct Prepared {
 impl Prepared {
     fn new(journaled: Journaled, read: ahead::Read, recorded: Option<Facts>) -> Prepared {
         let ahead::Read { setup, items, keys } = read;
-        Prepared { journaled, setup, items, keys, met_conflict: AtomicBool::new(false), recorded }
+        let (met_conflict, failed) = (AtomicBool::new(false), AtomicU32::new(0));
+        Prepared { journaled, setup, items, keys, met_conflict, failed, recorded }
     }
 }
 
@@ -167,6 +172,7 @@ pub(crate) fn refreshed(context: &Context, prepared: Arc<Prepared>) -> Arc<Prepa
     let read = ahead::Read { keys: prepared.keys.clone(), ..read(context, &journaled) };
     let fresh = Prepared::new(journaled, read, None);
     fresh.met_conflict.store(prepared.met_conflict.load(Ordering::Relaxed), Ordering::Relaxed);
+    fresh.failed.store(prepared.failed.load(Ordering::Relaxed), Ordering::Relaxed);
     Arc::new(fresh)
 }
 
@@ -218,62 +224,6 @@ pub(crate) async fn enter_mails(context: &Context, mut batch: MailBatch) -> Resu
         context.ahead.take(*id);
     }
     appended
-}
-
-/// Reads what an entry says and which keys order it, unless that was done before it was appended.
-pub(crate) fn prepare(context: &Context, journaled: Journaled) -> Prepared {
-    let entry = journaled.entry();
-    let read = context.ahead.take(entry.id).unwrap_or_else(|| read(context, &journaled));
-    count(context, &read.setup, &entry.channel, &read.items);
-    Prepared::new(journaled, read, None)
-}
-
-/// The same under a setup of choice, for an entry that was applied before in another store.
-pub(crate) fn prepare_under(context: &Context, setup: Arc<Setup>, journaled: Journaled, recorded: Facts) -> Prepared {
-    let read = read_under(context, setup, &journaled, Some(&recorded));
-    Prepared::new(journaled, read, Some(recorded))
-}
-
-fn read(context: &Context, journaled: &Journaled) -> ahead::Read {
-    read_under(context, context.setup.load_full(), journaled, None)
-}
-
-fn read_under(context: &Context, setup: Arc<Setup>, journaled: &Journaled, recorded: Option<&Facts>) -> ahead::Read {
-    let entry = journaled.entry();
-    let (items, keys) = match entry.kind {
-        EntryKind::Webhook | EntryKind::Mail => {
-            let begun = thread_cpu();
-            let items = understood(&setup, journaled, recorded);
-            context.stage_seconds("normalize", begun);
-            let keys = normalize::lanes(&items, journaled);
-            (items, keys)
-        }
-        // These meet others only in the rows they change, which the commit asserts.
-        _ => (Vec::new(), vec![*entry.id.as_bytes()]),
-    };
-    ahead::Read { setup, items, keys }
-}
-
-/// What an entry says, as it was understood the first time.
-fn understood(setup: &Setup, journaled: &Journaled, recorded: Option<&Facts>) -> Vec<Normalized> {
-    let outcomes = normalize::step(setup, journaled);
-    match recorded {
-        Some(facts) => facts::unread_again(outcomes, &facts.unread),
-        None => outcomes,
-    }
-}
-
-fn count(context: &Context, setup: &Setup, channel: &str, items: &[Normalized]) {
-    let connector = setup.channels.get(channel).map_or("", |c| c.connector.name());
-    for item in items {
-        let result = match item {
-            Normalized::Item(_) => "interaction",
-            Normalized::Receipt(_) => "receipt",
-            Normalized::Ignored(_) => "ignored",
-            Normalized::Quarantined(_) => "quarantined",
-        };
-        context.metrics.normalized.get_or_create(&By::new(connector, result)).inc();
-    }
 }
 
 /// Applies an entry: reads state, decides, and gives what is to be committed. Changes nothing itself, so that it can be

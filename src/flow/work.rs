@@ -9,6 +9,7 @@
 //! go once none of its entries is here any more.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,11 +20,11 @@ use tokio::runtime::Handle;
 use super::feeder::Feeder;
 use super::journal::Journaled;
 use super::lanes::{Lanes, Ticket};
-use super::{Context, Prepared, apply, prepare, refreshed, wait};
-use crate::base::Result;
+use super::{Applied, Context, Prepared, apply, prepare, refreshed, wait};
+use crate::base::{Error, Result};
 use crate::model::Entry;
-use crate::store::Committed;
 use crate::store::lease::BUCKETS;
+use crate::store::{Changeset, Committed, StateRead};
 
 /// How many entries are prepared at most.
 pub(super) const PREPARED: usize = 4096;
@@ -37,6 +38,8 @@ const BATCH: usize = 32;
 const BATCH_TIME: Duration = Duration::from_millis(10);
 /// After how long an entry that was early is tried again at first.
 const EARLY: Duration = Duration::from_millis(10);
+/// After how long what failed is tried again at first, and at most.
+const FAILED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// The running threads. Stops them when dropped, after what they hold is committed.
 pub struct Workers {
     shared: Arc<Shared>,
@@ -190,12 +193,15 @@ impl Shared {
                     self.again(ticket, prepared);
                     continue;
                 }
-                // Applying only reads, so running the future to its end here keeps scripts off the runtime's threads.
                 let prepared = refreshed(&self.context, prepared);
-                match self.runtime.block_on(apply(&self.context, snapshot.as_ref(), &prepared)) {
-                    Ok(outcome) => {
-                        changesets.push(outcome.changeset);
-                        applied.push((ticket, prepared, outcome.told));
+                match self.apply(snapshot.as_ref(), &prepared) {
+                    // What failed before takes no others along again.
+                    Ok(Applied { changeset, told }) if prepared.failed.load(Ordering::Relaxed) > 0 => {
+                        self.commit(vec![changeset], vec![(ticket, prepared, told)]);
+                    }
+                    Ok(Applied { changeset, told }) => {
+                        changesets.push(changeset);
+                        applied.push((ticket, prepared, told));
                     }
                     Err(error) => {
                         let entry = prepared.journaled.entry();
@@ -206,14 +212,26 @@ impl Shared {
             }
             drop(snapshot);
             if !changesets.is_empty() {
-                let commit = self.context.store.commits.commit(changesets);
-                let shared = self.clone();
-                self.runtime.spawn(async move {
-                    let outcome = commit.await;
-                    shared.settle(applied, outcome);
-                });
+                self.commit(changesets, applied);
             }
         }
+    }
+
+    /// Applying only reads, so running the future to its end here keeps scripts off the runtime's threads.
+    fn apply(&self, state: &dyn StateRead, prepared: &Prepared) -> Result<Applied> {
+        let applying = || self.runtime.block_on(apply(&self.context, state, prepared));
+        // Without its thread nothing would be applied any more.
+        let failed = |_| Err(Error::internal("applying an entry failed, which is a fault of this program"));
+        catch_unwind(AssertUnwindSafe(applying)).unwrap_or_else(failed)
+    }
+
+    fn commit(self: &Arc<Self>, changesets: Vec<Changeset>, applied: Vec<(Ticket, Arc<Prepared>, wait::Told)>) {
+        let commit = self.context.store.commits.commit(changesets);
+        let shared = self.clone();
+        self.runtime.spawn(async move {
+            let outcome = commit.await;
+            shared.settle(applied, outcome);
+        });
     }
 
     /// The next entries to apply; none when the threads are to end.
@@ -309,11 +327,13 @@ impl Shared {
         self.ready.notify_one();
     }
 
-    /// Tries again after a pause: the store, not the entry, is what fails.
+    /// Tries again after a pause, which grows: mostly the store, not the entry, is what fails.
     fn later(self: &Arc<Self>, ticket: Ticket, prepared: Arc<Prepared>) {
         let shared = self.clone();
+        let failed = prepared.failed.fetch_add(1, Ordering::Relaxed).min(8);
+        let (first, most) = FAILED;
         self.runtime.spawn(async move {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(most.min(first * (1 << failed))).await;
             shared.again(ticket, prepared);
         });
     }
