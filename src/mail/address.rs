@@ -1,7 +1,10 @@
 //! Addresses in a field (RFC 5322, section 3.4, with the obsolete forms): groups, comments, quoted names, routes.
 //!
 //! Nothing that may be an address is dropped in silence: when a reader with other rules could see another address than
-//! the one given here, the list says so (`ambiguous`), and the sender must not be trusted.
+//! the one given here, the list says so (`ambiguous`), and the sender must not be trusted. What the addresses are follows from
+//! the field alone: who judges a sender and who names it see the same one, whatever else stands in the mail.
+
+use std::borrow::Cow;
 
 use super::words;
 
@@ -29,11 +32,11 @@ pub struct Addresses {
     /// In their order, those of groups among them.
     pub list: Vec<Address>,
     /// Whether another reader could see other addresses here: an `@` in a name without quotes, two addresses without a
-    /// comma, a bracket that does not end.
+    /// comma, a bracket that does not end, bytes in an address that are no UTF-8.
     pub ambiguous: bool,
 }
 
-/// Reads the value of an address field. `hint` is the charset of bytes that are no UTF-8 (see [`words::decode`]).
+/// Reads the value of an address field. `hint` is the charset of names that are no UTF-8 (see [`words::decode`]).
 pub fn parse(raw: &[u8], hint: Option<&str>) -> Addresses {
     let cut = raw.len() > FIELD_MOST;
     let mut reader =
@@ -159,7 +162,7 @@ impl Reader<'_> {
         let (email, name) = match &one.angle {
             Some(angle) => {
                 self.found.ambiguous |= one.at;
-                (email(route_less(&without_comments(angle)), self.hint), one.phrase)
+                (self.email(route_less(&without_comments(angle))), one.phrase)
             }
             None => self.bare(&one),
         };
@@ -174,6 +177,17 @@ impl Reader<'_> {
         self.found.list.push(Address { name: (!name.is_empty()).then_some(name), email });
     }
 
+    /// `bytes` as an address, if it is one. Of bytes that are no UTF-8, and of blanks and controls that few would leave out, each
+    /// reader may make another.
+    fn email(&mut self, bytes: &[u8]) -> Option<String> {
+        let text = std::str::from_utf8(bytes).map(Cow::Borrowed).unwrap_or_else(|_| {
+            self.found.ambiguous = true;
+            words::plain(bytes, None)
+        });
+        self.found.ambiguous |= text.contains(|c: char| !c.is_ascii() && (c.is_whitespace() || c.is_control()));
+        email(&text)
+    }
+
     /// An address without brackets, and the words beside it.
     fn bare(&mut self, one: &One) -> (Option<String>, Vec<u8>) {
         let tokens = tokens(&one.bare);
@@ -181,7 +195,7 @@ impl Reader<'_> {
         let Some(address) = with_at.next() else { return (None, Vec::new()) };
         self.found.ambiguous |= with_at.next().is_some();
         let others = tokens.iter().filter(|token| !token.contains(&b'@'));
-        (email(address, self.hint), others.flat_map(|word| [word.as_slice(), b" "]).flatten().copied().collect())
+        (self.email(address), others.flat_map(|word| [word.as_slice(), b" "]).flatten().copied().collect())
     }
 }
 
@@ -271,9 +285,8 @@ fn route_less(angle: &[u8]) -> &[u8] {
     }
 }
 
-/// `bytes` as an address, without the blanks outside of quotes, if it is one.
-fn email(bytes: &[u8], hint: Option<&str>) -> Option<String> {
-    let text = words::plain(bytes, hint);
+/// `text` as an address, without the blanks outside of quotes, if it is one.
+fn email(text: &str) -> Option<String> {
     let mut quotes = Quotes::default();
     let keeps = |c: &char| {
         // All that matters to quotes is ASCII.
@@ -318,6 +331,20 @@ mod tests {
         assert_eq!(read("\"a b\"@c"), ["-|\"a b\"@c"]);
         assert_eq!(read("Ann\r\n <a@b>"), ["Ann|a@b"]);
         assert_eq!(read("\"An \\\"X\\\" n\" <a@b>"), ["An \"X\" n|a@b"]);
+    }
+
+    #[test]
+    fn who_wrote_does_not_depend_on_a_charset() {
+        // KOI8-R has a blank there, others a letter.
+        let raw = b"J\xf6rg <victim@g\x9Amail.example>";
+        let read = |hint| parse(raw, hint);
+        let (hinted, plain) = (read(Some("koi8-r")), read(None));
+        assert!(hinted.ambiguous && plain.ambiguous);
+        assert_eq!(hinted.list[0].email, plain.list[0].email);
+        assert_ne!(plain.list[0].email, "victim@gmail.example");
+        // A blank that few leave out.
+        assert!(ambiguous("<victim@g\u{a0}mail.example>") && ambiguous("victim@g\u{2003}mail.example"));
+        assert!(!ambiguous("J\u{f6}rg\u{a0}Meier <j\u{f6}rg@m\u{fc}ller.example>"));
     }
 
     #[test]
@@ -371,6 +398,18 @@ mod tests {
                 prop_assert!(one.email.contains('@') && !one.email.contains(char::is_control));
                 prop_assert!(one.name != Some(String::new()));
             }
+        }
+
+        #[test]
+        fn addresses_are_the_same_whatever_charset_the_mail_has(
+            raw in proptest::collection::vec(prop_oneof![Just(b'<'), Just(b'@'), Just(b'a'), Just(b'"'), any::<u8>()], 0..60),
+            charset in prop_oneof![Just("koi8-r"), Just("ibm866"), Just("iso-2022-jp"), Just("utf-16"), Just("macintosh")],
+        ) {
+            let emails = |hint| {
+                let found = parse(&raw, hint);
+                (found.list.into_iter().map(|one| one.email).collect::<Vec<_>>(), found.ambiguous)
+            };
+            prop_assert_eq!(emails(Some(charset)), emails(None));
         }
 
         #[test]
