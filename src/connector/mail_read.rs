@@ -77,6 +77,7 @@ impl Connector {
         let (fields, _) = Fields::read(raw);
         parts(&mut ix, &mut mail, &opened, raw.len());
         let mut facet = facet(&mail, &fields, level);
+        facet.arrived_at = head.arrived;
         texts(&mut ix, &mail);
         facet.report = report::read(&mail, &opened);
         facet.token = head.sender.token;
@@ -149,6 +150,7 @@ fn facet(mail: &Read, fields: &Fields<'_>, level: MailLevel) -> Mail {
         to: addresses(&mail.to),
         cc: addresses(&mail.cc),
         bcc: Vec::new(),
+        arrived_at: None,
         auto_submitted: said("auto-submitted"),
         list_id: said("list-id"),
         level,

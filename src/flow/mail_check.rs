@@ -60,8 +60,10 @@ pub(super) async fn step(checking: &Checking, trusted: &TrustedServers, mail: &m
     if mail.raw.is_empty() {
         return;
     }
-    let found = find(&checking.dns, &About::fetched(trusted), &mail.raw, mail.at).await;
-    mail.head.sender = judge(&checking.key, &found, &mail.head.envelope_to, &mail.raw, mail.at);
+    // A signature that has ended since was good when the mail came.
+    let at = mail.head.arrived.unwrap_or(mail.at);
+    let found = find(&checking.dns, &About::fetched(trusted), &mail.raw, at).await;
+    mail.head.sender = judge(&checking.key, &found, &mail.head.envelope_to, &mail.raw, at);
 }
 
 /// As [`step`], for one mail that comes for several channels, each with the mail servers that it trusts. Whoever handed it

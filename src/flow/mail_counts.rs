@@ -55,7 +55,9 @@ async fn arrived(draft: &mut Draft<'_>, ix: &Interaction, what: &str, common: &s
     if state.counted != [mark] {
         (state.counted, state.times) = (vec![mark], Vec::new());
     }
-    let exceeded = mail_loop::STORM.exceeded(&mut state.times, draft.now());
+    // What comes at once after an outage did not arrive at once.
+    let arrived_at = ix.mail.as_ref().and_then(|mail| mail.arrived_at).unwrap_or_else(|| draft.now());
+    let exceeded = mail_loop::STORM.exceeded(&mut state.times, arrived_at);
     draft.set_message(key, state);
     Ok(exceeded)
 }

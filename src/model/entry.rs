@@ -121,6 +121,9 @@ pub struct MailHead {
     /// Under which UIDVALIDITY and UID.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<(u32, u32)>,
+    /// When its mailbox took it, if the server says so; never later than its entry.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<Timestamp>,
     /// To whom it was handed over, as the envelope says.
     #[serde(rename = "t", default, skip_serializing_if = "Vec::is_empty")]
     pub envelope_to: Vec<String>,
@@ -142,6 +145,7 @@ impl MailHead {
             source: MailSource::Imap,
             folder: None,
             uid: None,
+            arrived: None,
             envelope_to: Vec::new(),
             envelope_from: None,
             sender: SenderFound::default(),

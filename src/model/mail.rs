@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::delivery::DeliveryState;
-use crate::base::Pii;
 use crate::base::id::{ConversationId, SendId};
+use crate::base::{Pii, Timestamp};
 
 /// What the Message-ID of a probe begins with: a mail that a channel sends to itself to try out its way.
 pub const PROBE: &str = "segue-probe.";
@@ -41,6 +41,9 @@ pub struct Mail {
     /// Who gets it too and is not shown to the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bcc: Vec<MailAddress>,
+    /// When its mailbox took it, where that is known: long before it was received here after an outage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived_at: Option<Timestamp>,
     /// What `Auto-Submitted` says (RFC 3834).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_submitted: Option<String>,
@@ -92,7 +95,7 @@ pub struct MailAddress {
     /// The name beside it, decoded. Anybody may write any name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Pii<String>>,
-    /// The address, its domain in lower case.
+    /// The address as it was written.
     pub email: Pii<String>,
 }
 

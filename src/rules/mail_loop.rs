@@ -41,12 +41,13 @@ impl Limit {
         admitted
     }
 
-    /// Counts one more at `now` among `times`, which rise: gives whether it is one of too many. All are noted, of which the
-    /// latest tell enough: what was too much stays too much until it calms down.
-    pub fn exceeded(&self, times: &mut Vec<Timestamp>, now: Timestamp) -> bool {
-        times.retain(|at| now.since(*at) < self.within);
+    /// Counts one more at `at` among `times`: gives whether it is one of too many. All are noted, of which the latest tell
+    /// enough: what was too much stays too much until it calms down. Of two mailbox folders one may tell of times before
+    /// those of the other.
+    pub fn exceeded(&self, times: &mut Vec<Timestamp>, at: Timestamp) -> bool {
+        times.retain(|known| at.since(*known).abs() < self.within);
         let exceeded = times.len() >= self.most;
-        times.push(now);
+        times.push(at);
         times.drain(..times.len().saturating_sub(self.most));
         exceeded
     }

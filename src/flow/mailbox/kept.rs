@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::base::Timestamp;
 use crate::net::imap::{Fetcher, Listed, Sizes};
 
 /// How many bytes of mails are kept over all mailboxes, or the largest mail if that is more.
@@ -66,6 +67,8 @@ pub(super) struct Window {
     pub(super) fetcher: Fetcher,
     /// The mails by UID, with the sizes that the server announced.
     sizes: BTreeMap<u32, Option<u32>>,
+    /// When the server took them, where it tells.
+    arrived: BTreeMap<u32, Timestamp>,
     /// How many connections broke over it, and when the last did.
     broke: (u32, Instant),
     /// The room that it has while it is kept.
@@ -76,8 +79,15 @@ impl Window {
     /// For the mails of a folder with this UIDVALIDITY up to a UID.
     pub(super) fn new((validity, high): (u32, u32), listed: Vec<Listed>, sizes: Sizes) -> Window {
         let known = listed.iter().map(|mail| (mail.uid, mail.size)).collect();
+        let told = |mail: &Listed| Some((mail.uid, Timestamp::from_millis(mail.arrived?.as_millisecond())));
+        let arrived = listed.iter().filter_map(told).collect();
         let fetcher = Fetcher::new(validity, listed, sizes);
-        Window { validity, high, fetcher, sizes: known, broke: (0, Instant::now()), room: None }
+        Window { validity, high, fetcher, sizes: known, arrived, broke: (0, Instant::now()), room: None }
+    }
+
+    /// When the server took a mail, if it told.
+    pub(super) fn arrived(&self, uid: u32) -> Option<Timestamp> {
+        self.arrived.get(&uid).copied()
     }
 
     /// Whether it is to be gone on with where mails up to a UID are wanted.

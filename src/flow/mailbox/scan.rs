@@ -123,10 +123,16 @@ impl Scan {
             None => self.begin(name, &folder, next).await?,
         };
         let end = next.saturating_sub(1);
-        // Other UIDs: all of the folder is looked at anew, and what was taken before is known by its content.
+        // Other UIDs, or those of a server that was set back: all of the folder is looked at anew, and what was taken before is
+        // known by its content.
         let mut from = row.cursor;
-        let mut uid = if from.validity == folder.validity { from.uid } else { 0 };
-        if folder.exists == 0 && (uid < end || from.validity != folder.validity) {
+        let set_back = from.validity == folder.validity && end < from.uid;
+        if set_back {
+            tracing::warn!(target: "segue::mailbox", channel = self.channel, folder = name, "the server gives UIDs again that were passed; the folder is looked at anew");
+            self.rows.iter_mut().filter_map(|rows| rows.get_mut(name)).for_each(|row| row.anew = true);
+        }
+        let mut uid = if from.validity == folder.validity && !set_back { from.uid } else { 0 };
+        if folder.exists == 0 && (uid < end || from.validity != folder.validity || set_back) {
             uid = end;
             from = self.commit(name, from, Cursor { validity: folder.validity, uid }, Vec::new()).await?;
         }
@@ -220,7 +226,8 @@ impl Scan {
             match window.fetcher.next(session).await {
                 Ok(Some(fetched)) => {
                     batch.uid = fetched.uid();
-                    if let Some(mail) = self.received(name, validity, fetched) {
+                    let arrived = window.arrived(batch.uid);
+                    if let Some(mail) = self.received(name, (validity, arrived), fetched) {
                         batch.bytes += mail.raw.len();
                         batch.mails.push(mail);
                     }
@@ -285,15 +292,22 @@ impl Scan {
     }
 
     /// What was fetched as it is journaled; nothing if there is no mail of that UID any more.
-    fn received(&self, folder: &str, validity: u32, fetched: Fetched) -> Option<ReceivedMail> {
+    fn received(
+        &self,
+        folder: &str,
+        (validity, arrived): (u32, Option<Timestamp>),
+        fetched: Fetched,
+    ) -> Option<ReceivedMail> {
+        let now = self.now();
         let head = |uid, failed| MailHead {
             source: MailSource::Imap,
             folder: Some(folder.to_owned()),
             uid: Some((validity, uid)),
+            arrived: arrived.map(|arrived| arrived.min(now)),
             failed,
             ..MailHead::unchecked()
         };
-        let mail = |head, raw| ReceivedMail { channel: self.channel.clone(), head, raw, at: self.now() };
+        let mail = |head, raw| ReceivedMail { channel: self.channel.clone(), head, raw, at: now };
         match fetched {
             Fetched::Got(got) => Some(mail(head(got.uid, None), got.bytes.into())),
             Fetched::Gone(_) => None,
@@ -317,7 +331,7 @@ impl Scan {
         let anew = self.row(name).await?.is_some_and(|row| is_anew(&row, to.validity));
         self.append(name, (Some(from), to), (self.now(), anew), entries).await?;
         if let Some(row) = self.rows.as_mut().and_then(|rows| rows.get_mut(name)) {
-            if row.cursor.validity != to.validity {
+            if row.cursor.validity != to.validity || to.uid < row.cursor.uid {
                 row.acted = 0;
             }
             (row.cursor, row.anew) = (to, anew);

@@ -188,6 +188,54 @@ async fn mails_of_any_age_that_come_into_a_folder_are_taken() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_set_back_is_looked_through_anew() {
+    let mut reader = Reader::new(AfterTaking::Flag);
+    reader.put(OLD, "there before");
+    reader.takes().await;
+    (0..9).for_each(|number| reader.put(NEW, &format!("no. {number}")));
+    assert_eq!(reader.takes().await, 9);
+    // To before the last five; the UIDs of those are given to others.
+    {
+        let mut server = reader.server.lock();
+        server.mails.retain(|uid, _| *uid < 6);
+        (server.next, server.flagged) = (6, Vec::new());
+    }
+    (0..3).for_each(|number| reader.put(NEW, &format!("later, no. {number}")));
+    assert_eq!(reader.takes().await, 12);
+    let flagged = reader.server.lock().flagged.clone();
+    assert!(flagged.ends_with(&[6, 7, 8]) && !flagged.contains(&1), "{flagged:?}");
+    // From then on all is as ever.
+    reader.restarts();
+    reader.put(OLD, "moved there");
+    assert_eq!(reader.takes().await, 13);
+    // To when it was empty.
+    reader.server.lock().mails.clear();
+    reader.server.lock().next = 1;
+    assert_eq!(reader.takes().await, 13);
+    reader.put(NEW, "the first again");
+    assert_eq!((reader.takes().await, reader.server.lock().flagged.last().copied()), (14, Some(1)));
+}
+
+#[tokio::test]
+async fn when_a_mail_came_into_its_mailbox_is_kept() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    reader.takes().await;
+    reader.put(OLD, "long ago");
+    reader.put(NEW, "by a clock that is ahead");
+    assert_eq!(reader.takes().await, 2);
+    let journal = reader.fetching.context.store.journal.clone();
+    let entries = journal.mine(false, 10).await.unwrap();
+    let (entries, _) = journal.pending_at(entries).await.unwrap();
+    let arrived = |entry: &crate::model::Entry| {
+        let head: crate::model::entry::MailHead = serde_json::from_slice(&entry.body.head).unwrap();
+        (head.arrived.unwrap().seconds(), entry.at.seconds())
+    };
+    let told: Vec<_> = entries.iter().map(arrived).collect();
+    assert_eq!(told[0].0, 1_577_836_800);
+    assert_eq!(told[1].0, told[1].1, "nothing came after it was taken");
+}
+
+#[tokio::test]
 async fn a_folder_that_is_refused_keeps_no_other_from_being_read() {
     let mut reader = Reader::new(AfterTaking::Keep);
     let folders = ["INBOX", "Sales", "Gone"].map(str::to_owned).to_vec();

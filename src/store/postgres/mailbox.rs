@@ -46,7 +46,7 @@ async fn move_cursor(session: &Session, batch: &Ready) -> std::result::Result<bo
             session.run(sql, &[channel, folder, &validity, &uid, &at, &batch.since.millis()]).await?
         }
         Some(from) => {
-            let sql = "UPDATE mailbox SET acted = CASE WHEN validity = $3 THEN acted ELSE 0 END,
+            let sql = "UPDATE mailbox SET acted = CASE WHEN validity = $3 AND uid <= $4 THEN acted ELSE 0 END,
                               validity = $3, uid = $4, moved_at = $5,
                               since = CASE WHEN $8 THEN -abs(since) ELSE abs(since) END
                         WHERE channel = $1 AND folder = $2 AND validity = $6 AND uid = $7";

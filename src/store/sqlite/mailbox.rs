@@ -40,7 +40,7 @@ fn move_cursor(connection: &Connection, batch: &MailBatch) -> rusqlite::Result<b
             .execute((channel, folder, to.validity, to.uid, at, batch.since.millis()))?,
         Some(from) => connection
             .prepare_cached(
-                "UPDATE mailbox SET acted = CASE WHEN validity = ?3 THEN acted ELSE 0 END,
+                "UPDATE mailbox SET acted = CASE WHEN validity = ?3 AND uid <= ?4 THEN acted ELSE 0 END,
                         validity = ?3, uid = ?4, moved_at = ?5,
                         since = CASE WHEN ?8 THEN -abs(since) ELSE abs(since) END
                   WHERE channel = ?1 AND folder = ?2 AND validity = ?6 AND uid = ?7",
