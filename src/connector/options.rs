@@ -202,6 +202,12 @@ impl Account {
         self.address.as_deref().unwrap_or(&self.channel)
     }
 
+    /// The subject of mails that a program of ours answers with.
+    pub fn automatic_subject(&self) -> String {
+        let said = self.options.text("automatic_subject").map(str::to_owned);
+        said.unwrap_or_else(|| format!("Your message to {}", self.known_as()))
+    }
+
     /// Whether a mail address is one of this account's: its own, what answers come to, or a further one; whatever stands
     /// behind a `+`, and however it is capitalized.
     pub fn has_mail_address(&self, address: &str) -> bool {

@@ -115,7 +115,7 @@ pub(crate) async fn plan(
         public,
         text: message.text.clone(),
         parts: message.parts.clone(),
-        mail: mail_of(draft, conversation, to, &speaker).map(Box::new),
+        mail: mail_of(draft, conversation, to, (channel, &speaker)).map(Box::new),
     };
     // What cannot be rendered is refused now, to the one who asks, and not later, to nobody.
     channel.connector.render(&outbound, &channel.account)?;
@@ -199,13 +199,23 @@ fn comes_from_us(channels: &HashMap<String, ChannelSetup>, mail: &Interaction) -
 }
 
 /// What an answer to a mail has beside its text.
-fn mail_of(draft: &Draft<'_>, at: ConversationAt, to: &Interaction, speaker: &Speaker) -> Option<OutboundMail> {
+fn mail_of(
+    draft: &Draft<'_>,
+    at: ConversationAt,
+    to: &Interaction,
+    (channel, speaker): (&ChannelSetup, &Speaker),
+) -> Option<OutboundMail> {
     let answered = to.mail.as_ref()?;
     let automatic = matches!(speaker, Speaker::Bot);
+    let subject = match to.subject.as_ref() {
+        // Nobody can have a program of ours say their words to others.
+        _ if automatic => Some(channel.account.automatic_subject()),
+        subject => subject.map(|subject| mail_thread::answering(subject.expose())),
+    };
     Some(OutboundMail {
         conversation: draft.conversation(at)?.id,
         at: draft.now(),
-        subject: to.subject.as_ref().map(|subject| Pii::new(mail_thread::answering(subject.expose()))),
+        subject: subject.map(Pii::new),
         in_reply_to: answered.message_id.clone(),
         references: answered.references.iter().chain(&answered.message_id).cloned().collect(),
         automatic,

@@ -7,29 +7,44 @@ use super::draft::Draft;
 use crate::base::Result;
 use crate::base::hash::key16;
 use crate::model::Interaction;
-use crate::rules::mail_loop::{self, Limit};
+use crate::rules::mail_loop;
 use crate::store::MessageKey;
 
 /// Texts shorter than this are written by everybody.
 const TELLING: usize = 24;
 
-/// Counts an automatic answer to a mail; in words, why it must not be sent.
+/// Counts an automatic answer to a mail; in words, why it must not be sent. One that is not sent counts for nothing.
 pub(super) async fn answer(draft: &mut Draft<'_>, to: &Interaction) -> Result<Option<&'static str>> {
-    let mailbox = (to.channel.connector.clone(), to.channel.account.clone());
     let address = to.author.identifier.as_ref().map(|one| one.value.expose().clone()).unwrap_or_default();
     let domain = address.rsplit_once('@').map(|(_, domain)| domain.to_owned()).unwrap_or_default();
+    let mailbox = (to.channel.connector.as_str(), to.channel.account.as_str());
+    let all = ("", "");
     let rules = [
-        (format!("to {address}"), mail_loop::TO_ADDRESS, "its sender had an automatic answer within a day"),
-        (format!("at {domain}"), mail_loop::TO_DOMAIN, "its sender's domain had many automatic answers within an hour"),
-        ("from".to_owned(), mail_loop::FROM_MAILBOX, "this mailbox sent many automatic answers within an hour"),
-        ("all".to_owned(), mail_loop::FROM_ALL, "the gateway sent many automatic answers within an hour"),
+        (all, format!("to {address}"), mail_loop::TO_ADDRESS, "its sender had an automatic answer within a day"),
+        (
+            all,
+            format!("at {domain}"),
+            mail_loop::TO_DOMAIN,
+            "its sender's domain had many automatic answers within an hour",
+        ),
+        (
+            mailbox,
+            "from".to_owned(),
+            mail_loop::FROM_MAILBOX,
+            "this mailbox sent many automatic answers within an hour",
+        ),
+        (all, "all".to_owned(), mail_loop::FROM_ALL, "the gateway sent many automatic answers within an hour"),
     ];
-    for (what, limit, silence) in rules {
-        let (connector, account) = if what == "all" { ("", "") } else { (mailbox.0.as_str(), mailbox.1.as_str()) };
-        if !count(draft, MessageKey::of(connector, account, &format!("automatic answers {what}")), limit).await? {
+    let mut counted = Vec::with_capacity(rules.len());
+    for ((connector, account), what, limit, silence) in rules {
+        let key = MessageKey::of(connector, account, &format!("automatic answers {what}"));
+        let mut state = draft.message(key).await?;
+        if !limit.admit(&mut state.times, draft.now()) {
             return Ok(Some(silence));
         }
+        counted.push((key, state));
     }
+    counted.into_iter().for_each(|(key, state)| draft.set_message(key, state));
     Ok(None)
 }
 
@@ -69,15 +84,6 @@ pub(super) struct Storm {
     pub(super) of_sender: bool,
     /// By what it says.
     pub(super) of_content: bool,
-}
-
-async fn count(draft: &mut Draft<'_>, key: MessageKey, limit: Limit) -> Result<bool> {
-    let mut state = draft.message(key).await?;
-    let admitted = limit.admit(&mut state.times, draft.now());
-    if admitted {
-        draft.set_message(key, state);
-    }
-    Ok(admitted)
 }
 
 #[cfg(test)]

@@ -245,6 +245,13 @@ async fn two_hundred_mails_find_their_stories() {
         });
         assert!(original.await.body.as_ref() == letter.raw, "{} is not what was handed over", letter.mark);
     }
+    // What a program wrote is known for it, and says why no program answers it.
+    for letter in letters.iter().filter(|letter| letter.robot) {
+        let told = taken.iter().find(|one| one.interaction()["subject"].to_string().contains(&letter.mark)).unwrap();
+        let told = told.interaction();
+        assert!(told["mail"]["no_auto_answer"].is_string(), "{}: {told:#}", letter.mark);
+        assert!(told["flags"].as_array().unwrap().contains(&"automated".into()), "{}: {told:#}", letter.mark);
+    }
     // Whom a machine answered.
     let robots: BTreeSet<String> = letters.iter().filter(|letter| letter.robot).map(from).collect();
     let answered: BTreeSet<String> = server.taken().into_iter().flat_map(|mail| mail.to).collect();

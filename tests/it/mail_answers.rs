@@ -207,6 +207,8 @@ async fn a_machine_answers_who_is_proven_and_once_a_day() {
         scene.take(&signed(&id, ""), &id).await;
     }
     let got = scene.got("We have your mail.").await;
+    assert_eq!(field(&got, "In-Reply-To"), "<3@signed.example>", "the first that is proven and no machine's");
+    assert_eq!(field(&got, "Subject"), "Your message to box@example.test");
     assert_eq!(field(&got, "Auto-Submitted"), "auto-replied");
     assert_eq!(field(&got, "X-Segue-Loop"), "segue;1");
     assert_eq!(field(&got, "Return-Path"), "<>");

@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(refused(&guard.write_all(&[b'x'; 64]).await.unwrap_err()), Some(Refused::Idle));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn bytes_that_are_all_dropped_are_no_end() {
         let (ours, mut theirs) = duplex(1024);
         let mut guard = Guard::new(ours, Caps::default());
