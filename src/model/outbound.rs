@@ -76,7 +76,7 @@ pub struct OutboundPart {
     /// What it is.
     #[serde(rename = "type")]
     pub kind: PartType,
-    /// Where the provider can fetch it.
+    /// Where the provider can fetch it; for a mail the gateway does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Pii<String>>,
     /// Its caption, or its text where it cannot be shown.
