@@ -78,7 +78,7 @@ impl Connector {
         parts(&mut ix, &mut mail, &opened, raw.len());
         let mut facet = facet(&mail, &fields, level);
         texts(&mut ix, &mail);
-        facet.report = report::read(&mail, &opened);
+        facet.report = report::read(&opened);
         facet.token = head.sender.token;
         if let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
             return vec![outcome];

@@ -1,6 +1,7 @@
 use data_encoding::BASE64;
 
 use super::MailFiles;
+use crate::base::ends::ends;
 use crate::connector::mail_auto::tests::taken;
 use crate::model::{Interaction, PartType};
 
@@ -181,4 +182,24 @@ fn many_files_in_many_winmails_are_cut_and_flagged() {
     assert!(ix.parts.last().unwrap().mediatype.as_deref() == Some("message/rfc822"));
     assert!(ix.flags.contains(&crate::model::Flag::Incomplete));
     assert!(ix.mail.unwrap().marks.contains(&"many_parts".to_owned()));
+}
+
+#[test]
+fn mails_and_parts_in_each_other_take_no_stack_and_no_time() {
+    let within = "Content-Type:message/rfc822\n\n";
+    let encoded = BASE64.encode(within.repeat(3000).as_bytes());
+    let mails = [
+        format!("Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n{encoded}"),
+        within.repeat(18_000),
+        format!(
+            "Content-Type: multipart/a; boundary=x\n\n{}",
+            "--x\nContent-Type:multipart/a;boundary=y\n\n".repeat(12_000)
+        ),
+        format!("Content-Type: text/plain;{}\n\nhello", (1..40_000).map(|n| format!("a*{n}=x;")).collect::<String>()),
+    ];
+    for (at, mail) in mails.into_iter().enumerate() {
+        assert!(mail.len() < 512 << 10, "{at}: {} bytes", mail.len());
+        let parts = ends(&format!("{at}"), move || taken("support@shop.example", &mail).parts.len());
+        assert!((1..=super::MOST_PARTS + 1).contains(&parts), "{at}: {parts} parts");
+    }
 }
