@@ -190,11 +190,12 @@ fn parts(ix: &mut Interaction, mail: &mut Read, opened: &Opened<'_>, size: usize
         ix.parts.push(page_part(html.clone()));
     }
     let mut files = mail.parts.iter();
+    let mut left = winmail::Left::of_mail();
     while ix.parts.len() < MOST_PARTS
         && let Some(part) = files.next()
     {
         match part.kind {
-            Kind::Tnef => winmail::unpack(ix, part, opened, (&mail.text, &mut mail.flags)),
+            Kind::Tnef => winmail::unpack(ix, part, opened, &mut left, (&mail.text, &mut mail.flags)),
             _ => ix.parts.push(attached(part, opened)),
         }
     }
