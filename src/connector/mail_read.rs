@@ -79,7 +79,7 @@ impl Connector {
         let mut facet = facet(&mail, &fields, level);
         facet.arrived_at = head.arrived;
         texts(&mut ix, &mail);
-        facet.report = report::read(&mail, &opened);
+        facet.report = report::read(&opened);
         facet.token = head.sender.token;
         if let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
             return vec![outcome];
@@ -192,11 +192,12 @@ fn parts(ix: &mut Interaction, mail: &mut Read, opened: &Opened<'_>, size: usize
         ix.parts.push(page_part(html.clone()));
     }
     let mut files = mail.parts.iter();
+    let mut left = winmail::Left::of_mail();
     while ix.parts.len() < MOST_PARTS
         && let Some(part) = files.next()
     {
         match part.kind {
-            Kind::Tnef => winmail::unpack(ix, part, opened, (&mail.text, &mut mail.flags)),
+            Kind::Tnef => winmail::unpack(ix, part, opened, &mut left, (&mail.text, &mut mail.flags)),
             _ => ix.parts.push(attached(part, opened)),
         }
     }

@@ -144,6 +144,12 @@ fn cut(interaction: &Interaction) -> Interaction {
         }
         mail.in_reply_to.truncate(5);
         mail.references.truncate(5);
+        if let Some(report) = &mut mail.report {
+            report.recipients.truncate(5);
+            if let Some(said) = &mut report.diagnostic {
+                shorten(said.expose_mut(), 400);
+            }
+        }
     }
     cut.parts.truncate(10);
     for part in &mut cut.parts {
@@ -171,6 +177,7 @@ mod tests {
     use super::*;
     use crate::base::Pii;
     use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
+    use crate::model::mail::MailReport;
     use crate::model::{ChannelKind, Identifier, Mail, MailAddress, Part, PartType};
 
     #[test]
@@ -190,7 +197,15 @@ mod tests {
             to: addresses(),
             cc: addresses(),
             references: vec![long.clone(); 41],
-            in_reply_to: vec![long; 41],
+            in_reply_to: vec![long.clone(); 41],
+            report: Some(MailReport {
+                recipients: vec![Pii::new("r".repeat(320)); 100],
+                diagnostic: Some(Pii::new("d".repeat(1000))),
+                state: None,
+                kind: "failed".to_owned(),
+                message_id: Some(long.clone()),
+                status: None,
+            }),
             ..Mail::default()
         }));
         let cut = cut(&ix);

@@ -6,11 +6,10 @@
 use html5ever::buffer_queue::BufferQueue;
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::{Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
-use mail_parser::MessageParser;
 
 use crate::mail::attachment::{Kind, Part};
 use crate::mail::fields::Fields;
-use crate::mail::read::{self, Flag, Limits, Mail, Opened};
+use crate::mail::read::{self, Limits, Mail, Opened};
 use crate::mail::{calendar, canon, dsn, html_clean, html_text, tnef};
 
 /// Little, so that the limits are met.
@@ -24,8 +23,8 @@ pub fn mime(bytes: &[u8]) {
         let Ok(mail) = opened.read(&limits) else { break };
         check(&mail, &limits, bytes.len());
         mail.parts.iter().for_each(|part| content(&opened, part));
-        report(bytes, &mail);
     }
+    report(bytes, &opened);
     for (index, _) in read::part_list(bytes) {
         assert!(opened.part_bytes(&index).is_some(), "part {index} has no content");
     }
@@ -66,12 +65,8 @@ fn content(opened: &Opened<'_>, part: &Part) {
     }
 }
 
-/// Reports are read by another parser, within bounds.
-fn report(bytes: &[u8], mail: &Mail) {
-    if mail.parts.len() > 50 || mail.flags.contains(&Flag::TooDeep) {
-        return;
-    }
-    if let Some(report) = MessageParser::default().parse(bytes).and_then(|message| dsn::read(&message)) {
+fn report(bytes: &[u8], opened: &Opened<'_>) {
+    if let Some(report) = dsn::read(opened) {
         assert!(report.recipients.len() <= 100, "{} recipients", report.recipients.len());
         let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > 4 * bytes.len());
         assert!(!long(&report.original_message_id) && !long(&report.original_to));

@@ -171,7 +171,8 @@ impl Content {
     }
 }
 
-fn is_html(node: &Node<'_>) -> bool {
+/// Whether a part is HTML.
+pub(super) fn is_html(node: &Node<'_>) -> bool {
     matches!(node.media_type.as_str(), "text/html" | "application/xhtml+xml")
 }
 

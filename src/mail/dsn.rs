@@ -3,10 +3,12 @@
 //!
 //! A report says what its sender claims. Nothing here proves that the mail it speaks of was ours; only the caller can,
 //! by the token in the address it came to or by [`Report::original_message_id`]. Reads the parts of one mail, never the
-//! parts of a mail within it, so that a forwarded bounce is no bounce.
+//! parts of a mail within it, so that a forwarded bounce is no bounce. What is told stands at the beginnings of the parts:
+//! no more is read of them, so that the work is bounded whatever the size of the mail that is returned.
 
 mod groups;
 mod notice;
+mod parts;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -14,10 +16,10 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 
-use mail_parser::{Message, MessagePart, MimeHeaders, PartType};
-
-use super::auto;
 use super::fields::Fields;
+use super::read::Opened;
+use super::{auto, words};
+use parts::Parts;
 
 /// A status code of RFC 3463: class, subject, detail. Class 2 is success, 4 a failure that may pass, 5 one that stays.
 pub type Status = (u8, u16, u16);
@@ -28,8 +30,6 @@ pub const MOST_RECIPIENTS: usize = 100;
 pub const MOST_DIAGNOSTIC: usize = 1000;
 /// The most bytes read of one text, and of one machine-readable part.
 const MOST_TEXT: usize = 256 * 1024;
-/// The most parts looked at.
-const MOST_PARTS: usize = 200;
 
 /// What a report says of the mail. Of several recipients the worst fate counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,20 +103,18 @@ impl fmt::Debug for Report {
     }
 }
 
-/// Reads the report that `mail` is, if it is one. A mail whose lines end in CR alone is to be converted before.
-pub fn read(mail: &Message<'_>) -> Option<Report> {
-    let (fields, body) = Fields::read(&mail.raw_message);
-    let parts = Parts::of(mail);
-    let (kind, recipients) = parts
-        .receipt()
-        .or_else(|| parts.complaint())
-        .or_else(|| parts.delivery())
-        .or_else(|| bounce(mail, &fields, &parts, body))?;
-    let original_message_id = parts.original_message_id().or_else(|| message_id_in_text(&fields, &parts, body));
-    let original_to = parts.original_to().or_else(|| notice::returned_to(&parts.text(body)));
-    let mut recipients = recipients;
+/// Reads the report that a mail is, if it is one.
+pub fn read(mail: &Opened<'_>) -> Option<Report> {
+    let (fields, body) = mail.head_and_body()?;
+    let subject = fields.first("Subject").map(|field| words::decode(field.value, None)).unwrap_or_default();
+    let head = Head { fields, subject: &subject, says_report: mail.says_report() };
+    let parts = Parts::of(mail, body);
+    let (kind, mut recipients) =
+        parts.receipt().or_else(|| parts.complaint()).or_else(|| parts.delivery()).or_else(|| bounce(&head, &parts))?;
+    let original_message_id = parts.original_message_id().or_else(|| message_id_in_text(fields, &parts));
+    let original_to = parts.original_to().or_else(|| notice::returned_to(&parts.text()));
     if recipients.is_empty() && kind == ReportKind::Failed {
-        recipients.extend(original_to.iter().map(|to| blamed(to, &parts.text(body), mail)));
+        recipients.extend(original_to.iter().map(|to| blamed(to, &parts.text(), &subject)));
     }
     recipients.truncate(MOST_RECIPIENTS);
     let lasting = |one: &Recipient| one.action == "failed" && one.status.is_none_or(|(class, ..)| class == 5);
@@ -124,24 +122,31 @@ pub fn read(mail: &Message<'_>) -> Option<Report> {
     Some(Report { kind, recipients, original_message_id, original_to, permanent })
 }
 
+/// What the fields of a mail tell of it.
+struct Head<'a> {
+    fields: &'a Fields<'a>,
+    subject: &'a str,
+    /// Whether it says that it is a report.
+    says_report: bool,
+}
+
 /// The recipient of the returned mail, where the notice names none itself.
-fn blamed(address: &str, text: &str, mail: &Message<'_>) -> Recipient {
-    let status = status::read(notice::told(text)).or_else(|| status::read(mail.subject().unwrap_or_default()));
+fn blamed(address: &str, text: &str, subject: &str) -> Recipient {
+    let status = status::read(notice::told(text)).or_else(|| status::read(subject));
     Recipient { address: address.to_owned(), action: "failed".to_owned(), status, ..Recipient::default() }
 }
 
 /// A bounce without a machine-readable part. It must come from a mail server and speak of delivery: shops and carriers
 /// speak of it too.
-fn bounce(
-    mail: &Message<'_>,
-    fields: &Fields<'_>,
-    parts: &Parts<'_>,
-    body: &[u8],
-) -> Option<(ReportKind, Vec<Recipient>)> {
-    let subject = mail.subject().unwrap_or_default();
-    let text = parts.text(body);
-    let likely = from_a_server(mail, fields) || (null_sender(fields) && gives_back(parts, &text));
-    if !likely || !notice::speaks_of_delivery(subject, &text) {
+fn bounce(head: &Head<'_>, parts: &Parts<'_>) -> Option<(ReportKind, Vec<Recipient>)> {
+    let fields = head.fields;
+    let from_a_server = from_a_server(head);
+    if !from_a_server && !null_sender(fields) {
+        return None;
+    }
+    let text = parts.text();
+    let likely = from_a_server || gives_back(parts, &text);
+    if !likely || !notice::speaks_of_delivery(head.subject, &text) {
         return None;
     }
     // Some servers write the machine-readable fields into the text.
@@ -150,7 +155,7 @@ fn bounce(
     }
     let failed = fields.text("X-Failed-Recipients").unwrap_or_default();
     let ours: Vec<Cow<'_, str>> = fields.all("To").chain(fields.all("From")).map(|field| field.text()).collect();
-    Some(notice::read(subject, &text, &failed, &ours))
+    Some(notice::read(head.subject, &text, &failed, &ours))
 }
 
 fn null_sender(fields: &Fields<'_>) -> bool {
@@ -159,35 +164,30 @@ fn null_sender(fields: &Fields<'_>) -> bool {
 
 /// Whether the mail holds another, or a code of a server.
 fn gives_back(parts: &Parts<'_>, text: &str) -> bool {
-    parts.returned().next().is_some()
-        || status::enhanced(notice::told(text)).is_some()
-        || notice::message_id(text).is_some()
+    parts.gives_back() || status::enhanced(notice::told(text)).is_some() || notice::message_id(text).is_some()
 }
 
 /// Whether a mail server wrote the mail, as far as its fields say.
-fn from_a_server(mail: &Message<'_>, fields: &Fields<'_>) -> bool {
-    let report = mail
-        .content_type()
-        .is_some_and(|it| is(it.ctype(), "multipart") && it.subtype().is_some_and(|subtype| is(subtype, "report")));
+fn from_a_server(head: &Head<'_>) -> bool {
+    let fields = head.fields;
     let from = fields.text("From").unwrap_or_default();
     // Some servers write their name without a domain.
     let address = notice::addresses(&from).last().unwrap_or(from.trim_matches(['<', '>', ' ', '"']));
     let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
     let name: String = from.chars().take(100).filter(|c| c.is_alphanumeric()).collect();
-    report || fields.first("X-Failed-Recipients").is_some() || auto::mail_server(local) || auto::mail_server(&name)
-}
-
-fn is(left: &str, right: &str) -> bool {
-    left.eq_ignore_ascii_case(right)
+    head.says_report
+        || fields.first("X-Failed-Recipients").is_some()
+        || auto::mail_server(local)
+        || auto::mail_server(&name)
 }
 
 /// A Message-ID where no part of the mail is the returned one: in the text behind the notice, anywhere in the text, or
 /// in the fields by which the report answers the mail.
-fn message_id_in_text(fields: &Fields<'_>, parts: &Parts<'_>, body: &[u8]) -> Option<String> {
+fn message_id_in_text(fields: &Fields<'_>, parts: &Parts<'_>) -> Option<String> {
     parts
         .texts()
         .find_map(|text| notice::message_id(&text))
-        .or_else(|| notice::message_id(&lossy(body)))
+        .or_else(|| notice::message_id(&parts.body()))
         .or_else(|| fields.text("In-Reply-To").and_then(|value| bare_id(&value)))
         .or_else(|| fields.text("References").and_then(|value| value.split_whitespace().last().and_then(bare_id)))
 }
@@ -201,88 +201,4 @@ fn bare_id(value: &str) -> Option<String> {
     };
     let id = id.trim();
     (!id.is_empty() && id.len() <= 998).then(|| id.to_owned())
-}
-
-/// The beginning of bytes as text; bytes that are no UTF-8 are read as windows-1252.
-fn lossy(bytes: &[u8]) -> Cow<'_, str> {
-    let bytes = bytes.get(..MOST_TEXT).unwrap_or(bytes);
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(text),
-        // A character that the bound cut is no reason to misread all the others.
-        Err(cut) if cut.error_len().is_none() => String::from_utf8_lossy(bytes),
-        Err(_) => encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0,
-    }
-}
-
-/// The parts of one mail by their use in a report.
-struct Parts<'a>(Vec<&'a MessagePart<'a>>);
-
-impl<'a> Parts<'a> {
-    fn of(mail: &'a Message<'a>) -> Parts<'a> {
-        Parts(mail.parts.iter().take(MOST_PARTS).collect())
-    }
-
-    /// The content of the first part of type `message/<one of subtypes>`.
-    fn machine(&self, subtypes: &[&str]) -> Option<&'a [u8]> {
-        let wanted = |part: &&&MessagePart<'_>| {
-            part.content_type().is_some_and(|it| {
-                is(it.ctype(), "message")
-                    && it.subtype().is_some_and(|subtype| subtypes.iter().any(|one| is(one, subtype)))
-            })
-        };
-        let content = self.0.iter().find(wanted)?.contents();
-        Some(content.get(..MOST_TEXT).unwrap_or(content))
-    }
-
-    fn delivery(&self) -> Option<(ReportKind, Vec<Recipient>)> {
-        groups::delivery(self.machine(&["delivery-status", "global-delivery-status"])?)
-    }
-
-    fn receipt(&self) -> Option<(ReportKind, Vec<Recipient>)> {
-        groups::receipt(self.machine(&["disposition-notification", "global-disposition-notification"])?)
-    }
-
-    fn complaint(&self) -> Option<(ReportKind, Vec<Recipient>)> {
-        groups::complaint(self.machine(&["feedback-report"])?)
-    }
-
-    /// The texts, the notice first; HTML is turned to text.
-    fn texts(&self) -> impl Iterator<Item = Cow<'a, str>> {
-        self.0.iter().filter_map(|part| match &part.body {
-            PartType::Text(text) => Some(lossy(text.as_bytes())),
-            PartType::Html(html) => Some(mail_parser::decoders::html::html_to_text(&lossy(html.as_bytes())).into()),
-            _ => None,
-        })
-    }
-
-    /// The notice, or the whole body where the mail has no text.
-    fn text(&self, body: &'a [u8]) -> Cow<'a, str> {
-        self.texts().find(|text| !text.trim().is_empty()).unwrap_or_else(|| lossy(body))
-    }
-
-    /// The header of the returned mail.
-    fn returned(&self) -> impl Iterator<Item = Fields<'a>> {
-        let whole = |part: &&&MessagePart<'_>| {
-            let Some(it) = part.content_type() else { return false };
-            let subtype = it.subtype().unwrap_or_default().to_ascii_lowercase();
-            match it.ctype().to_ascii_lowercase().as_str() {
-                "message" => matches!(subtype.as_str(), "rfc822" | "global" | "global-headers" | "rfc822-headers"),
-                "text" => matches!(subtype.as_str(), "rfc822-headers" | "rfc822-header" | "rfc822"),
-                _ => false,
-            }
-        };
-        self.0.iter().filter(whole).map(|part| Fields::read(part.contents().trim_ascii_start()).0)
-    }
-
-    /// What names the original in the machine-readable parts or in the returned mail.
-    fn original_message_id(&self) -> Option<String> {
-        let machine =
-            ["disposition-notification", "global-disposition-notification", "feedback-report", "delivery-status"];
-        let told = self.machine(&machine).and_then(groups::original_message_id);
-        told.or_else(|| self.returned().find_map(|fields| fields.text("Message-ID").and_then(|value| bare_id(&value))))
-    }
-
-    fn original_to(&self) -> Option<String> {
-        self.returned().find_map(|fields| notice::addresses(&fields.text("To")?).next().map(str::to_owned))
-    }
 }

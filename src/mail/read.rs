@@ -8,7 +8,7 @@ use super::attachment::{Kind, Part};
 use super::content::{self, Content};
 use super::fields::Fields;
 use super::transfer;
-use super::tree::{self, HEADER_MOST, Tree};
+use super::tree::{self, HEADER_MOST, Node, Tree};
 use super::{charset, date, ids, words};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -213,7 +213,7 @@ impl<'a> Opened<'a> {
             let to = to.min(from.saturating_add(BEGINNINGS.saturating_sub(out.len())));
             out.extend_from_slice(self.raw.get(from..to).unwrap_or_default());
         };
-        for node in self.tree.nodes.iter().filter(|node| !node.multipart && node.body.len() > BEGINNING) {
+        for node in self.leaves().filter(|node| node.body.len() > BEGINNING) {
             let kept = node.body.get(..BEGINNING).unwrap_or_default();
             let kept = memchr::memrchr2(b'\r', b'\n', kept).map_or(kept.len(), |end| end + 1);
             take(from, node.at.saturating_add(kept));
@@ -223,13 +223,29 @@ impl<'a> Opened<'a> {
         Cow::Owned(out)
     }
 
+    /// The mail's own fields, and all that stands behind them.
+    pub(super) fn head_and_body(&self) -> Option<(&Fields<'a>, &'a [u8])> {
+        let root = self.tree.nodes.first()?;
+        Some((&root.fields, self.raw.get(root.at..).unwrap_or_default()))
+    }
+
+    /// Whether the mail says that it is a report (RFC 6522), whatever it holds.
+    pub(super) fn says_report(&self) -> bool {
+        self.tree.nodes.first().is_some_and(|root| root.content_type.value == "multipart/report")
+    }
+
+    /// The parts that have content of their own.
+    pub(super) fn leaves(&self) -> impl Iterator<Item = &Node<'a>> {
+        self.tree.nodes.iter().filter(|node| !node.multipart)
+    }
+
     /// The decoded content of the part `index`, as [`Part::index`] names it.
     pub fn part_bytes(&self, index: &str) -> Option<Vec<u8>> {
         let (path, block) = match index.split_once("u") {
             Some((path, number)) => (path.trim_end_matches('.'), Some(number.parse::<usize>().ok()?.checked_sub(1)?)),
             None => (index, None),
         };
-        let node = self.tree.nodes.iter().find(|node| !node.multipart && Tree::path_of(node) == path)?;
+        let node = self.leaves().find(|node| Tree::path_of(node) == path)?;
         let (bytes, _) = transfer::decode(node.encoding, node.body);
         match block {
             Some(block) => transfer::uu_blocks(&bytes).nth(block).map(|block| block.content()),

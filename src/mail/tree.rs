@@ -36,7 +36,7 @@ pub(super) struct Node<'a> {
     pub encoding: Encoding,
     /// The content as transferred. Of a multipart: all of it.
     pub body: &'a [u8],
-    /// Where that begins in the mail; of a multipart nothing.
+    /// Where that begins in the mail.
     pub at: usize,
     /// Whether its parts are listed after it.
     pub multipart: bool,
@@ -116,7 +116,7 @@ impl<'a> Builder<'a> {
         let (fields, _) = Fields::read(self.slice(self.at, end.min(self.at.saturating_add(HEADER_MOST))));
         let parent = level.and_then(|level| self.open.get(level)).map(|open| open.node);
         let mut node = node(fields, parent.and_then(|parent| self.tree.nodes.get_mut(parent)));
-        node.parent = parent;
+        (node.parent, node.at) = (parent, body);
         let index = self.tree.nodes.len();
         self.at = body;
         let boundary = boundary(&node);
@@ -233,7 +233,7 @@ impl<'a> Builder<'a> {
         if let Some((leaf, from)) = self.leaf.take() {
             let body = self.slice(from, cut.max(from));
             if let Some(node) = self.tree.nodes.get_mut(leaf) {
-                (node.body, node.at) = (body, from);
+                node.body = body;
             }
         }
         while self.open.len() > level

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use serde_json::Value;
 
 use crate::support::gateway::{Gateway, Project, SEGUE};
@@ -62,6 +63,24 @@ fn unopened(parts: usize) -> String {
     mail
 }
 
+/// The same with one boundary for all, each in the one before it as far as a reader goes.
+fn one_boundary(parts: usize) -> String {
+    head("Content-Type: multipart/a; boundary=x\r\n\r\n")
+        + &"--x\nContent-Type:multipart/a;boundary=y\n\n".repeat(parts)
+}
+
+/// A part that holds mails in each other, behind an encoding.
+fn nested_behind_base64(mails: usize) -> String {
+    let inner = BASE64.encode("Content-Type:message/rfc822\n\n".repeat(mails).as_bytes());
+    head("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n") + &inner
+}
+
+/// A field whose parameter comes in very many pieces.
+fn in_pieces(pieces: usize) -> String {
+    let pieces: String = (1..=pieces).map(|piece| format!("a*{piece}=x;")).collect();
+    head(&format!("Content-Type: text/plain;{pieces}\r\n\r\nhello"))
+}
+
 /// Runs a command under a watch. Gives what it printed, the seconds that it worked and its largest size in kilobytes.
 fn watched(arguments: &[&str]) -> (String, f64, u64) {
     let script = "import resource, subprocess, sys\n\
@@ -90,6 +109,10 @@ fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
         ("1 MB of header", head(&format!("X-Long: {}\r\n\r\n", "x".repeat(1 << 20))), Some("long_header")),
         ("20,000 fields", head(&"X: y\r\n".repeat(20_000)) + "\r\nhello", None),
         ("100,000 mails in each other", head("") + &rfc822.repeat(100_000) + "hello", None),
+        ("3,000 mails in each other in base64", nested_behind_base64(3000), None),
+        ("16,000 mails in each other", head("") + &rfc822.repeat(16_000) + "hello", None),
+        ("12,000 multiparts with one boundary", one_boundary(12_000), Some("many_parts")),
+        ("40,000 pieces of a parameter", in_pieces(40_000), None),
         ("20,000 blocks in each other", html("<div>".repeat(20_000)), Some("html_left_out")),
         ("2 MB of quotes", head("\r\n") + &"> ".repeat(1 << 20), None),
         ("2 MB of one character", head("\r\n") + &"_".repeat(2 << 20), None),

@@ -1,27 +1,14 @@
 //! Of a mail: what it reports of one that was sent.
-//!
-//! The invariant: the work is bounded, and a report is read whatever the size of the mail that it returns.
 
 use crate::base::Pii;
 use crate::mail::dsn;
-use crate::mail::read::{Flag, Mail, Opened};
+use crate::mail::read::Opened;
 use crate::model::DeliveryState;
 use crate::model::mail::MailReport;
 
 /// What it reports of a mail that was sent, if it is a report.
-pub(super) fn read(mail: &Mail, opened: &Opened<'_>) -> Option<MailReport> {
-    const PARTS_MOST: usize = 50;
-    if mail.parts.len() > PARTS_MOST || mail.flags.contains(&Flag::TooDeep) {
-        return None;
-    }
-    // Another parser reads these, one that a large mail can make slow.
-    let raw = opened.beginnings();
-    // A lone CR ends a line in mails of old programs.
-    let lines = match raw.contains(&b'\n') {
-        true => raw,
-        false => raw.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }).collect(),
-    };
-    let found = dsn::read(&mail_parser::MessageParser::default().parse(&lines)?)?;
+pub(super) fn read(opened: &Opened<'_>) -> Option<MailReport> {
+    let found = dsn::read(opened)?;
     let first = found.recipients.first();
     let (kind, state) = match found.kind {
         dsn::ReportKind::Failed => ("failed", Some(DeliveryState::Failed)),

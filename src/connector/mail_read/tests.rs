@@ -1,6 +1,7 @@
 use data_encoding::BASE64;
 
 use super::MailFiles;
+use crate::base::ends::ends;
 use crate::connector::mail_auto::tests::taken;
 use crate::model::{Interaction, PartType};
 
@@ -181,4 +182,80 @@ fn many_files_in_many_winmails_are_cut_and_flagged() {
     assert!(ix.parts.last().unwrap().mediatype.as_deref() == Some("message/rfc822"));
     assert!(ix.flags.contains(&crate::model::Flag::Incomplete));
     assert!(ix.mail.unwrap().marks.contains(&"many_parts".to_owned()));
+}
+
+#[test]
+fn mails_and_parts_in_each_other_take_no_stack_and_no_time() {
+    let within = "Content-Type:message/rfc822\n\n";
+    let encoded = BASE64.encode(within.repeat(3000).as_bytes());
+    let mails = [
+        format!("Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n{encoded}"),
+        within.repeat(18_000),
+        format!(
+            "Content-Type: multipart/a; boundary=x\n\n{}",
+            "--x\nContent-Type:multipart/a;boundary=y\n\n".repeat(12_000)
+        ),
+        format!("Content-Type: text/plain;{}\n\nhello", (1..40_000).map(|n| format!("a*{n}=x;")).collect::<String>()),
+    ];
+    for (at, mail) in mails.into_iter().enumerate() {
+        assert!(mail.len() < 512 << 10, "{at}: {} bytes", mail.len());
+        let parts = ends(&format!("{at}"), move || taken("support@shop.example", &mail).parts.len());
+        assert!((1..=super::MOST_PARTS + 1).contains(&parts), "{at}: {parts} parts");
+    }
+}
+
+/// Rich text that grows eightfold when it is unpacked: a letter, and copies of the byte before them.
+fn rich_text(groups: usize) -> Vec<u8> {
+    let mut packed = Vec::new();
+    // The window begins with 207 bytes that are known to all; the next byte goes to place 207.
+    let mut at = 207;
+    packed.extend([0b1111_1110, b'a']);
+    at += 1;
+    let copy = |at: &mut usize| {
+        let reference = ((*at - 1) % 4096) << 4 | 15;
+        *at += 17;
+        (reference as u16).to_be_bytes()
+    };
+    (0..7).for_each(|_| packed.extend(copy(&mut at)));
+    for _ in 1..groups {
+        packed.push(0xFF);
+        (0..8).for_each(|_| packed.extend(copy(&mut at)));
+    }
+    let head = [packed.len() as u32 + 12, at as u32 - 207, 0x7546_5A4C, 0];
+    let data: Vec<u8> = head.into_iter().flat_map(u32::to_le_bytes).chain(packed).collect();
+    let mut out = [1_u32.to_le_bytes(), 0x1009_0102_u32.to_le_bytes(), 1_u32.to_le_bytes()].concat();
+    out.extend((data.len() as u32).to_le_bytes());
+    out.extend(data);
+    out.resize(out.len().next_multiple_of(4), 0);
+    out
+}
+
+fn many_winmails(stream: &[u8]) -> Interaction {
+    let packed = BASE64.encode(stream);
+    let part =
+        format!("--w\r\nContent-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n{packed}\r\n");
+    taken(
+        "support@shop.example",
+        &format!("Content-Type: multipart/mixed; boundary=w\r\n\r\n{}--w--\r\n", part.repeat(50)),
+    )
+}
+
+#[test]
+fn the_texts_and_pages_of_many_winmails_are_bounded_together() {
+    let long = format!("<p>{}</p>", "words ".repeat(10_000));
+    let hidden = format!("<p>seen</p><script>{}</script>", "x".repeat(60_000));
+    for (packed, mark) in [
+        (stream(&[(PROPS, rich_text(500))]), "truncated_text"),
+        (stream(&[(PROPS, page(&long))]), "truncated_text"),
+        (stream(&[(PROPS, page(&hidden))]), "truncated_html"),
+    ] {
+        let ix = many_winmails(&packed);
+        let said: usize = ix.parts.iter().filter_map(|part| part.text.as_ref()).map(|text| text.expose().len()).sum();
+        assert!(said <= super::LIMITS.text + super::LIMITS.html + 1024, "{said} bytes");
+        // What was not unpacked is there as it is.
+        let texts = ix.parts.iter().filter(|part| part.kind == PartType::Text).count();
+        let files = ix.parts.iter().filter(|part| part.mediatype.as_deref() == Some("application/ms-tnef")).count();
+        assert!(texts > 1 && texts + files == 50, "{texts} texts, {files} files");
+        assert!(ix.mail.unwrap().marks.contains(&mark.to_owned()));
+    }
 }

@@ -1,6 +1,7 @@
 //! Of a mail's parts: `winmail.dat`, in which Outlook packs texts and files.
 //!
-//! The invariant: what was sent is among the parts, unpacked or, where nothing in it can be read, as the file itself.
+//! The invariants: what was sent is among the parts, unpacked or, where nothing in it can be read, as the file itself; and
+//! however many there are in a mail, they add no more text than [`Left`] has.
 
 use std::collections::BTreeSet;
 
@@ -14,28 +15,50 @@ use crate::mail::tnef::{self, Tnef};
 use crate::mail::{html_clean, html_text};
 use crate::model::{Interaction, Part, PartType};
 
-/// Adds what is packed into `part`. `text` is the mail's own; what is left out is noted in `marks`.
+/// How much of the texts and pages in them all is still read, in bytes. Compressed text is many times as long as its part.
+pub(super) struct Left {
+    text: usize,
+    html: usize,
+}
+
+impl Left {
+    /// What there is for one mail.
+    pub(super) fn of_mail() -> Left {
+        Left { text: LIMITS.text, html: LIMITS.html }
+    }
+}
+
+/// Adds what is packed into `part`. `text` is the mail's own; what is left out is noted in `marks`. Once nothing is left, a
+/// part stays as it is.
 pub(super) fn unpack(
     ix: &mut Interaction,
     part: &attachment::Part,
     opened: &Opened<'_>,
+    left: &mut Left,
     (text, marks): (&str, &mut BTreeSet<Mark>),
 ) {
+    if left.text == 0 || left.html == 0 {
+        note(marks, left.text == 0, Mark::TruncatedText);
+        note(marks, left.html == 0, Mark::TruncatedHtml);
+        return ix.parts.push(attached(part, opened));
+    }
     let read = opened.part_bytes(&part.index).and_then(|bytes| tnef::read(&bytes)).filter(says_something);
     let Some(inner) = read else {
         return ix.parts.push(attached(part, opened));
     };
     let page = inner.html.as_deref().map(|html| {
-        note(marks, html.len() > LIMITS.html, Mark::TruncatedHtml);
-        up_to(html, LIMITS.html)
+        note(marks, html.len() > left.html, Mark::TruncatedHtml);
+        up_to(html, left.html)
     });
+    left.html = left.html.saturating_sub(inner.html.as_deref().map_or(0, str::len));
     if let Some(page) = page
         && text.trim().is_empty()
         && ix.parts.iter().all(|part| part.kind != PartType::Html)
     {
         html(ix, page, marks);
     }
-    if let Some(words) = words(&inner, page, marks) {
+    if let Some(words) = words(&inner, page, left.text, marks) {
+        left.text = left.text.saturating_sub(words.len());
         marks.remove(&Mark::NoText);
         ix.parts.push(Part::text(words));
     }
@@ -59,13 +82,13 @@ fn says_something(inner: &Tnef) -> bool {
     words(&inner.text) || words(&inner.html) || inner.attachments.iter().any(|file| !file.data.is_empty())
 }
 
-/// Its text, or that of its page where it has none.
-fn words(inner: &Tnef, page: Option<&str>, marks: &mut BTreeSet<Mark>) -> Option<String> {
+/// Its text, or that of its page where it has none, of at most about `most` bytes.
+fn words(inner: &Tnef, page: Option<&str>, most: usize, marks: &mut BTreeSet<Mark>) -> Option<String> {
     let told = inner.text.as_deref().filter(|text| !text.trim().is_empty());
     let (text, whole) = match told {
-        Some(text) => (up_to(text, LIMITS.text).to_owned(), text.len() <= LIMITS.text),
+        Some(text) => (up_to(text, most).to_owned(), text.len() <= most),
         None => {
-            let rendered = html_text::render(page?, LIMITS.text);
+            let rendered = html_text::render(page?, most);
             (rendered.text, rendered.whole)
         }
     };
