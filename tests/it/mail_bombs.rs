@@ -81,6 +81,7 @@ fn watched(arguments: &[&str]) -> (String, f64, u64) {
 fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
     let folder = tempfile::tempdir().unwrap();
     let html = |inner: String| head("Content-Type: text/html\r\n\r\n") + &inner;
+    let long_font = format!("<font color={}>", "A".repeat(60_000));
     let rfc822 = "Content-Type: message/rfc822\r\n\r\n";
     let bombs = [
         ("1,000 multiparts in each other", nested(1000), Some("too_deep")),
@@ -91,6 +92,16 @@ fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
         ("20,000 fields", head(&"X: y\r\n".repeat(20_000)) + "\r\nhello", None),
         ("100,000 mails in each other", head("") + &rfc822.repeat(100_000) + "hello", None),
         ("20,000 blocks in each other", html("<div>".repeat(20_000)), Some("html_left_out")),
+        (
+            "a long format in 99,999 paragraphs",
+            html(format!("<p>{long_font}{}", "<p>x".repeat(99_999))),
+            Some("html_left_out"),
+        ),
+        (
+            "blocks behind what is no text",
+            html(format!("<select><xmp></select>{}", "<div>".repeat(80_000))),
+            Some("html_left_out"),
+        ),
         ("2 MB of quotes", head("\r\n") + &"> ".repeat(1 << 20), None),
         ("2 MB of one character", head("\r\n") + &"_".repeat(2 << 20), None),
         (
