@@ -53,6 +53,12 @@ fn many_parts(parts: usize) -> String {
     mail
 }
 
+/// Address fields of 250 kB in which no address is.
+fn odd_addresses(names: &[&str], piece: &str) -> String {
+    let value = piece.repeat(250_000 / piece.len());
+    head(&names.iter().map(|name| format!("{name}: {value}\r\n")).collect::<String>()) + "\r\nhello"
+}
+
 /// Multiparts that name boundaries and never open them.
 fn unopened(parts: usize) -> String {
     let mut mail = head("Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n");
@@ -90,6 +96,10 @@ fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
         ("20,000 multiparts that are never opened", unopened(20_000), Some("many_parts")),
         ("1 MB of header", head(&format!("X-Long: {}\r\n\r\n", "x".repeat(1 << 20))), Some("long_header")),
         ("20,000 fields", head(&"X: y\r\n".repeat(20_000)) + "\r\nhello", None),
+        ("quotes in brackets in From", odd_addresses(&["From"], "<\"\\\""), None),
+        ("a word of 250 kB in From", odd_addresses(&["From"], "a"), None),
+        ("quotes in brackets in To and Cc", odd_addresses(&["To", "Cc", "To", "Cc"], "<\"\\\""), None),
+        ("words of 250 kB in To and Cc", odd_addresses(&["To", "Cc", "To", "Cc"], "a"), None),
         ("100,000 mails in each other", head("") + &rfc822.repeat(100_000) + "hello", None),
         ("20,000 blocks in each other", html("<div>".repeat(20_000)), Some("html_left_out")),
         (
