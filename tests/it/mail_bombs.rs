@@ -53,6 +53,12 @@ fn many_parts(parts: usize) -> String {
     mail
 }
 
+/// Parts of which each has many fields, and nothing in them.
+fn many_fields(parts: usize, fields: usize) -> String {
+    let part = format!("--b\r\n{}\r\nhello\r\n", "a:\r\n".repeat(fields));
+    head("Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n") + &part.repeat(parts) + "--b--\r\n"
+}
+
 /// Address fields of 250 kB in which no address is.
 fn odd_addresses(names: &[&str], piece: &str) -> String {
     let value = piece.repeat(250_000 / piece.len());
@@ -95,7 +101,9 @@ fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
         ("900 invitations", many_invitations(900), None),
         ("20,000 multiparts that are never opened", unopened(20_000), Some("many_parts")),
         ("1 MB of header", head(&format!("X-Long: {}\r\n\r\n", "x".repeat(1 << 20))), Some("long_header")),
-        ("20,000 fields", head(&"X: y\r\n".repeat(20_000)) + "\r\nhello", None),
+        ("20,000 fields", head(&"X: y\r\n".repeat(20_000)) + "\r\nhello", Some("long_header")),
+        ("24 parts of 262,144 fields", many_fields(24, 262_144), Some("long_header")),
+        ("262,144 references", head(&format!("References: {}\r\n\r\nhello", "a ".repeat(1 << 18))), None),
         ("quotes in brackets in From", odd_addresses(&["From"], "<\"\\\""), None),
         ("a word of 250 kB in From", odd_addresses(&["From"], "a"), None),
         ("quotes in brackets in To and Cc", odd_addresses(&["To", "Cc", "To", "Cc"], "<\"\\\""), None),
