@@ -4,6 +4,7 @@
 //! bodies alike are turned into.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -65,15 +66,20 @@ pub(super) fn read_form(text: &[u8]) -> Result<Value<'_>> {
 
 fn fields<'a>(pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>) -> Result<Value<'a>> {
     let mut members: Vec<(Cow<'a, str>, Value<'a>)> = Vec::new();
-    // Forms of providers have some thirty fields; the bound keeps the search below from becoming quadratic in earnest.
+    // Where each name stands: this is read before a signature is checked, of whoever sends a form.
+    let mut places: HashMap<Cow<'a, str>, usize> = HashMap::new();
+    // Forms of providers have some thirty fields.
     const MOST_NAMES: usize = 1000;
     for (count, (name, value)) in pairs.enumerate() {
         if members.len() > MOST_NAMES || count > MAX_NODES {
             return Err(Error::new(Kind::Limit, format!("form holds more than {MOST_NAMES} names")));
         }
         let value = Value::String(value);
-        match members.iter_mut().find(|(known, _)| *known == name) {
-            None => members.push((name, value)),
+        match places.get(&name).and_then(|place| members.get_mut(*place)) {
+            None => {
+                places.insert(name.clone(), members.len());
+                members.push((name, value));
+            }
             Some((_, Value::Array(items))) => items.push(value),
             Some((_, single)) => {
                 let first = std::mem::replace(single, Value::Null);
@@ -246,6 +252,20 @@ mod tests {
         let value = read_body(&form, None).unwrap();
         assert_eq!(value.get("From").unwrap().as_str(), Some("+1415"));
         assert_eq!(value.get("Digits").unwrap().index(1).unwrap().as_str(), Some("2"));
+    }
+
+    #[test]
+    fn many_names_and_repeats_keep_their_order_and_their_bounds() {
+        let names = |count: usize| (0..count).map(|name| format!("n{name}=&")).collect::<String>();
+        let form = names(1000) + &"n999=x&".repeat(199_000);
+        let value = read_form(form.as_bytes()).unwrap();
+        let Value::Object(members) = &value else { panic!("no object") };
+        assert!(members.iter().enumerate().all(|(place, (name, _))| *name == format!("n{place}")));
+        let Some(Value::Array(last)) = value.get("n999") else { panic!("no list") };
+        assert_eq!((members.len(), last.len()), (1000, 199_001));
+        assert!(last.iter().skip(1).all(|item| item.as_str() == Some("x")));
+        assert!(read_form((names(1001) + "n0=x&").as_bytes()).is_err());
+        assert!(read_form("a=&".repeat(MAX_NODES + 2).as_bytes()).is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::base::{Pii, Timestamp};
 use crate::mail::address::{Address, Addresses};
 use crate::mail::auth_results::{self, Stated, TrustedServers};
 use crate::mail::dkim::{DkimOutcome, DkimResult};
-use crate::mail::fields::Fields;
+use crate::mail::fields::{Field, Fields};
 use crate::mail::read::{self, Opened};
 use crate::mail::token::{self, TokenKey, VerifiedToken};
 use crate::model::entry::SenderFound;
@@ -140,14 +140,11 @@ fn token_of(
 ) -> Option<MailToken> {
     let sender = from.map(|from| token::participant(&from.email));
     let now = at.seconds().unsigned_abs();
-    let said = |name: &'static str| fields.all(name).map(|field| field.text().into_owned()).collect::<Vec<_>>();
-    let places =
-        ["Delivered-To", "X-Original-To", "Envelope-To", "To", "Cc"].into_iter().flat_map(said).take(MOST_PLACES);
-    let answered = ["In-Reply-To", "References"].into_iter().flat_map(said);
-    // What is answered last stands last.
-    let ids: Vec<String> =
-        answered.flat_map(|text| text.split_whitespace().rev().map(str::to_owned).collect::<Vec<_>>()).collect();
-    let shown = envelope_to.iter().take(MOST_PLACES).cloned().chain(places).chain(ids.into_iter().take(MOST_ANSWERED));
+    let places = ["Delivered-To", "X-Original-To", "Envelope-To", "To", "Cc"].into_iter();
+    let places = places.flat_map(|name| fields.all(name)).map(|field| field.text().into_owned()).take(MOST_PLACES);
+    let answered = ["In-Reply-To", "References"].into_iter().flat_map(|name| fields.all(name));
+    let answered = answered.flat_map(last_answered).take(MOST_ANSWERED);
+    let shown = envelope_to.iter().take(MOST_PLACES).cloned().chain(places).chain(answered);
     let found: Vec<VerifiedToken> =
         shown.chain(reported(fields, raw)).filter_map(|text| token::read(key, &text, now)).collect();
     let of_sender = |token: &&VerifiedToken| sender.is_some_and(|sender| token.is_of(key, &sender));
@@ -157,6 +154,11 @@ fn token_of(
         send_id: best.send().map(SendId::from_bytes),
         of_sender: of_sender(&best),
     })
+}
+
+/// The Message-IDs of a field that are looked at: what is answered last stands last.
+fn last_answered(field: &Field<'_>) -> Vec<String> {
+    field.text().split_whitespace().rev().take(MOST_ANSWERED).map(str::to_owned).collect()
 }
 
 /// The Message-IDs in the body of what may be a report: that of the mail it is about stands there, perhaps folded.
@@ -193,10 +195,11 @@ struct Found {
     signed: Vec<DkimResult>,
 }
 
-/// The one address in From. Where another reader could see another one, nobody vouches for it.
-fn author_of(from: &Addresses) -> Option<&Address> {
+/// The one address in From. Where another reader could see another one, nobody vouches for it; nor where not all of the
+/// header was read.
+fn author_of<'f>(fields: &Fields<'_>, from: &'f Addresses) -> Option<&'f Address> {
     match from.list.as_slice() {
-        [address] if !from.ambiguous => Some(address),
+        [address] if !from.ambiguous && fields.whole() => Some(address),
         _ => None,
     }
 }
@@ -204,8 +207,9 @@ fn author_of(from: &Addresses) -> Option<&Address> {
 async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> Found {
     let (fields, _) = Fields::read(raw);
     let from = read::from_of(&fields);
-    let domain =
-        author_of(&from).and_then(|author| author.email.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
+    let domain = author_of(&fields, &from)
+        .and_then(|author| author.email.rsplit_once('@'))
+        .map(|(_, domain)| domain.to_lowercase());
     let domain = domain.and_then(|domain| url::Host::parse(&domain).ok()).map(|host| host.to_string());
     let Some(domain) = domain else { return Found::default() };
     let trusted = auth_results::trusted(&fields, about.trusted);
@@ -230,10 +234,11 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
 fn judge(key: &TokenKey, found: &Found, envelope_to: &[String], raw: &[u8], at: Timestamp) -> SenderFound {
     let (fields, _) = Fields::read(raw);
     let from = read::from_of(&fields);
-    let token = token_of(key, (&fields, raw), author_of(&from), envelope_to, at);
+    let token = token_of(key, (&fields, raw), author_of(&fields, &from), envelope_to, at);
     let judged = mail_trust::level(&AuthSeen {
         from_addresses: from.list.len(),
-        from_fields: fields.all("From").count(),
+        // Of a header that was read in part, nobody knows how many there are.
+        from_fields: if fields.whole() { fields.all("From").count() } else { 0 },
         own: found.own,
         stated: found.stated,
         own_token: token.is_some_and(|token| token.of_sender && token.conversation_id.is_some()),

@@ -114,8 +114,8 @@ fn page(html: &str) {
     assert!(rendered.text.len() <= 4 * 1000 + 1024, "{} bytes", rendered.text.len());
     if let Some(clean) = html_clean::clean(html) {
         check_page(&clean);
-        // Formatting is opened again in each paragraph, as often as the cleaner's own bound says.
-        assert!(clean.len() <= 100 * html.len() + (16 << 20), "{} bytes of {}", clean.len(), html.len());
+        // Formatting is opened again in each paragraph.
+        assert!(clean.len() <= 4 << 20, "{} bytes of {}", clean.len(), html.len());
     }
 }
 

@@ -39,8 +39,8 @@ pub struct Addresses {
 /// Reads the value of an address field. `hint` is the charset of names that are no UTF-8 (see [`words::decode`]).
 pub fn parse(raw: &[u8], hint: Option<&str>) -> Addresses {
     let cut = raw.len() > FIELD_MOST;
-    let mut reader =
-        Reader { hint, found: Addresses { ambiguous: cut, ..Addresses::default() }, one: One::default(), quotes: true };
+    let found = Addresses { ambiguous: cut, ..Addresses::default() };
+    let mut reader = Reader { hint, found, one: One::default(), quotes: true, brackets: true };
     let mut rest = raw.get(..FIELD_MOST).unwrap_or(raw);
     while let Some((&byte, after)) = rest.split_first() {
         rest = reader.step(byte, rest, after);
@@ -68,6 +68,9 @@ struct Reader<'h> {
     one: One,
     /// Whether quotes still open strings: after one that had no end they are characters.
     quotes: bool,
+    /// Whether quotes still hide brackets within brackets: after one that had no end they do not, so that nothing is
+    /// searched to the end of the field more than once.
+    brackets: bool,
 }
 
 impl Reader<'_> {
@@ -148,9 +151,13 @@ impl Reader<'_> {
             self.flush();
         }
         let mut quotes = Quotes::default();
-        let end = after.iter().position(|byte| !quotes.hold(*byte) && matches!(byte, b'>' | b'<'));
+        let end = match self.brackets {
+            true => after.iter().position(|byte| !quotes.hold(*byte) && matches!(byte, b'>' | b'<')),
+            false => memchr::memchr2(b'>', b'<', after),
+        };
         let closed = end.filter(|end| after.get(*end) == Some(&b'>'));
         self.found.ambiguous |= closed.is_none();
+        self.brackets &= closed.is_some();
         let end = closed.unwrap_or_else(|| memchr::memchr3(b',', b'>', b'<', after).unwrap_or(after.len()));
         self.one.angle = Some(after.get(..end).unwrap_or_default().to_vec());
         after.get(end + usize::from(after.get(end) == Some(&b'>'))..).unwrap_or_default()
@@ -240,18 +247,23 @@ fn delimited(text: &[u8], close: u8) -> Option<(Vec<u8>, &[u8])> {
 fn tokens(bare: &[u8]) -> Vec<Vec<u8>> {
     let mut tokens: Vec<Vec<u8>> = Vec::new();
     let (mut quotes, mut gap) = (Quotes::default(), true);
+    // Whether the last one has an `@`.
+    let mut address = false;
     for &byte in bare.trim_ascii() {
         if !quotes.hold(byte) && byte.is_ascii_whitespace() {
             gap = true;
             continue;
         }
-        let address = tokens.last().is_some_and(|token| token.contains(&b'@'));
         let joins = |byte: Option<&u8>| byte == Some(&b'@') || address && byte == Some(&b'.');
         let glued = joins(Some(&byte)) || tokens.last().is_some_and(|token| joins(token.last()));
         match tokens.last_mut() {
             Some(token) if !std::mem::take(&mut gap) || glued => token.push(byte),
-            _ => tokens.push(vec![byte]),
+            _ => {
+                tokens.push(vec![byte]);
+                address = false;
+            }
         }
+        address |= byte == b'@';
         gap = false;
     }
     tokens
@@ -376,6 +388,7 @@ mod tests {
 
     #[test]
     fn what_others_may_read_otherwise_is_said() {
+        assert_eq!(read(r#"Ann <a@b, Bo <c@d>, "<"\"#), ["Ann|a@b", "Bo|c@d"]);
         for odd in ["x@y <a@b>", "<a@b> <c@d>", "a@b c@d", "Ann <a@b", "\"open <a@b>", "a@b (open"] {
             assert!(ambiguous(odd), "{odd}");
         }
@@ -386,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_long_field_takes_no_time() {
-        for piece in ["=?a?q?", "(", "<", "\"", "a@b ", "\\\"", "a,"] {
+        for piece in ["=?a?q?", "(", "<", "\"", "a@b ", "\\\"", "a,", "<\"\\\"", "<\"", "<a,\"", "a", "a.", "@", ". "] {
             parse(piece.repeat(1_000_000 / piece.len()).as_bytes(), None);
         }
     }

@@ -3,8 +3,7 @@
 //! What servers add or change on the way does not count: trace fields, the flags of mailboxes, line ends, empty lines at
 //! the end, an mbox `From ` line.
 
-use super::fields::Fields;
-use super::tree::HEADER_MOST;
+use super::fields::Block;
 use ring::digest::{Context, Digest, SHA256};
 
 /// How many bytes are hashed at once.
@@ -28,18 +27,16 @@ const TRACE_PREFIXES: [&str; 4] = ["arc-", "x-spam", "x-uid", "x-mozilla"];
 
 /// SHA-256 of the mail without its trace fields, with LF as line ends.
 pub fn hash(raw: &[u8]) -> [u8; 32] {
-    // A longer block counts as body from there on: the memory for its fields stays bounded.
-    let head = raw.get(..HEADER_MOST).unwrap_or(raw);
-    let (fields, rest) = Fields::read(head);
-    let body = raw.get(head.len() - rest.len()..).unwrap_or_default();
+    let mut block = Block::new(raw);
     let mut hash = Lines { context: Context::new(&SHA256), held: Vec::with_capacity(BLOCK), empty: 0 };
-    for field in fields.iter().filter(|field| !is_trace(field.name)) {
+    // All of them count, and none is kept.
+    for field in block.by_ref().filter(|field| !is_trace(field.name)) {
         hash.update(field.whole);
         hash.end();
     }
     // The border between fields and body cannot be moved by what either says.
     hash.end();
-    hash.update(body);
+    hash.update(block.rest);
     let mut out = [0; 32];
     for (to, from) in out.iter_mut().zip(hash.finish().as_ref()) {
         *to = *from;
@@ -135,5 +132,8 @@ mod tests {
         for mail in other {
             assert_ne!(hash(mail), hash(MAIL));
         }
+        let long = |last: &str| hash(("A: b\r\n".repeat(300_000) + last + "\r\n\r\nbody").as_bytes());
+        assert_eq!(long("From: a@b"), long("Received: by x\r\nFrom: a@b"));
+        assert_ne!(long("From: a@b"), long("From: a@c"), "however far behind");
     }
 }

@@ -107,13 +107,16 @@ pub fn signatures(raw: &[u8]) -> Vec<Signature> {
     }
     // A mail without any CRLF was stored by a system whose lines end at LF; it was signed with CRLF.
     let lf = memchr::memmem::find(raw, b"\r\n").is_none();
-    let mut mail = Hashed { header: Header::new(&fields), body, lf, simple: None, relaxed: None };
+    let (header, whole) = (Header::new(&fields), fields.whole());
+    let mut mail = Hashed { header, whole, body, lf, simple: None, relaxed: None };
     found.into_iter().map(|field| read(field, &mut mail)).collect()
 }
 
 /// A mail and the hashes of its body that were made already.
 struct Hashed<'a> {
     header: Header<'a>,
+    /// Whether all of the header is there.
+    whole: bool,
     body: &'a [u8],
     lf: bool,
     simple: Option<[u8; 32]>,
@@ -142,6 +145,8 @@ fn read(field: &Field<'_>, mail: &mut Hashed<'_>) -> Signature {
     let claim = match tags.get("l") {
         // Not even computed: nothing depends on it, and each limit would cost another pass over the body.
         Some(_) => Err((DkimOutcome::Neutral, "only a part of the body is signed")),
+        // The field that it is over may be one that was passed over.
+        None if !mail.whole => Err((DkimOutcome::PermError, "the header is too long")),
         None => claim(field, &tags, &domain, &selector, mail).map_err(|why| (DkimOutcome::PermError, why)),
     };
     Signature { domain, selector, claim }

@@ -130,6 +130,9 @@ pub fn sign(mail: &[u8], key: &SigningKey, domain: &str, selector: &str, time: u
         return Err(SignFault::BadName);
     }
     let (fields, body) = Fields::read(mail);
+    if !fields.whole() {
+        return Err(SignFault::TooLong);
+    }
     let body = body_hash(Canon::Relaxed, body, false);
     let algorithm = key.algorithm();
     let mut names = String::new();

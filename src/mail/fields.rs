@@ -3,8 +3,17 @@
 //! Everything that must not be fooled (who sent it, what was signed, which answer it is) reads fields from here and not
 //! from a parser that picks one of several. RFC 5322, section 2.2; what real mail breaks of it is let through: bare LF and
 //! bare CR end lines, an mbox `From ` line before the first field is skipped, and lines that are no field are passed over.
+//!
+//! A field costs many times its bytes, so that only so much of a header is kept, and whoever has such a part of it knows.
+//! The invariant: who shows a mail and who judges its sender keep the same fields of it, and of a header that was kept in
+//! part nothing is proven: a second From, or a field that a signature covers, may stand in what was passed over.
 
 use std::borrow::Cow;
+
+/// The most fields of a header that are kept.
+const FIELDS_MOST: usize = 10_000;
+/// The most bytes in all of them.
+const BYTES_MOST: usize = 1024 * 1024;
 
 /// One field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,56 +50,122 @@ impl<'a> Field<'a> {
     }
 }
 
+/// How much more is kept: of one header, or of several together.
+pub(super) struct Room {
+    fields: usize,
+    bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { fields: FIELDS_MOST, bytes: BYTES_MOST }
+    }
+}
+
+impl Room {
+    /// Whether `field` is kept.
+    fn takes(&mut self, field: &Field<'_>) -> bool {
+        let takes = self.fields > 0 && field.whole.len() <= self.bytes;
+        if takes {
+            self.fields -= 1;
+            self.bytes -= field.whole.len();
+        }
+        takes
+    }
+}
+
 /// The fields of one header block, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fields<'a>(Vec<Field<'a>>);
+pub struct Fields<'a> {
+    kept: Vec<Field<'a>>,
+    whole: bool,
+}
 
 impl<'a> Fields<'a> {
-    /// Reads the header block at the beginning of `raw`. Gives it with what follows behind the empty line.
+    /// Reads the header block at the beginning of `raw`, up to 10,000 fields with 1 MiB; what does not fit in is passed
+    /// over. Gives it with what follows behind the empty line.
     pub fn read(raw: &'a [u8]) -> (Fields<'a>, &'a [u8]) {
-        let mut fields = Vec::new();
-        let mut rest = raw;
-        let mut first = true;
-        while let Some((line, after)) = line(rest) {
-            let content = content(line);
-            if content.is_empty() {
-                return (Fields(fields), after);
+        Fields::read_within(raw, &mut Room::default())
+    }
+
+    /// As [`Fields::read`], as far as there is room.
+    pub(super) fn read_within(raw: &'a [u8], room: &mut Room) -> (Fields<'a>, &'a [u8]) {
+        let mut block = Block::new(raw);
+        let mut fields = Fields { kept: Vec::new(), whole: true };
+        for field in block.by_ref() {
+            if room.takes(&field) {
+                fields.kept.push(field);
+            } else {
+                fields.whole = false;
             }
-            let skipped =
-                std::mem::take(&mut first) && (content.starts_with(b"From ") || content.starts_with(b">From "));
-            let Some(colon) = (!skipped).then(|| name_end(content)).flatten() else {
-                rest = after;
-                continue;
-            };
-            let end = folded_end(after);
-            let whole = rest.get(..line.len() + end).unwrap_or(rest);
-            let (name, value) = (whole.get(..colon.0).unwrap_or_default(), whole.get(colon.1..).unwrap_or_default());
-            if let Ok(name) = std::str::from_utf8(name) {
-                fields.push(Field { name, value: self::content(value), whole });
-            }
-            rest = after.get(end..).unwrap_or_default();
         }
-        (Fields(fields), &[])
+        (fields, block.rest)
+    }
+
+    /// Whether all fields of the block were kept.
+    pub fn whole(&self) -> bool {
+        self.whole
     }
 
     /// All fields.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Field<'a>> + Clone {
-        self.0.iter()
+        self.kept.iter()
     }
 
     /// Those named `name`, in their order.
     pub fn all<'n>(&'n self, name: &'n str) -> impl DoubleEndedIterator<Item = &'n Field<'a>> + Clone {
-        self.0.iter().filter(move |field| field.is(name))
+        self.kept.iter().filter(move |field| field.is(name))
     }
 
     /// The first one named `name`.
     pub fn first(&self, name: &str) -> Option<&Field<'a>> {
-        self.0.iter().find(|field| field.is(name))
+        self.kept.iter().find(|field| field.is(name))
     }
 
     /// The unfolded text of the first one named `name`.
     pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
         self.first(name).map(Field::text)
+    }
+}
+
+/// The fields of a header block one after the other, however many; `rest` is then what follows behind it.
+pub(super) struct Block<'a> {
+    pub(super) rest: &'a [u8],
+    first: bool,
+    ended: bool,
+}
+
+impl<'a> Block<'a> {
+    /// The block at the beginning of `raw`.
+    pub(super) fn new(raw: &'a [u8]) -> Block<'a> {
+        Block { rest: raw, first: true, ended: false }
+    }
+}
+
+impl<'a> Iterator for Block<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        while !self.ended
+            && let Some((line, after)) = line(self.rest)
+        {
+            let content = content(line);
+            let first = std::mem::take(&mut self.first);
+            let skipped = first && (content.starts_with(b"From ") || content.starts_with(b">From "));
+            let Some(colon) = (!skipped).then(|| name_end(content)).flatten() else {
+                self.ended = content.is_empty();
+                self.rest = after;
+                continue;
+            };
+            let end = folded_end(after);
+            let whole = self.rest.get(..line.len() + end).unwrap_or(self.rest);
+            let (name, value) = (whole.get(..colon.0).unwrap_or_default(), whole.get(colon.1..).unwrap_or_default());
+            self.rest = after.get(end..).unwrap_or_default();
+            if let Ok(name) = std::str::from_utf8(name) {
+                return Some(Field { name, value: self::content(value), whole });
+            }
+        }
+        None
     }
 }
 
@@ -169,6 +244,28 @@ mod tests {
     #[test]
     fn bytes_that_are_no_utf8_are_read() {
         assert_eq!(names(b"Subject: caf\xe9\n\n").0, ["Subject=caf\u{e9}"]);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_what_is_not_is_told() {
+        let read = |raw: &str| {
+            let (fields, body) = Fields::read(raw.as_bytes());
+            (fields.iter().count(), fields.whole(), body.len())
+        };
+        let many = |count: usize| "a:\r\n".repeat(count) + "\r\nbody";
+        assert_eq!(read(&many(FIELDS_MOST)), (FIELDS_MOST, true, 4));
+        assert_eq!(read(&many(FIELDS_MOST + 1)), (FIELDS_MOST, false, 4));
+        assert_eq!(read(&many(500_000)), (FIELDS_MOST, false, 4));
+        // What is too long is passed over alone.
+        let long = format!("a: b\r\nlong: {}\r\nc: d\r\n\r\nbody", "x".repeat(BYTES_MOST));
+        assert_eq!(read(&long), (2, false, 4));
+        assert_eq!(read(&long.replacen("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "", 1)), (3, true, 4));
+        let mut room = Room::default();
+        let together = [many(6000), many(6000)].map(|raw| {
+            let (fields, _) = Fields::read_within(raw.as_bytes(), &mut room);
+            (fields.iter().count(), fields.whole())
+        });
+        assert_eq!(together, [(6000, true), (4000, false)]);
     }
 
     proptest! {

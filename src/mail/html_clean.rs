@@ -1,22 +1,17 @@
 //! HTML made safe to show: a short list of tags and attributes, links that lead out or to parts of the mail, nothing else.
 //!
-//! The cleaner builds a tree, which takes time squared in its depth and may copy open formatting into every paragraph;
-//! so the tags are counted first and pages that would cost too much are not cleaned at all.
+//! The cleaner builds a tree, which may be far larger than the page: [`super::html_gate`] lets only pages to it that cost
+//! little. Attributes that copies share in the tree are written out for each of them, and signs as entities, so that what is
+//! written has a bound of its own.
 
-use super::html_tokens::{self, Page, is_void};
+use super::{html_gate, html_tokens};
 use ammonia::{Builder, UrlRelative};
-use html5ever::tokenizer::{Tag, TagKind};
 use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
 use std::sync::LazyLock;
 
-/// How deep elements may lie in each other.
-const DEEPEST: usize = 256;
-/// The most tags of a page.
-const TAGS_MOST: usize = 100_000;
-/// The most pieces of text that the tokenizer makes: entities and stray brackets part them.
-const TEXTS_MOST: usize = 200_000;
-/// The most elements that open formatting may add.
-const COPIES_MOST: usize = 200_000;
+/// The most bytes of a page that was made safe. What people write hardly grows by it.
+const WRITTEN_MOST: usize = 4 << 20;
 
 const TAGS: [&str; 50] = [
     "a",
@@ -112,95 +107,36 @@ fn is_of_the_mail(address: &str) -> bool {
 /// The page made safe, or nothing if cleaning it would cost too much. Its size is not looked at.
 pub fn clean(html: &str) -> Option<String> {
     let html = html_tokens::without_ballast(html);
-    let (gate, whole) = html_tokens::read(&html, Gate::default());
-    (whole && !gate.full()).then(|| CLEANER.clean(&html).to_string())
+    if !html_gate::passes(&html) {
+        return None;
+    }
+    let mut page = Written(Vec::new());
+    CLEANER.clean(&html).write_to(&mut page).ok()?;
+    String::from_utf8(page.0).ok()
 }
 
-/// Counts what the tree would hold.
-#[derive(Default)]
-struct Gate {
-    open: Vec<String>,
-    formatting: HashMap<String, usize>,
-    formats: usize,
-    tags: usize,
-    texts: usize,
-    copies: usize,
-    too_deep: bool,
-}
+/// Takes [`WRITTEN_MOST`] bytes.
+struct Written(Vec<u8>);
 
-impl Page for Gate {
-    fn tag(&mut self, tag: &Tag) {
-        let name = &*tag.name;
-        self.tags += 1;
-        // Every open format may be opened again behind this tag.
-        self.copies += self.formats;
-        if is_format(name) {
-            self.format(name, tag.kind);
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > WRITTEN_MOST {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
-        match tag.kind {
-            TagKind::StartTag if is_void(name) => {}
-            TagKind::StartTag => {
-                self.end_before(name);
-                self.open.push(name.to_owned());
-                self.too_deep |= self.open.len() > DEEPEST;
-            }
-            TagKind::EndTag => {
-                if let Some(at) = self.open.iter().rposition(|open| open == name) {
-                    self.open.truncate(at);
-                }
-            }
-        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
-    fn text(&mut self, _text: &str) {
-        self.texts += 1;
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
-
-    fn full(&self) -> bool {
-        self.too_deep || self.tags > TAGS_MOST || self.texts > TEXTS_MOST || self.copies > COPIES_MOST
-    }
-}
-
-impl Gate {
-    /// The end of some elements is often left out: the next one of their kind ends them, if it is in the same block.
-    fn end_before(&mut self, name: &str) {
-        if !matches!(name, "p" | "li" | "td" | "th" | "tr" | "dt" | "dd" | "option") {
-            return;
-        }
-        let block = |open: &str| matches!(open, "table" | "ul" | "ol" | "dl" | "div" | "blockquote");
-        let above = self.open.iter().rposition(|open| open == name || block(open));
-        if let Some(at) = above.filter(|at| self.open.get(*at).is_some_and(|open| open == name)) {
-            self.open.truncate(at);
-        }
-    }
-
-    fn format(&mut self, name: &str, kind: TagKind) {
-        let count = self.formatting.entry(name.to_owned()).or_default();
-        match kind {
-            TagKind::StartTag => {
-                *count += 1;
-                self.formats += 1;
-            }
-            TagKind::EndTag if *count > 0 => {
-                *count -= 1;
-                self.formats -= 1;
-            }
-            TagKind::EndTag => {}
-        }
-    }
-}
-
-/// Elements that go on behind the end of the block they began in.
-fn is_format(name: &str) -> bool {
-    matches!(
-        name,
-        "a" | "b" | "big" | "code" | "em" | "font" | "i" | "nobr" | "s" | "small" | "strike" | "strong" | "tt" | "u"
-    )
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::html_tokens::Page;
     use super::*;
+    use html5ever::tokenizer::Tag;
     use proptest::prelude::*;
 
     #[test]
@@ -264,6 +200,64 @@ mod tests {
         assert_eq!(clean(&format!("<p>{fonts}{}", "</p><p>x".repeat(100_000))), None);
         assert!(clean(&"<table><tr><td>a<td>b<tr><td>c</table><ul><li>d<li>e</ul><p>f<p>g<br>".repeat(1000)).is_some());
         assert!(clean(&"<div><b>a</b></div>".repeat(10_000)).is_some());
+        let letter = "<font face='Calibri, sans-serif' size=2 color='#000000'><span>a <b>b</b></span></font><br>\n";
+        assert!(clean(&format!("<font size=3><p>{}</p></font>", letter.repeat(5000))).is_some());
+    }
+
+    /// What a format says stands once in the page and once in every paragraph of the tree.
+    #[test]
+    fn attributes_that_are_copied_count_each_time() {
+        let long = "A".repeat(60_000);
+        let signs = "&".repeat(60_000);
+        for format in [
+            format!("<font color={long}>"),
+            format!("<font color={long}><font size={long}>"),
+            format!("<font color='{signs}'>"),
+            format!("<a title={long}>"),
+            format!("<b lang={long}>"),
+            format!("<nobr dir={long}>"),
+            format!("<u {}>", "a='' ".repeat(900)),
+            // What ends within a cell ends nothing outside of it.
+            format!("<font color={long}><table><tr><td></font></table>"),
+            format!("<font color={long}><select></font></select>"),
+            format!("<table><font color={long}></table>"),
+        ] {
+            let start = format.get(..40).unwrap();
+            assert!(clean(&format!("<p>{format}{}", "<p>x".repeat(10_000))).is_none(), "{start}");
+            for more in
+                ["<table><tr>x</table>", "<div></b></nobr>x</div>", "<li>x</font>", "<body lang=a><html lang=b>"]
+            {
+                let page = clean(&format!("<p>{format}{}", more.repeat(2000)));
+                assert!(page.is_none_or(|page| page.len() < 2 << 20), "{start} {more}");
+            }
+        }
+    }
+
+    /// The tree builder reads no tags where others do, and the other way round.
+    #[test]
+    fn nothing_hides_what_a_page_costs() {
+        for before in ["<select><xmp></select>", "<select><title></select>", "<svg><style></svg>", "<math><xmp></math>"]
+        {
+            assert_eq!(clean(&format!("{before}{}", "<div>".repeat(1000))), None, "{before}");
+        }
+        assert_eq!(clean(&format!("<plaintext>{}", "<div>".repeat(1000))).map(|page| page.len()), Some(11_000));
+    }
+
+    #[test]
+    fn whatever_is_looked_for_among_many_counts() {
+        let attributes: String = (0..40_000).map(|n| format!("<html a{n}>")).collect();
+        assert_eq!(clean(&attributes), None);
+        let moved = |lines: usize| format!("{}<table>{}</table>", "<br>".repeat(lines), "<br>".repeat(lines));
+        assert_eq!(clean(&moved(40_000)), None);
+        assert!(clean(&moved(2000)).is_some());
+        assert!(clean(&"<html a=b c=d><body>x<table><br><tr><td>y</table>".repeat(500)).is_some());
+    }
+
+    #[test]
+    fn what_is_written_is_bounded() {
+        let signs = |links: usize| format!("<a title='{}'>x</a>", "&".repeat(50_000)).repeat(links);
+        assert!(clean(&signs(10)).is_some_and(|page| page.len() > 2_500_000));
+        assert_eq!(clean(&signs(20)), None);
     }
 
     proptest! {

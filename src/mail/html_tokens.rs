@@ -7,7 +7,9 @@
 use html5ever::buffer_queue::BufferQueue;
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::states::RawKind;
-use html5ever::tokenizer::{Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
+use html5ever::tokenizer::{
+    Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts, TokenizerResult,
+};
 use std::borrow::Cow;
 
 /// The longest tag, in bytes.
@@ -48,13 +50,23 @@ pub(super) fn is_void(name: &str) -> bool {
 
 /// Reads `html` into `page`. False if it was not read to its end.
 pub(super) fn read<P: Page>(html: &str, page: P) -> (P, bool) {
-    let html = without_ballast(html);
-    let sink = Sink { page, raw: false, since: 0 };
-    let mut tokenizer = Tokenizer::new(sink, TokenizerOpts::default());
+    let (sink, whole) = feed(&without_ballast(html), Sink { page, raw: false });
+    (sink.page, whole)
+}
+
+/// Who is fed with tokens until it has enough.
+pub(super) trait Watched: TokenSink {
+    /// Whether no more is wanted.
+    fn full(&self) -> bool;
+}
+
+/// Feeds the tokens of `html`, as it is, to `sink`. False if it was not read to its end.
+pub(super) fn feed<S: Watched>(html: &str, sink: S) -> (S, bool) {
+    let mut tokenizer = Tokenizer::new(Watch { sink, since: 0 }, TokenizerOpts::default());
     let mut separators = 0;
     let mut whole = true;
-    let mut rest: &str = &html;
-    while !rest.is_empty() {
+    let mut rest = html;
+    while whole && !rest.is_empty() {
         let (chunk, after) = rest.split_at_checked(boundary(rest, CHUNK)).unwrap_or((rest, ""));
         rest = after;
         let before = tokenizer.sink.since;
@@ -62,20 +74,20 @@ pub(super) fn read<P: Page>(html: &str, page: P) -> (P, bool) {
         let mut queue = BufferQueue::new();
         queue.push_back(StrTendril::from_slice(chunk));
         // Scripts are not run: their end is a tag like others.
-        while let html5ever::tokenizer::TokenizerResult::Script(()) = tokenizer.feed(&mut queue) {}
-        let sink = &tokenizer.sink;
-        separators = if sink.since < before + chunk.len() { 0 } else { separators };
+        while let TokenizerResult::Script(()) = tokenizer.feed(&mut queue)
+            && !tokenizer.sink.sink.full()
+        {}
+        let watch = &tokenizer.sink;
+        separators = if watch.since < before + chunk.len() { 0 } else { separators };
         separators +=
             chunk.bytes().filter(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'/' | b'"' | b'\'')).count();
-        if sink.page.full() || sink.since > TAG_MOST || separators > SEPARATORS_MOST && sink.since > chunk.len() {
-            whole = false;
-            break;
-        }
+        let long = watch.since > TAG_MOST || separators > SEPARATORS_MOST && watch.since > chunk.len();
+        whole = !watch.sink.full() && !long;
     }
     if whole {
         tokenizer.end();
     }
-    (tokenizer.sink.page, whole)
+    (tokenizer.sink.sink, whole)
 }
 
 /// The last border of characters at or before `at`, but not 0.
@@ -83,21 +95,57 @@ fn boundary(text: &str, at: usize) -> usize {
     (1..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
+/// Stops the tokenizer behind the tag at which `sink` has enough.
+struct Watch<S> {
+    sink: S,
+    /// Bytes given since the last token came.
+    since: usize,
+}
+
+impl<S: Watched> TokenSink for Watch<S> {
+    type Handle = ();
+
+    fn process_token(&mut self, token: Token, line: u64) -> TokenSinkResult<()> {
+        if !matches!(token, Token::ParseError(_)) {
+            self.since = 0;
+        }
+        let tag = matches!(token, Token::TagToken(_));
+        match self.sink.process_token(token, line) {
+            // The tokenizer stops at the end of a script, and there only.
+            _ if tag && self.sink.full() => TokenSinkResult::Script(()),
+            TokenSinkResult::Script(_) => TokenSinkResult::Script(()),
+            TokenSinkResult::Continue => TokenSinkResult::Continue,
+            TokenSinkResult::Plaintext => TokenSinkResult::Plaintext,
+            TokenSinkResult::RawData(kind) => TokenSinkResult::RawData(kind),
+        }
+    }
+
+    fn end(&mut self) {
+        self.sink.end();
+    }
+
+    fn adjusted_current_node_present_but_not_in_html_namespace(&self) -> bool {
+        self.sink.adjusted_current_node_present_but_not_in_html_namespace()
+    }
+}
+
+/// Gives a page what it takes.
 struct Sink<P> {
     page: P,
     /// Within a script or style.
     raw: bool,
-    /// Bytes given since the last token came.
-    since: usize,
+}
+
+impl<P: Page> Watched for Sink<P> {
+    fn full(&self) -> bool {
+        self.page.full()
+    }
 }
 
 impl<P: Page> TokenSink for Sink<P> {
     type Handle = ();
 
     fn process_token(&mut self, token: Token, _line: u64) -> TokenSinkResult<()> {
-        if !matches!(token, Token::ParseError(_)) {
-            self.since = 0;
-        }
         match token {
             Token::TagToken(tag) => {
                 self.page.tag(&tag);

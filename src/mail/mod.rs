@@ -27,6 +27,7 @@ pub mod dsn;
 pub mod fields;
 mod flowed;
 pub mod html_clean;
+mod html_gate;
 pub mod html_text;
 mod html_tokens;
 pub mod ids;

@@ -8,7 +8,7 @@ use super::attachment::{Kind, Part};
 use super::content::{self, Content};
 use super::fields::Fields;
 use super::transfer;
-use super::tree::{self, HEADER_MOST, Node, Tree};
+use super::tree::{self, Node, Tree};
 use super::{charset, date, ids, words};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -64,7 +64,7 @@ pub enum Flag {
     TooDeep,
     /// There are more parts than are read.
     ManyParts,
-    /// The header block is longer than what is read of it.
+    /// There are more header fields, of the mail or of its parts, than are read.
     LongHeader,
     /// There are more addresses or parts of one kind than are given out.
     ManyAddresses,
@@ -199,7 +199,11 @@ impl<'a> Opened<'a> {
         }
         let hint = charset_hint(&self.tree);
         let content = content::read(&self.tree, limits, hint.as_deref());
-        Ok(mail(fields, content, limits, hint.as_deref()))
+        let mut mail = mail(fields, content, limits, hint.as_deref());
+        if self.tree.nodes.iter().any(|node| !node.fields.whole()) {
+            mail.flags.insert(Flag::LongHeader);
+        }
+        Ok(mail)
     }
 
     /// The mail as it is; of one with more than 512 KiB, 64 KiB of each part, cut at the end of a line, and the first 512 KiB
@@ -273,10 +277,6 @@ fn charset_hint(tree: &Tree<'_>) -> Option<String> {
 
 fn mail(fields: &Fields<'_>, content: Content, limits: &Limits, hint: Option<&str>) -> Mail {
     let mut flags = content.flags;
-    let read: usize = fields.iter().map(|field| field.whole.len()).sum();
-    if read >= HEADER_MOST {
-        flags.insert(Flag::LongHeader);
-    }
     let mut addresses = |name: &str| {
         let mut found = addresses(fields, name, hint);
         if found.list.len() > limits.addresses {

@@ -5,7 +5,7 @@
 //! the open boundaries are a stack of bounded height, every line is looked at once, and an attached mail is one part that
 //! is kept whole. The cost is the size of the mail times a constant; nothing recurses.
 
-use super::fields::Fields;
+use super::fields::{Block, Fields, Room};
 use super::params::Params;
 use super::transfer::Encoding;
 use std::collections::HashMap;
@@ -14,8 +14,6 @@ use std::collections::HashMap;
 pub(super) const DEPTH_MOST: usize = 32;
 /// How many parts are told apart; what follows is only in the original.
 pub(super) const PARTS_MOST: usize = 1000;
-/// How many bytes of a header block are read as fields.
-pub(super) const HEADER_MOST: usize = 1024 * 1024;
 
 /// How many blanks may follow a boundary on its line.
 const BLANKS_MOST: usize = 200;
@@ -57,7 +55,8 @@ pub(super) struct Tree<'a> {
 /// Finds the parts of a mail.
 pub(super) fn build(raw: &[u8]) -> Tree<'_> {
     let tree = Tree { nodes: Vec::new(), too_deep: false, many_parts: false, damaged: false };
-    let mut builder = Builder { raw, at: 0, open: Vec::new(), levels: HashMap::new(), longest: 0, leaf: None, tree };
+    let (open, levels, room) = (Vec::new(), HashMap::new(), Room::default());
+    let mut builder = Builder { raw, at: 0, open, levels, longest: 0, leaf: None, room, tree };
     builder.part(None);
     while let Some(found) = builder.next_delimiter() {
         builder.end_within(found.level, found.start);
@@ -102,6 +101,8 @@ struct Builder<'a> {
     longest: usize,
     /// The part whose end is looked for, and where its body begins.
     leaf: Option<(usize, usize)>,
+    /// For the fields of all parts together; the mail's own have as much for themselves.
+    room: Room,
     tree: Tree<'a>,
 }
 
@@ -113,7 +114,11 @@ impl<'a> Builder<'a> {
     /// Reads the header block of the part that begins here; `level` is its multipart in `open`.
     fn part(&mut self, level: Option<usize>) {
         let (end, body) = self.header_end(level.is_some());
-        let (fields, _) = Fields::read(self.slice(self.at, end.min(self.at.saturating_add(HEADER_MOST))));
+        let header = self.slice(self.at, end);
+        let (fields, _) = match level {
+            None => Fields::read(header),
+            Some(_) => Fields::read_within(header, &mut self.room),
+        };
         let parent = level.and_then(|level| self.open.get(level)).map(|open| open.node);
         let mut node = node(fields, parent.and_then(|parent| self.tree.nodes.get_mut(parent)));
         (node.parent, node.at) = (parent, body);
@@ -257,7 +262,7 @@ impl<'a> Builder<'a> {
 
 /// Whether a line begins no field.
 fn is_foreign(line: &[u8]) -> bool {
-    Fields::read(line).0.iter().next().is_none()
+    Block::new(line).next().is_none()
 }
 
 /// A part with these fields, counted as the next one of `parent`.
@@ -372,6 +377,18 @@ mod tests {
         let many = format!("{HEAD}{}", "--x\r\n\r\na\r\n".repeat(10_000));
         let tree = build(many.as_bytes());
         assert!(tree.many_parts && tree.nodes.len() == PARTS_MOST);
+    }
+
+    #[test]
+    fn the_fields_of_all_parts_are_bounded_together() {
+        let part = format!("--x\r\n{}\r\na\r\n", "a:\r\n".repeat(9000));
+        let raw = format!("B: c\r\n{HEAD}{}--x--\r\n", part.repeat(24));
+        let tree = build(raw.as_bytes());
+        let kept: usize = tree.nodes.iter().skip(1).map(|node| node.fields.iter().count()).sum();
+        assert_eq!((tree.nodes.len(), kept), (25, 10_000));
+        let whole: Vec<bool> = tree.nodes.iter().map(|node| node.fields.whole()).collect();
+        assert_eq!(whole.iter().filter(|whole| **whole).count(), 2);
+        assert!(tree.nodes.iter().skip(1).all(|node| node.body == b"a"));
     }
 
     proptest! {

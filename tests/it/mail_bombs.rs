@@ -54,6 +54,18 @@ fn many_parts(parts: usize) -> String {
     mail
 }
 
+/// Parts of which each has many fields, and nothing in them.
+fn many_fields(parts: usize, fields: usize) -> String {
+    let part = format!("--b\r\n{}\r\nhello\r\n", "a:\r\n".repeat(fields));
+    head("Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n") + &part.repeat(parts) + "--b--\r\n"
+}
+
+/// Address fields of 250 kB in which no address is.
+fn odd_addresses(names: &[&str], piece: &str) -> String {
+    let value = piece.repeat(250_000 / piece.len());
+    head(&names.iter().map(|name| format!("{name}: {value}\r\n")).collect::<String>()) + "\r\nhello"
+}
+
 /// Multiparts that name boundaries and never open them.
 fn unopened(parts: usize) -> String {
     let mut mail = head("Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n");
@@ -100,6 +112,7 @@ fn watched(arguments: &[&str]) -> (String, f64, u64) {
 fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
     let folder = tempfile::tempdir().unwrap();
     let html = |inner: String| head("Content-Type: text/html\r\n\r\n") + &inner;
+    let long_font = format!("<font color={}>", "A".repeat(60_000));
     let rfc822 = "Content-Type: message/rfc822\r\n\r\n";
     let bombs = [
         ("1,000 multiparts in each other", nested(1000), Some("too_deep")),
@@ -107,13 +120,29 @@ fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
         ("900 invitations", many_invitations(900), None),
         ("20,000 multiparts that are never opened", unopened(20_000), Some("many_parts")),
         ("1 MB of header", head(&format!("X-Long: {}\r\n\r\n", "x".repeat(1 << 20))), Some("long_header")),
-        ("20,000 fields", head(&"X: y\r\n".repeat(20_000)) + "\r\nhello", None),
+        ("20,000 fields", head(&"X: y\r\n".repeat(20_000)) + "\r\nhello", Some("long_header")),
+        ("24 parts of 262,144 fields", many_fields(24, 262_144), Some("long_header")),
+        ("262,144 references", head(&format!("References: {}\r\n\r\nhello", "a ".repeat(1 << 18))), None),
+        ("quotes in brackets in From", odd_addresses(&["From"], "<\"\\\""), None),
+        ("a word of 250 kB in From", odd_addresses(&["From"], "a"), None),
+        ("quotes in brackets in To and Cc", odd_addresses(&["To", "Cc", "To", "Cc"], "<\"\\\""), None),
+        ("words of 250 kB in To and Cc", odd_addresses(&["To", "Cc", "To", "Cc"], "a"), None),
         ("100,000 mails in each other", head("") + &rfc822.repeat(100_000) + "hello", None),
         ("3,000 mails in each other in base64", nested_behind_base64(3000), None),
         ("16,000 mails in each other", head("") + &rfc822.repeat(16_000) + "hello", None),
         ("12,000 multiparts with one boundary", one_boundary(12_000), Some("many_parts")),
         ("40,000 pieces of a parameter", in_pieces(40_000), None),
         ("20,000 blocks in each other", html("<div>".repeat(20_000)), Some("html_left_out")),
+        (
+            "a long format in 99,999 paragraphs",
+            html(format!("<p>{long_font}{}", "<p>x".repeat(99_999))),
+            Some("html_left_out"),
+        ),
+        (
+            "blocks behind what is no text",
+            html(format!("<select><xmp></select>{}", "<div>".repeat(80_000))),
+            Some("html_left_out"),
+        ),
         ("2 MB of quotes", head("\r\n") + &"> ".repeat(1 << 20), None),
         ("2 MB of one character", head("\r\n") + &"_".repeat(2 << 20), None),
         (

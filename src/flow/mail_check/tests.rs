@@ -82,3 +82,34 @@ fn a_token_in_a_report_is_found() {
         assert_eq!(found.token.and_then(|token| token.send_id), Some(SendId::from_bytes([9; 16])), "{name:?}");
     }
 }
+
+/// Another From, or the field that was signed, may stand in what is not read of a header. A sender who makes it so long is
+/// not better off than one with two From fields, whatever a trusted server says.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_proven_by_a_header_that_is_read_in_part() {
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let stated = format!("Authentication-Results: mx.example.org; dmarc=pass header.from=signed.example\r\n{MAIL}");
+    let padded = |fields: usize| stated.replace("\r\n\r\n", &format!("\r\n{}\r\n", "a:\r\n".repeat(fields)));
+    let mut mails: Vec<_> =
+        [9000, 10_000].map(|fields| coming_to("us@example.org", &["mx.example.org"], &padded(fields))).into();
+    for mail in mails.chunks_mut(1) {
+        notes_together(&Silent::default(), &key, mail).await;
+    }
+    let levels: Vec<MailLevel> = mails.iter().map(|(_, mail)| mail.head.sender.level).collect();
+    assert_eq!(levels, [MailLevel::Authenticated, MailLevel::Failed]);
+}
+
+/// Of what is answered, the last of each field are looked at, however many there are.
+#[test]
+fn a_token_is_found_behind_many_references() {
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let link = Link { conversation: [3; 16], participant: token::participant("ada@signed.example"), last_day: 30_000 };
+    let id = token::message_id(&key, "example.org", &link, &[9; 16]);
+    let at = Timestamp::from_seconds(1_790_000_000);
+    for (before, behind, found) in [(300_000, 0, true), (10, 11, true), (10, 12, false)] {
+        let raw =
+            MAIL.replace("From:", &format!("References: {}{id}{}\r\nFrom:", "a ".repeat(before), " a".repeat(behind)));
+        let token = judge(&key, &Found::default(), &[], raw.as_bytes(), at).token;
+        assert_eq!(token.is_some(), found, "{before} before and {behind} behind");
+    }
+}

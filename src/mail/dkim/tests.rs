@@ -199,6 +199,21 @@ fn times() {
     }
 }
 
+/// Nothing that stands behind what is kept of the header can be what was signed, nor hide it.
+#[test]
+fn a_header_that_is_kept_in_part_is_never_a_pass() {
+    let long = (DkimOutcome::PermError, "the header is too long");
+    let padded = |padding: &str, more: &str| {
+        let (header, body) = RFC_8463.split_once("\n\n").unwrap();
+        crlf(&format!("{header}\n{padding}{more}\n\n{body}"))
+    };
+    assert_eq!(outcomes(&padded(&"a:\n".repeat(9000), "b:"), ED25519_KEY), [GOOD, BAD]);
+    for from in ["b:", "From: eve@x.example"] {
+        assert_eq!(outcomes(&padded(&"a:\n".repeat(10_000), from), ED25519_KEY), [long; 2]);
+        assert_eq!(outcomes(&padded(&format!("a:{}\n", "a".repeat(1 << 20)), from), ED25519_KEY), [long; 2]);
+    }
+}
+
 #[test]
 fn ten_signatures_are_looked_at() {
     let many = format!("{}{RFC_6376}", "DKIM-Signature: junk\n".repeat(9));
