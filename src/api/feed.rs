@@ -20,8 +20,8 @@ use crate::base::Result;
 use crate::model::{Event, EventType};
 use crate::store::FeedEvent;
 
-/// The most bytes of events in one page, but for an event that is larger alone.
-const MOST_BYTES: usize = 4 << 20;
+/// The most bytes of events, or of a timeline, in one page, but for an event that is larger alone.
+pub(super) const MOST_BYTES: usize = 4 << 20;
 /// How many events are read from the store at once.
 const READ: usize = 200;
 /// How many reads one page may take: past that it ends, found or not, and says where to go on.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::call::{Answer, Call, bad, json, missing};
 use super::problem::Problem;
-use super::story::{Timeline, TimelineItem};
+use super::story::Timeline;
 use super::{Api, apart};
 use crate::base::Result;
 use crate::base::id::{CustomerId, InteractionId};
@@ -82,12 +82,8 @@ pub(super) async fn timeline(call: Call) -> Answer {
             (no, no)
         }
     };
-    let mut rows = call.api.context().store.catalog.customer_timeline(latest, before, limit + 1).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = if more { rows.last().map(|row| row.id.to_string()) } else { None };
-    let interactions = rows.into_iter().map(TimelineItem::of).collect::<Result<_>>()?;
-    answer(&Timeline { interactions, next })
+    let found = call.api.context().store.catalog.customer_timeline(latest, before, Timeline::most(limit)).await?;
+    answer(&Timeline::of(found, |last| last.id.to_string())?)
 }
 
 async fn before(api: &Api, id: InteractionId, customer: i64) -> Result<Option<i64>> {

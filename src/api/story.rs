@@ -10,11 +10,12 @@ use serde_json::value::RawValue;
 
 use super::apart;
 use super::call::{Answer, Call, json, missing};
+use super::feed::MOST_BYTES;
 use crate::base::id::{ConversationId, InteractionId};
 use crate::base::{Error, Result, Timestamp};
 use crate::flow::Context;
 use crate::model::{Conversation, Decision, Delivery, Flag, Interaction};
-use crate::store::{ConversationRow, InteractionRow, MessageKey, MessageState};
+use crate::store::{ConversationRow, InteractionRow, MessageKey, MessageState, Most, Stretch};
 
 /// JSON as it was stored, known to be a `T`.
 pub(super) struct Stored<T>(Box<RawValue>, PhantomData<fn() -> T>);
@@ -56,10 +57,24 @@ impl<T: JsonSchema> JsonSchema for Stored<T> {
 #[schemars(rename = "Timeline")]
 pub(super) struct Timeline {
     /// The interactions.
-    pub(super) interactions: Vec<TimelineItem>,
+    interactions: Vec<TimelineItem>,
     /// What to give as `before` or `before_seq` for the next page; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next: Option<String>,
+    next: Option<String>,
+}
+
+impl Timeline {
+    /// How much is in one page: as the last may be large, what is larger than a page stands alone in it.
+    pub(super) fn most(limit: usize) -> Most {
+        Most { rows: limit, bytes: MOST_BYTES }
+    }
+
+    /// The page with these, behind the last of which the next one begins.
+    pub(super) fn of(found: Stretch, cursor: impl FnOnce(&InteractionRow) -> String) -> Result<Self> {
+        let next = found.rows.last().filter(|_| found.more).map(cursor);
+        let interactions = found.rows.into_iter().map(TimelineItem::of).collect::<Result<_>>()?;
+        Ok(Timeline { interactions, next })
+    }
 }
 
 /// One interaction of a timeline.
@@ -74,7 +89,7 @@ pub(super) struct TimelineItem {
 }
 
 impl TimelineItem {
-    pub(super) fn of(row: InteractionRow) -> Result<Self> {
+    fn of(row: InteractionRow) -> Result<Self> {
         Ok(TimelineItem { interaction: Stored::of(row.body)?, decision: row.decision.map(Stored::of).transpose()? })
     }
 }
@@ -163,14 +178,10 @@ pub(super) async fn timeline(call: Call) -> Answer {
     let found = apart(async move {
         let state = &context.store.state;
         let Some(row) = state.conversation_by_id(id).await? else { return Ok(None) };
-        state.timeline(row.no, before, limit + 1).await.map(Some)
+        state.timeline(row.no, before, Timeline::most(limit)).await.map(Some)
     });
-    let mut rows = found.await?.ok_or_else(|| missing("conversation", id))?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = if more { rows.last().map(|row| row.seq.to_string()) } else { None };
-    let interactions = rows.into_iter().map(TimelineItem::of).collect::<Result<_>>()?;
-    json(StatusCode::OK, &Timeline { interactions, next })
+    let found = found.await?.ok_or_else(|| missing("conversation", id))?;
+    json(StatusCode::OK, &Timeline::of(found, |last| last.seq.to_string())?)
 }
 
 /// `GET /v1/interactions/{id}`

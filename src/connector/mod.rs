@@ -379,6 +379,11 @@ impl Connector {
         Err(first.unwrap_or(Refusal { reason: "nothing verifies this connector".to_owned(), status: 401 }))
     }
 
+    /// Whether a request can be told authentic or not before its body is read.
+    pub fn verifies_by_head(&self) -> bool {
+        self.verify.iter().all(verify::Scheme::needs_no_body)
+    }
+
     /// What makes a delivery the same delivery when it comes again: the key that the manifest names, else the SHA-256 of
     /// the raw body, as 16 bytes.
     pub fn delivery_key(&self, request: &Request, account: &Account) -> [u8; 16] {

@@ -209,6 +209,11 @@ impl Scheme {
         scheme
     }
 
+    /// Whether it looks at nothing but the request's head.
+    pub(super) fn needs_no_body(&self) -> bool {
+        matches!(self, Scheme::Token { .. } | Scheme::Basic { .. } | Scheme::None)
+    }
+
     /// Where the certificate lies that a request is checked by, if this scheme needs one.
     pub(super) fn signer(&self, request: &Request, account: &Account) -> Option<Result<String, Refusal>> {
         match self {

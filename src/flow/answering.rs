@@ -22,7 +22,7 @@ use crate::model::{
     Role, Trust, Visibility,
 };
 use crate::rules::{mail_thread, template};
-use crate::store::{InteractionRow, SendWrite};
+use crate::store::{InteractionRow, Most, SendWrite};
 
 /// Who speaks.
 pub(crate) enum Speaker {
@@ -53,18 +53,41 @@ pub(crate) async fn target(
             _ => Err(refused("`in_reply_to` names something that the customer did not say")),
         };
     }
-    for row in draft.state.timeline(no, i64::MAX, LOOK_BACK).await? {
-        let interaction = read(&row)?;
+    let found = look_back(draft, conversation, LOOK_BACK, |row, interaction| {
         let name = interaction.channel.name.as_deref().unwrap_or_default();
         let channel = setup.channels.get(name).filter(|channel| channel.connector.can_send(&channel.account));
         let answerable = channel.is_some_and(|channel| {
             interaction.author.identifier.is_some() || (message.public && reaches_thread(channel, &interaction))
         });
-        if interaction.direction == Direction::Inbound && answerable {
-            return Ok((row, interaction));
+        (interaction.direction == Direction::Inbound && answerable).then_some((row, interaction))
+    });
+    found.await?.ok_or_else(|| refused("the customer has said nothing lately on a channel that can be answered"))
+}
+
+/// Shows `look` the latest interactions of a story, at most so many of them, until it finds something. They are read as
+/// they are needed: a few large mails are a lot of memory.
+pub(crate) async fn look_back<T>(
+    draft: &Draft<'_>,
+    conversation: ConversationAt,
+    most: usize,
+    mut look: impl FnMut(InteractionRow, Interaction) -> Option<T>,
+) -> Result<Option<T>> {
+    const BYTES: usize = 256 * 1024;
+    let no = draft.conversation(conversation).map_or(0, |row| row.no);
+    let (mut before, mut left, mut more) = (i64::MAX, most, true);
+    while more && left > 0 {
+        let stretch = draft.state.timeline(no, before, Most { rows: left, bytes: BYTES }).await?;
+        left -= stretch.rows.len().min(left);
+        more = stretch.more;
+        for row in stretch.rows {
+            before = row.seq;
+            let interaction = read(&row)?;
+            if let Some(found) = look(row, interaction) {
+                return Ok(Some(found));
+            }
         }
     }
-    Err(refused("the customer has said nothing lately on a channel that can be answered"))
+    Ok(None)
 }
 
 /// Whether a public answer to `to` needs nothing but where it was said.

@@ -7,13 +7,12 @@
 
 use std::sync::Arc;
 
-use super::answering::{policy_reply, target};
+use super::answering::{look_back, policy_reply, target};
 use super::attach::Attached;
 use super::commit::raw;
 use super::decide::failed;
 use super::draft::{ConversationAt, Draft};
 use super::event::{Told, emit};
-use super::messages::read;
 use crate::base::{Kind, Pii, Result};
 use crate::model::entry::ReplyMessage;
 use crate::model::event::PolicyFailure;
@@ -206,16 +205,15 @@ async fn ask(
 /// as a whole.
 async fn latest(draft: &Draft<'_>, at: ConversationAt) -> Result<Option<Interaction>> {
     const LOOK_BACK: usize = 20;
-    let no = draft.conversation(at).map_or(0, |row| row.no);
     let mut first = None;
-    for row in draft.state.timeline(no, i64::MAX, LOOK_BACK).await? {
-        let interaction = read(&row)?;
+    let found = look_back(draft, at, LOOK_BACK, |_, interaction| {
         if !is_ours(&interaction) {
-            return Ok(Some(interaction));
+            return Some(interaction);
         }
         first.get_or_insert(interaction);
-    }
-    Ok(first)
+        None
+    });
+    Ok(found.await?.or(first))
 }
 
 /// The customer's message that an answer can go to, if there is one.

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
-use tokio::sync::Semaphore;
 
 use super::mail_check::{self, Checking};
 use super::outcome::head;
@@ -20,10 +19,10 @@ use crate::base::hash::key16;
 use crate::base::id::EntryId;
 use crate::base::telemetry::{By, thread_cpu};
 use crate::base::{Error, Kind, Result, Timestamp};
-use crate::connector::{Ack, Answer, AnswerSpec, Request};
+use crate::connector::{Ack, Answer, AnswerSpec, Refusal, Request};
 use crate::model::entry::Answered;
 use crate::model::{EntryBody, EntryKind};
-use crate::net::rate::RateLimits;
+use crate::net::rate::{PeerTurns, RateLimits};
 use crate::net::{self, Client};
 use crate::store::NewEntry;
 
@@ -45,11 +44,16 @@ pub struct Intake {
     /// The greatest body taken, in bytes, and the greatest of a connector whose requests hold whole mails.
     most: (usize, usize),
     /// Turns for bodies that are greater than an ordinary one.
-    large: Semaphore,
+    large: PeerTurns,
 }
 
 /// How many requests with a large mail are taken at once: they are in memory before anything says whose they are.
 const LARGE_AT_ONCE: usize = 4;
+/// How many of them one peer may have.
+const LARGE_OF_ONE: usize = 2;
+/// How many bytes a second such a request must bring, that nobody holds a turn with a trickle. Those who send large mails
+/// have fast lines.
+const LARGE_RATE: u32 = 64 * 1024;
 
 /// How an answer is counted.
 type Outcome = (&'static str, net::Response);
@@ -70,7 +74,7 @@ impl Intake {
             checking,
             signers: Signers::new(client),
             most: (body, with_mail),
-            large: Semaphore::new(LARGE_AT_ONCE),
+            large: PeerTurns::new(LARGE_AT_ONCE, LARGE_OF_ONE),
         }
     }
 
@@ -106,16 +110,26 @@ impl Intake {
         let (ordinary, with_mail) = self.most;
         let fits = incoming.body.declared().is_some_and(|size| size <= ordinary as u64);
         let large = channel.connector.takes_mails() && !fits;
-        let turn = large.then(|| self.large.try_acquire());
-        if let Some(Err(_)) = turn {
-            return ("overloaded", overload(2));
+        let mut request =
+            Request { method: method.as_str().to_owned(), url, headers, body: Bytes::new(), signer: None };
+        // Who cannot be the provider gets no turn.
+        if large
+            && channel.connector.verifies_by_head()
+            && let Err(refusal) = channel.connector.verify(&request, &channel.account, self.context.clock.now())
+        {
+            return refused(name, &refusal);
         }
-        let body = match incoming.body.read(if large { with_mail } else { ordinary }).await {
+        let turn = large.then(|| self.large.take(incoming.peer()));
+        let (body, most) = match turn {
+            Some(None) => return ("overloaded", overload(2)),
+            Some(_) => (incoming.body.hurried(LARGE_RATE), with_mail),
+            None => (incoming.body, ordinary),
+        };
+        request.body = match body.read(most).await {
             Ok(body) => body,
             Err(error) => return ("refused", problem(error.status(), "the body could not be read")),
         };
         let read = Instant::now();
-        let mut request = Request { method: method.as_str().to_owned(), url, headers, body, signer: None };
         // A request that would be refused whatever its certificate is refused below, with the same reason.
         if let Some(Ok(url)) = channel.connector.signer(&request, &channel.account) {
             request.signer = self.signers.certificate(&url).await;
@@ -140,11 +154,7 @@ impl Intake {
         let name = received.channel.clone();
         let mut verified = match verify::step(channel, received) {
             Ok(verified) => verified,
-            Err(refusal) => {
-                tracing::info!(target: "segue::verify", channel = %name, reason = %refusal.reason, "refused");
-                let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::UNAUTHORIZED);
-                return ("unverified", problem(status, &refusal.reason));
-            }
+            Err(refusal) => return refused(&name, &refusal),
         };
         self.context.stage_seconds("verify", begun);
         if let Some(url) = channel.connector.confirmation(&verified.request, &channel.account) {
@@ -256,6 +266,12 @@ fn render(
         }
     }
     (channel.connector.safe_default(spec, &channel.account, request), "default")
+}
+
+fn refused(channel: &str, refusal: &Refusal) -> Outcome {
+    tracing::info!(target: "segue::verify", %channel, reason = %refusal.reason, "refused");
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::UNAUTHORIZED);
+    ("unverified", problem(status, &refusal.reason))
 }
 
 /// Headers as connectors see them. A value that is no text is left out: no scheme signs one.

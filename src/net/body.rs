@@ -123,6 +123,13 @@ impl Inbound {
         self.inner.size_hint().exact()
     }
 
+    /// The same body, which must bring at least `rate` bytes a second on average, also where the listener asks for less.
+    #[must_use]
+    pub fn hurried(mut self, rate: u32) -> Self {
+        self.pace.rate = self.pace.rate.max(rate);
+        self
+    }
+
     /// Reads the whole body, of at most `cap` bytes.
     ///
     /// # Errors

@@ -2,8 +2,9 @@
 //!
 //! The invariants: a look-up takes a few seconds at most, whatever the servers do, and what could not be learned is told
 //! apart from what is not there. No name that somebody else chose stops the look-ups of others: only servers that leave a
-//! question of our own open are not asked for a while. Answers are kept as long as their time to live says, and a day at
-//! most.
+//! question of our own open are not asked for a while, and the few names that matter most to whoever asks have [turns](Turn)
+//! that all the rest cannot take. Waiting for a turn is no silence of the servers, and lasts as long as the asker likes.
+//! Answers are kept as long as their time to live says, and a day at most.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,11 +18,11 @@ use hickory_resolver::{Resolver, TokioResolver};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// How long the servers are waited for, and how long a look-up may take together with its turn.
+/// How long the servers are waited for, and how long a look-up may take once it has its turn.
 const SERVERS: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many look-ups run at once.
-const AT_ONCE: usize = 32;
+/// How many look-ups run at once, of those that come first and of the others.
+const AT_ONCE: (usize, usize) = (64, 32);
 /// How many answers are kept.
 const KEPT: u64 = 4096;
 /// The longest an answer is kept, and the longest that there is none.
@@ -44,12 +45,24 @@ pub enum Txt {
     Temporary,
 }
 
+/// For what a name is asked about. Names that nobody answers for hold a turn for seconds, and whoever sends mails can name
+/// any number of them: so each asker has [`Turn::First`] for a few names only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// One of the few names without which nothing is learned.
+    First,
+    /// What else there is to ask.
+    Further,
+}
+
 /// What came of a question.
 enum Heard {
     /// The servers said something, if only that they do not know.
     Answer(Txt),
     /// They said nothing.
     Silence,
+    /// They were not asked.
+    Nothing,
 }
 
 /// Asks the servers of the system, or others.
@@ -58,7 +71,8 @@ pub struct Dns {
     /// The same servers, with nothing kept of what they say.
     anew: Option<TokioResolver>,
     patience: Duration,
-    at_once: Semaphore,
+    first: Semaphore,
+    further: Semaphore,
     silences: AtomicU32,
     /// Until when none is asked, in milliseconds since `begun`.
     rests_until: AtomicU64,
@@ -71,7 +85,7 @@ impl Dns {
         Dns::waiting(servers, SERVERS, PATIENCE)
     }
 
-    fn waiting(servers: &[SocketAddr], within: Duration, patience: Duration) -> Dns {
+    pub(crate) fn waiting(servers: &[SocketAddr], within: Duration, patience: Duration) -> Dns {
         let resolver = made(servers, within, KEPT);
         if let Err(reason) = &resolver {
             tracing::warn!(target: "segue::net", %reason, "names cannot be looked up: senders of mails stay unknown");
@@ -80,19 +94,17 @@ impl Dns {
             resolver: resolver.ok(),
             anew: made(servers, within, 0).ok(),
             patience,
-            at_once: Semaphore::new(AT_ONCE),
+            first: Semaphore::new(AT_ONCE.0),
+            further: Semaphore::new(AT_ONCE.1),
             silences: AtomicU32::new(0),
             rests_until: AtomicU64::new(0),
             begun: Instant::now(),
         }
     }
 
-    /// The TXT records of a name.
-    pub async fn txt(&self, name: &str) -> Txt {
-        if self.now() < self.rests_until.load(Ordering::Relaxed) {
-            return Txt::Temporary;
-        }
-        match timeout(self.patience, self.ask(name)).await.unwrap_or(Heard::Silence) {
+    /// The TXT records of a name, once there is a turn.
+    pub async fn txt(&self, name: &str, turn: Turn) -> Txt {
+        match self.in_turn(name, turn).await {
             Heard::Answer(found) => {
                 self.silences.store(0, Ordering::Relaxed);
                 found
@@ -101,7 +113,28 @@ impl Dns {
                 self.note_silence().await;
                 Txt::Temporary
             }
+            Heard::Nothing => Txt::Temporary,
         }
+    }
+
+    async fn in_turn(&self, name: &str, turn: Turn) -> Heard {
+        let turns = match turn {
+            Turn::First => &self.first,
+            Turn::Further => &self.further,
+        };
+        if self.rests() {
+            return Heard::Nothing;
+        }
+        // They may have been found silent while the turn was waited for.
+        match turns.acquire().await {
+            Ok(_turn) if !self.rests() => timeout(self.patience, self.ask(name)).await.unwrap_or(Heard::Silence),
+            _ => Heard::Nothing,
+        }
+    }
+
+    /// Whether the servers are left alone now.
+    fn rests(&self) -> bool {
+        self.now() < self.rests_until.load(Ordering::Relaxed)
     }
 
     /// Milliseconds since it was made.
@@ -133,9 +166,7 @@ impl Dns {
     }
 
     async fn ask(&self, name: &str) -> Heard {
-        let (Some(resolver), Ok(_turn)) = (&self.resolver, self.at_once.acquire().await) else {
-            return Heard::Silence;
-        };
+        let Some(resolver) = &self.resolver else { return Heard::Silence };
         // With the dot no domain of this machine is put behind it.
         let answer = match resolver.txt_lookup(format!("{name}.")).await {
             Ok(answer) => answer,
@@ -185,4 +216,4 @@ fn made(servers: &[SocketAddr], within: Duration, kept: u64) -> Result<TokioReso
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

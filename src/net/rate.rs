@@ -1,6 +1,6 @@
-//! Rate limits by peer and by channel.
+//! Limits by peer: how often it calls, as a channel is called only so often, and of how many turns it holds one.
 //!
-//! Both are token buckets (the generic cell rate algorithm). A peer is an IPv4 address or an IPv6 /64, the smallest
+//! Both rates are token buckets (the generic cell rate algorithm). A peer is an IPv4 address or an IPv6 /64, the smallest
 //! block that one subscriber holds (RFC 6177). The invariant: however many peers there are, the tables stay bounded.
 //! Buckets that are full again are dropped; while more peers than the table takes are active at once, they are counted
 //! by /16, which no number of hosts can make more than 131,072.
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 
 /// Peers counted one by one; beyond it by /16.
 const PEERS: usize = 100_000;
@@ -138,6 +139,49 @@ impl RateLimits {
     }
 }
 
+/// A few turns at something dear, of which no peer holds more than its part.
+#[derive(Debug)]
+pub struct PeerTurns {
+    most: usize,
+    most_each: usize,
+    held: Mutex<Vec<PeerKey>>,
+}
+
+impl PeerTurns {
+    /// `most` turns, and `most_each` of them for one peer.
+    pub fn new(most: usize, most_each: usize) -> Self {
+        PeerTurns { most, most_each, held: Mutex::default() }
+    }
+
+    /// Takes a turn for `peer`, if there is one.
+    pub fn take(&self, peer: IpAddr) -> Option<PeerTurn<'_>> {
+        let peer = PeerKey::new(peer, false);
+        let mut held = self.held.lock();
+        let own = held.iter().filter(|one| **one == peer).count();
+        if held.len() >= self.most || own >= self.most_each {
+            return None;
+        }
+        held.push(peer);
+        Some(PeerTurn { turns: self, peer })
+    }
+}
+
+/// A turn, given back when dropped.
+#[derive(Debug)]
+pub struct PeerTurn<'a> {
+    turns: &'a PeerTurns,
+    peer: PeerKey,
+}
+
+impl Drop for PeerTurn<'_> {
+    fn drop(&mut self) {
+        let mut held = self.turns.held.lock();
+        if let Some(own) = held.iter().position(|one| *one == self.peer) {
+            held.swap_remove(own);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +221,18 @@ mod tests {
         }
         let held = limits.peers.as_ref().unwrap().len();
         assert!(held <= PEERS + SWEEP_EVERY as usize + 65_536, "{held}");
+    }
+
+    #[test]
+    fn no_peer_holds_more_turns_than_its_part() {
+        let turns = PeerTurns::new(4, 2);
+        let own = [turns.take(ip("192.0.2.1")), turns.take(ip("::ffff:192.0.2.1"))];
+        assert!(own.iter().all(Option::is_some) && turns.take(ip("192.0.2.1")).is_none());
+        let other = [turns.take(ip("2001:db8::1")), turns.take(ip("2001:db8::2"))];
+        assert!(other.iter().all(Option::is_some) && turns.take(ip("2001:db8::3")).is_none(), "the same /64");
+        assert!(turns.take(ip("192.0.2.2")).is_none(), "all are taken");
+        drop(own);
+        assert!(turns.take(ip("192.0.2.2")).is_some(), "they are given back");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::{
     Assert, Changeset, Committed, ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey,
-    MessageState, Numbers, STORIES_SHOWN, SideRow, Snapshots, StateRead, StateWrite, Store, ThreadKey,
+    MessageState, Most, Numbers, STORIES_SHOWN, SideRow, Snapshots, StateRead, StateWrite, Store, Stretch, ThreadKey,
 };
 use crate::base::id::{ConversationId, InteractionId, SendId};
 use crate::base::{Error, Result};
@@ -353,8 +353,8 @@ impl StateRead for HotState {
         self.ask(move |below| below.interaction_by_id(id))
     }
 
-    fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.ask(move |below| below.timeline(conversation, before, limit))
+    fn timeline(&self, conversation: i64, before: i64, most: Most) -> BoxFuture<'_, Result<Stretch>> {
+        self.ask(move |below| below.timeline(conversation, before, most))
     }
 
     fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>> {

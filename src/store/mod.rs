@@ -37,7 +37,7 @@ pub use lease::{Hold, Leases};
 pub use rows::{
     Appended, AppliedRow, BlobRow, Claim, ConversationRow, Cursor, CustomerProfile, CustomerRow, DeadLetter, DueEvent,
     DueMedia, DueSend, FeedEvent, FolderRow, FoundEntry, IdentifierKey, InteractionRow, MailBatch, MessageKey,
-    MessageState, NewEntry, Numbers, QuarantineRow, SideRow, ThreadKey, TokenRow,
+    MessageState, Most, NewEntry, Numbers, QuarantineRow, SideRow, Stretch, ThreadKey, TokenRow,
 };
 pub use tail::{Tail, Weigh};
 
@@ -248,7 +248,7 @@ pub trait StateRead: Send + Sync {
     fn interaction_by_id(&self, id: InteractionId) -> BoxFuture<'_, Result<Option<InteractionRow>>>;
 
     /// The interactions of a conversation, the latest first, with `seq` below `before`.
-    fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>>;
+    fn timeline(&self, conversation: i64, before: i64, most: Most) -> BoxFuture<'_, Result<Stretch>>;
 
     /// What is known of a provider's message apart from its own content.
     fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>>;
@@ -393,7 +393,7 @@ pub trait Catalog: Send + Sync {
     fn customer_by_id(&self, id: CustomerId) -> BoxFuture<'_, Result<Option<CustomerRow>>>;
 
     /// A customer's interactions, the latest first, below a number.
-    fn customer_timeline(&self, latest: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>>;
+    fn customer_timeline(&self, latest: i64, before: i64, most: Most) -> BoxFuture<'_, Result<Stretch>>;
 
     /// Quarantined items, the latest first.
     fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>>;

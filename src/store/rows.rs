@@ -303,6 +303,24 @@ pub struct InteractionRow {
     pub decision: Option<String>,
 }
 
+/// How much of a timeline is read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// So many interactions.
+    pub rows: usize,
+    /// So many bytes of them: the one that reaches it is the last.
+    pub bytes: usize,
+}
+
+/// A part of a timeline, the latest first.
+#[derive(Default)]
+pub struct Stretch {
+    /// The interactions.
+    pub rows: Vec<InteractionRow>,
+    /// Whether there are earlier ones.
+    pub more: bool,
+}
+
 /// An event that is due at a help desk.
 #[derive(Clone, PartialEq)]
 pub struct DueEvent {

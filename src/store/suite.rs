@@ -298,10 +298,30 @@ async fn a_conflict_changes_nothing_and_spares_its_batch(store: &Store) {
 
 async fn chains_lead_back(store: &Store) {
     let story = store.state.conversation_by_thread(ThreadKey([1; 16])).await.unwrap().unwrap();
-    let seqs = |rows: Vec<InteractionRow>| rows.iter().map(|row| row.seq).collect::<Vec<_>>();
-    assert_eq!(seqs(store.state.timeline(story.no, i64::MAX, 9).await.unwrap()), [3, 2, 1]);
-    assert_eq!(seqs(store.state.timeline(story.no, 3, 1).await.unwrap()), [2]);
+    let seqs = |part: &Stretch| part.rows.iter().map(|row| row.seq).collect::<Vec<_>>();
+    let part = async |before, rows, bytes| {
+        store.state.timeline(story.no, before, Most { rows, bytes }).await.map(|part| (seqs(&part), part.more)).unwrap()
+    };
+    assert_eq!(part(i64::MAX, 9, usize::MAX).await, (vec![3, 2, 1], false));
+    assert_eq!(part(3, 1, usize::MAX).await, (vec![2], true));
+    assert_eq!(part(1, 9, usize::MAX).await, (vec![], false));
+    // It ends with the interaction that reaches the bytes, and nothing is passed over.
+    for (before, wanted) in [(i64::MAX, (vec![3], true)), (3, (vec![2], true)), (2, (vec![1], false))] {
+        assert_eq!(part(before, 9, 1).await, wanted);
+    }
     let customer = store.state.customer(story.customer).await.unwrap().unwrap();
+    let (mut seen, mut from) = (Vec::new(), (customer.latest, i64::MAX));
+    loop {
+        let one = Most { rows: 9, bytes: 1 };
+        let part = store.catalog.customer_timeline(from.0, from.1, one).await.unwrap();
+        seen.extend(seqs(&part));
+        match part.rows.last().filter(|_| part.more) {
+            Some(last) => from = (last.no, last.no),
+            None => break,
+        }
+    }
+    let whole = Most { rows: 9, bytes: usize::MAX };
+    assert_eq!(seen, seqs(&store.catalog.customer_timeline(customer.latest, i64::MAX, whole).await.unwrap()));
     assert_eq!(
         customer.recent.iter().map(|r| r.read().unwrap().text.into_inner()).collect::<Vec<_>>(),
         ["text 5", "text 3", "text 1"]

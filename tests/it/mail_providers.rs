@@ -1,5 +1,6 @@
 //! Mails that providers hand over in their requests are read like those of a mailbox, and kept byte for byte.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -7,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER};
+use futures_util::future::select_all;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::mail_trust::level;
 use crate::support::gateway::{Gateway, Project};
@@ -92,12 +94,23 @@ async fn taken(gateway: &Gateway, token: &str, desk: &HelpDesk, id: &str, raw: &
     delivery
 }
 
-/// What is answered to a request that says it has a body of so many bytes, none of which is sent.
-async fn announced(gateway: &Gateway, call: &Call, bytes: usize) -> String {
-    let mut socket = TcpStream::connect(gateway.base().trim_start_matches("http://")).await.unwrap();
+/// Says in a request from the address `from` of this machine that its body has so many bytes, and sends none of them.
+async fn announce(gateway: &Gateway, from: &str, call: &Call, bytes: usize) -> TcpStream {
+    let own = TcpSocket::new_v4().unwrap();
+    own.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    let mut socket = own.connect(gateway.base().trim_start_matches("http://").parse().unwrap()).await.unwrap();
     let headers: String = call.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let head = format!("POST {} HTTP/1.1\r\nHost: gateway\r\n{headers}Content-Length: {bytes}\r\n\r\n", call.target);
     socket.write_all(head.as_bytes()).await.unwrap();
+    socket
+}
+
+/// What is answered to it.
+async fn announced(gateway: &Gateway, call: &Call, bytes: usize) -> String {
+    status(&mut announce(gateway, "127.0.0.1", call, bytes).await).await
+}
+
+async fn status(socket: &mut TcpStream) -> String {
     let mut answer = vec![0; 12];
     socket.read_exact(&mut answer).await.unwrap();
     String::from_utf8(answer).unwrap()
@@ -148,6 +161,8 @@ async fn a_mail_in_a_json_body_is_read_and_its_sender_proven() {
     gateway.accept(&call(&large(4 << 20), "four", "a long one")).await;
     taken(&gateway, &token, &desk, "4@signed.example", large(4 << 20).as_bytes()).await;
     assert!(announced(&gateway, &call("", "five", "a long one"), 80 << 20).await.starts_with("HTTP/1.1 413"));
+    // Who does not know the password is not listened to.
+    assert!(announced(&gateway, &call("", "five", "a guess"), 4 << 20).await.starts_with("HTTP/1.1 401"));
     gateway.delivered(&project).await;
     assert_eq!((project.number("SELECT count(*) FROM entry WHERE kind = 1"), desk.taken().len()), (4, 4));
     // Applied again from the journal it comes out the same.
@@ -189,8 +204,30 @@ async fn a_mail_in_a_form_is_kept_byte_for_byte_and_its_token_is_good_once() {
     gateway.accept(&other).await;
     let stale = Call::post("/in/mail-mime", FORM, fields(&mail("3@signed.example"), now() - 50_000, "beef"));
     assert_eq!(gateway.send(&stale).await.status, 401);
+    // A stranger who announces large mails and sends none keeps nobody else from sending one.
+    let nothing = Call::post("/in/mail-mime", FORM, "");
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(announce(&gateway, "127.0.0.2", &nothing, 4 << 20).await);
+    }
+    let refused = select_all(held.iter_mut().map(|socket| Box::pin(status(socket)))).await.0;
+    assert_eq!(refused, "HTTP/1.1 503");
+    let large = [mail("4@signed.example"), vec![b'x'; 4 << 20]].concat();
+    gateway.accept(&Call::post("/in/mail-mime", FORM, fields(&large, now(), "cafe"))).await;
+    taken(&gateway, &token, &desk, "4@signed.example", &large).await;
+    // Nor does one who sends a trickle: of two who send as much and then nothing, the one who holds a turn is cut first.
+    drop(held);
+    let mut trickling = [
+        announce(&gateway, "127.0.0.3", &nothing, 1 << 20).await,
+        announce(&gateway, "127.0.0.3", &nothing, 4 << 20).await,
+    ];
+    for socket in &mut trickling {
+        socket.write_all(&[b'x'; 8 << 10]).await.unwrap();
+    }
+    let first = select_all(trickling.iter_mut().map(|socket| Box::pin(status(socket)))).await;
+    assert_eq!((first.0.as_str(), first.1), ("HTTP/1.1 408", 1));
     gateway.delivered(&project).await;
-    assert_eq!((project.number("SELECT count(*) FROM entry WHERE kind = 1"), desk.taken().len()), (1, 1));
+    assert_eq!((project.number("SELECT count(*) FROM entry WHERE kind = 1"), desk.taken().len()), (2, 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -68,6 +68,44 @@ async fn pages_of_both_timelines_hold_everything_once() {
     gateway.get(&format!("{customer}/timeline?before={foreign}")).await.problem(400);
 }
 
+/// However many are asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_both_timelines_end_by_bytes_too() {
+    let gateway = Gateway::start().await;
+    let mut conversation = String::new();
+    let large = "large ".repeat(400_000);
+    for text in ["first", &large, &large, &large, "last"] {
+        conversation = gateway.message("+4930111111", text).await;
+    }
+    let story = format!("/v1/conversations/{conversation}");
+    let customer = gateway.get(&story).await.ok(200)["customer_id"].clone();
+    let customer = format!("/v1/customers/{}", customer.as_str().unwrap());
+    for (path, cursor) in [(story, "before_seq"), (customer, "before")] {
+        let (mut pages, mut next) = (Vec::new(), String::new());
+        loop {
+            let page = gateway.get(&format!("{path}/timeline?limit=200{next}")).await.ok(200);
+            let items = page["interactions"].as_array().unwrap();
+            pages.push(items.iter().map(|item| item["interaction"]["seq"].as_u64().unwrap()).collect::<Vec<_>>());
+            match page["next"].as_str() {
+                Some(found) => next = format!("&{cursor}={found}"),
+                None => break,
+            }
+        }
+        assert_eq!(pages, [vec![5, 4, 3], vec![2, 1]], "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_customer_said_is_found_behind_much_of_ours() {
+    let gateway = Gateway::start().await;
+    let path = format!("/v1/conversations/{}", gateway.message("+4930111111", "hello").await);
+    for _ in 0..5 {
+        gateway.post(&format!("{path}/notes"), json!({ "text": "x".repeat(200_000) })).await.ok(201);
+    }
+    let reply = gateway.post(&format!("{path}/replies"), json!({ "text": "hi" })).await.ok(201);
+    assert_eq!(reply["recipients"][0]["identifier"]["value"], "+4930111111", "{reply:#}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_story_is_answered_noted_assigned_resolved_and_reopened() {
     let gateway = Gateway::start().await;

@@ -1,11 +1,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::time::sleep;
 use zeroize::Zeroizing;
 
+use super::standing::tests::{KEY, MAIL as SIGNED, POLICY, signature};
 use super::*;
 use crate::mail::dkim::TxtAnswer;
 use crate::mail::token::Link;
 use crate::model::entry::MailHead;
+use crate::net::dns::Turn;
+use crate::net::dns::tests::scripted::Dns as Server;
 
 const MAIL: &str =
     "Received: from a by mx.example.org; Mon, 2 Nov 2026 10:00:00 +0000\r\nFrom: ada@signed.example\r\n\r\nHi.\r\n";
@@ -15,7 +19,7 @@ const MAIL: &str =
 struct Silent(AtomicUsize);
 
 impl Ask for Silent {
-    async fn txt(&self, _: &str) -> TxtAnswer {
+    async fn txt(&self, _: &str, _: Turn) -> TxtAnswer {
         self.0.fetch_add(1, Ordering::Relaxed);
         std::future::pending().await
     }
@@ -111,5 +115,44 @@ fn a_token_is_found_behind_many_references() {
             MAIL.replace("From:", &format!("References: {}{id}{}\r\nFrom:", "a ".repeat(before), " a".repeat(behind)));
         let token = judge(&key, &Found::default(), &[], raw.as_bytes(), at).token;
         assert_eq!(token.is_some(), found, "{before} before and {behind} behind");
+    }
+}
+
+/// Mails whose signers' names all hang are checked beside those of honest senders, and keep none of these from being known.
+#[tokio::test]
+async fn a_storm_of_dead_names_leaves_honest_senders_known() {
+    let names = Server::start();
+    for (name, record) in [POLICY, KEY, ("_dmarc.evil.example", "v=DMARC1; p=none")] {
+        names.add(name, record);
+    }
+    let within = Duration::from_millis(300);
+    let key = Arc::new(TokenKey::new(Zeroizing::new([7; 32])));
+    let checking = Checking { dns: Dns::waiting(&[names.address()], within, within * 2), key };
+    let dead = |number| signature(&format!("a.b.c.d.e.z{number}.dead.evil.example"), "s1");
+    let evil = (0..10).map(dead).collect::<String>() + &SIGNED.replace("signed.example", "evil.example");
+    let honest = signature("signed.example", "s1") + SIGNED;
+    let trusted = TrustedServers::default();
+    // They come faster than look-ups are given up.
+    let storm = join_all((0..60).map(|number| {
+        let (checking, trusted, evil) = (&checking, &trusted, &evil);
+        async move {
+            sleep(Duration::from_millis(25) * number).await;
+            let (_, mut mail) = coming_to("us@example.org", &[], evil);
+            step(checking, trusted, &mut mail).await;
+        }
+    }));
+    let known = async {
+        while names.asked() < 100 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        for _ in 0..3 {
+            let (_, mut mail) = coming_to("us@example.org", &[], &honest);
+            step(&checking, &trusted, &mut mail).await;
+            assert_eq!(mail.head.sender.level, MailLevel::Authenticated);
+        }
+    };
+    tokio::select! {
+        () = known => {}
+        () = async { drop(storm.await); std::future::pending().await } => {}
     }
 }

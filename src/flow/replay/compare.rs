@@ -13,7 +13,7 @@ use super::Differences;
 use crate::base::Result;
 use crate::base::id::{ConversationId, EventId};
 use crate::store::archive::{Progress, Seal, View, dump};
-use crate::store::{ConversationRow, CustomerRow, FeedEvent, Store};
+use crate::store::{ConversationRow, CustomerRow, FeedEvent, Most, Store};
 
 /// How many rows are read at once.
 const PAGE: usize = 256;
@@ -179,21 +179,22 @@ async fn compare_timeline(
     (before, now): (&ConversationRow, &ConversationRow),
     found: &mut Differences,
 ) -> Result<()> {
+    const MOST: Most = Most { rows: PAGE, bytes: 4 << 20 };
     let mut below = i64::MAX;
     loop {
-        let was = source.state.timeline(before.no, below, PAGE).await?;
-        let is = target.state.timeline(now.no, below, PAGE).await?;
-        if was.len() != is.len() {
-            found.add("interactions", now.id, was.len(), is.len());
+        let was = source.state.timeline(before.no, below, MOST).await?;
+        let is = target.state.timeline(now.no, below, MOST).await?;
+        if (was.rows.len(), was.more) != (is.rows.len(), is.more) {
+            found.add("interactions", now.id, was.rows.len(), is.rows.len());
             return Ok(());
         }
-        for (was, is) in was.iter().zip(&is) {
+        for (was, is) in was.rows.iter().zip(&is.rows) {
             if (was.id, was.seq, &was.body, &was.decision) != (is.id, is.seq, &is.body, &is.decision) {
                 found.add("interactions", was.id, format!("seq {}", was.seq), format!("seq {}", is.seq));
             }
         }
-        match is.last() {
-            Some(last) if is.len() == PAGE => below = last.seq,
+        match is.rows.last() {
+            Some(last) if is.more => below = last.seq,
             _ => return Ok(()),
         }
     }

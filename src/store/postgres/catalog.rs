@@ -17,7 +17,7 @@ use crate::base::id::{CustomerId, EntryId, EventId};
 use crate::base::{Error, Kind, Result, Timestamp};
 use crate::store::seal::Codec;
 use crate::store::seal::stored::{StoredDead, StoredFeedEvent, StoredQuarantine};
-use crate::store::{Catalog, CustomerRow, DeadLetter, FeedEvent, InteractionRow, QuarantineRow, TokenRow, code};
+use crate::store::{Catalog, CustomerRow, DeadLetter, FeedEvent, Most, QuarantineRow, Stretch, TokenRow, code};
 
 pub(super) struct PgCatalog {
     pub(super) writer: Arc<Writer>,
@@ -110,8 +110,12 @@ impl Catalog for PgCatalog {
         .boxed()
     }
 
-    fn customer_timeline(&self, latest: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        async move { self.codec.open_all(customer_timeline(&self.readers, latest, before, limit).await?).await }.boxed()
+    fn customer_timeline(&self, latest: i64, before: i64, most: Most) -> BoxFuture<'_, Result<Stretch>> {
+        async move {
+            let found = customer_timeline(&self.readers, latest, before, most).await?;
+            Ok(self.codec.open_one(Some(found)).await?.unwrap_or_default())
+        }
+        .boxed()
     }
 
     fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {

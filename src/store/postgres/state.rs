@@ -14,11 +14,11 @@ use crate::base::{Result, Timestamp};
 use crate::model::ItemKey;
 use crate::store::seal::Codec;
 use crate::store::seal::stored::{
-    ConversationColumns, StoredConversation, StoredCustomer, StoredInteraction, StoredMessage,
+    ConversationColumns, StoredConversation, StoredCustomer, StoredInteraction, StoredMessage, StoredStretch,
 };
 use crate::store::{
-    ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
-    Snapshots, StateRead, ThreadKey,
+    ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Most, Numbers,
+    SideRow, Snapshots, StateRead, Stretch, ThreadKey,
 };
 
 pub(super) struct PgState {
@@ -109,16 +109,37 @@ pub(super) fn interaction(row: &Row) -> Result<StoredInteraction> {
 
 /// Follows the chain of a conversation back from its latest interaction: those with a `seq` below `$2`.
 fn timeline_sql() -> String {
+    let latest = "(SELECT latest FROM conversation WHERE no = $1)";
+    chain_sql("before_in_conversation", "seq", latest)
+}
+
+/// Follows a chain back from the interaction `latest` by the column `before`: those whose `below` is below `$2`, at most
+/// `$3` of them, and no more behind the one with which they have `$4` bytes.
+fn chain_sql(before: &str, below: &str, latest: &str) -> String {
     format!(
-        "WITH RECURSIVE back (no, before, seq, count) AS (
-             SELECT i.no, i.before_in_conversation, i.seq, CASE WHEN i.seq < $2 THEN 1::int8 ELSE 0 END FROM interaction i
-              WHERE i.no = (SELECT latest FROM conversation WHERE no = $1)
+        "WITH RECURSIVE back (no, before, below, count) AS (
+             SELECT i.no, i.{before}, i.{below}, CASE WHEN i.{below} < $2 THEN 1::int8 ELSE 0 END FROM interaction i
+              WHERE i.no = {latest}
              UNION ALL
-             SELECT i.no, i.before_in_conversation, i.seq, back.count + CASE WHEN i.seq < $2 THEN 1 ELSE 0 END
-               FROM back JOIN interaction i ON i.no = back.before WHERE back.count < $3)
-         SELECT {INTERACTION} FROM back JOIN interaction i ON i.no = back.no
-          WHERE back.seq < $2 ORDER BY back.count LIMIT $3"
+             SELECT i.no, i.{before}, i.{below}, back.count + CASE WHEN i.{below} < $2 THEN 1 ELSE 0 END
+               FROM back JOIN interaction i ON i.no = back.before WHERE back.count < $3),
+         sized AS (
+             SELECT back.*, sum(octet_length(i.body) + coalesce(octet_length(i.decision), 0))
+                      OVER (ORDER BY back.count ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes
+               FROM back JOIN interaction i ON i.no = back.no WHERE back.below < $2)
+         SELECT {INTERACTION}, i.{before} FROM sized JOIN interaction i ON i.no = sized.no
+          WHERE coalesce(sized.bytes, 0) < $4 ORDER BY sized.count LIMIT $3"
     )
+}
+
+fn stretch(rows: &[Row]) -> Result<StoredStretch> {
+    let further = rows.last().map(|row| get::<i64>(row, 7)).transpose()?;
+    let more = further.is_some_and(|no| no != 0);
+    Ok(StoredStretch { rows: rows.iter().map(interaction).collect::<Result<_>>()?, more })
+}
+
+fn number(size: usize) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 /// The same for the chain of a customer, from the interaction `latest`: those with a number below `before`.
@@ -126,19 +147,10 @@ pub(super) async fn customer_timeline(
     readers: &Readers,
     latest: i64,
     before: i64,
-    limit: usize,
-) -> Result<Vec<StoredInteraction>> {
-    let sql = format!(
-        "WITH RECURSIVE back (no, before, count) AS (
-             SELECT i.no, i.before_of_customer, CASE WHEN i.no < $2 THEN 1::int8 ELSE 0 END FROM interaction i
-              WHERE i.no = $1
-             UNION ALL
-             SELECT i.no, i.before_of_customer, back.count + CASE WHEN i.no < $2 THEN 1 ELSE 0 END
-               FROM back JOIN interaction i ON i.no = back.before WHERE back.count < $3)
-         SELECT {INTERACTION} FROM back JOIN interaction i ON i.no = back.no
-          WHERE back.no < $2 ORDER BY back.count LIMIT $3"
-    );
-    all(readers.rows(&sql, &[&latest, &before, &(limit as i64)]).await?, interaction)
+    most: Most,
+) -> Result<StoredStretch> {
+    let sql = chain_sql("before_of_customer", "no", "$1");
+    stretch(&readers.rows(&sql, &[&latest, &before, &number(most.rows), &number(most.bytes)]).await?)
 }
 
 pub(super) struct PgSnapshots {
@@ -221,10 +233,11 @@ impl StateRead for PgState {
         async move { self.one_interaction("i.id = $1", &id.as_bytes().as_slice()).await }.boxed()
     }
 
-    fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
+    fn timeline(&self, conversation: i64, before: i64, most: Most) -> BoxFuture<'_, Result<Stretch>> {
         async move {
-            let rows = self.rows(&timeline_sql(), &[&conversation, &before, &(limit as i64)]).await?;
-            self.codec.open_all(all(rows, interaction)?).await
+            let (rows, bytes) = (number(most.rows), number(most.bytes));
+            let found = self.rows(&timeline_sql(), &[&conversation, &before, &rows, &bytes]).await?;
+            Ok(self.codec.open_one(Some(stretch(&found)?)).await?.unwrap_or_default())
         }
         .boxed()
     }

@@ -15,7 +15,7 @@ use crate::base::{Error, Result, Timestamp};
 use crate::model::{Entry, EntryBody, EntryKind};
 use crate::store::{
     AppliedRow, ConversationRow, CustomerRow, DeadLetter, DueEvent, DueSend, FeedEvent, FoundEntry, InteractionRow,
-    MessageState, QuarantineRow, code,
+    MessageState, QuarantineRow, Stretch, code,
 };
 
 /// A row that a backend read.
@@ -162,6 +162,32 @@ impl Stored for StoredInteraction {
         let decision = self.decision.map(|decision| open(Column::Decision, &decision)).transpose()?;
         let body = code::text(&open(Column::Body, &self.body)?);
         Ok(InteractionRow { body, decision: decision.as_deref().map(code::text), ..self.row })
+    }
+}
+
+impl StoredInteraction {
+    /// How many bytes it has.
+    pub(in crate::store) fn bytes(&self) -> usize {
+        self.body.len() + self.decision.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// A part of a timeline.
+pub(in crate::store) struct StoredStretch {
+    pub(in crate::store) rows: Vec<StoredInteraction>,
+    pub(in crate::store) more: bool,
+}
+
+impl Stored for StoredStretch {
+    type Row = Stretch;
+
+    fn keys(&self, codec: &Codec, ids: &mut BTreeSet<KeyId>) -> Result<()> {
+        self.rows.iter().try_for_each(|row| row.keys(codec, ids))
+    }
+
+    fn open(self, codec: &Codec, ring: &Keyring) -> Result<Stretch> {
+        let rows = self.rows.into_iter().map(|row| row.open(codec, ring)).collect::<Result<_>>()?;
+        Ok(Stretch { rows, more: self.more })
     }
 }
 

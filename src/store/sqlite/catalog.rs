@@ -15,7 +15,7 @@ use crate::base::id::{CustomerId, EntryId, EventId};
 use crate::base::{Result, Timestamp};
 use crate::store::seal::Codec;
 use crate::store::seal::stored::{StoredDead, StoredFeedEvent, StoredQuarantine};
-use crate::store::{Catalog, CustomerRow, DeadLetter, FeedEvent, InteractionRow, QuarantineRow, TokenRow, code};
+use crate::store::{Catalog, CustomerRow, DeadLetter, FeedEvent, Most, QuarantineRow, Stretch, TokenRow, code};
 
 pub(super) struct SqliteCatalog {
     pub(super) writer: Arc<Writer>,
@@ -105,10 +105,11 @@ impl Catalog for SqliteCatalog {
         async move { self.codec.open_one(found.await?).await }.boxed()
     }
 
-    fn customer_timeline(&self, latest: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.readers.opened(&self.codec, move |connection| {
-            chain(connection, Chain::Customer, latest, limit, |row| row.no < before)
-        })
+    fn customer_timeline(&self, latest: i64, before: i64, most: Most) -> BoxFuture<'_, Result<Stretch>> {
+        let found = self
+            .readers
+            .apart(move |connection| chain(connection, Chain::Customer, latest, most, |row| row.no < before));
+        async move { Ok(self.codec.open_one(Some(found.await?)).await?.unwrap_or_default()) }.boxed()
     }
 
     fn quarantine(&self, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<QuarantineRow>>> {

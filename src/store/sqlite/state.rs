@@ -14,11 +14,11 @@ use crate::base::{Result, Timestamp};
 use crate::model::ItemKey;
 use crate::store::seal::Codec;
 use crate::store::seal::stored::{
-    ConversationColumns, Stored, StoredConversation, StoredCustomer, StoredInteraction, StoredMessage,
+    ConversationColumns, Stored, StoredConversation, StoredCustomer, StoredInteraction, StoredMessage, StoredStretch,
 };
 use crate::store::{
-    ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Numbers, SideRow,
-    Snapshots, StateRead, ThreadKey,
+    ConversationRow, CustomerRow, DueSend, IdentifierKey, InteractionRow, MessageKey, MessageState, Most, Numbers,
+    SideRow, Snapshots, StateRead, Stretch, ThreadKey,
 };
 
 pub(super) struct SqliteState {
@@ -107,18 +107,19 @@ fn conversation(row: &Row<'_>) -> rusqlite::Result<StoredConversation> {
 pub(super) const INTERACTION: &str = "i.no, i.id, i.conversation, i.seq, i.customer, i.body, i.decision";
 
 pub(super) fn interaction(row: &Row<'_>) -> rusqlite::Result<StoredInteraction> {
-    Ok(StoredInteraction {
-        row: InteractionRow {
-            no: row.get(0)?,
-            id: InteractionId::from_bytes(row.get(1)?),
-            conversation: row.get(2)?,
-            seq: row.get(3)?,
-            customer: row.get(4)?,
-            body: String::new(),
-            decision: None,
-        },
-        body: row.get(5)?,
-        decision: row.get(6)?,
+    Ok(StoredInteraction { row: numbers(row)?, body: row.get(5)?, decision: row.get(6)? })
+}
+
+/// An interaction without its texts.
+fn numbers(row: &Row<'_>) -> rusqlite::Result<InteractionRow> {
+    Ok(InteractionRow {
+        no: row.get(0)?,
+        id: InteractionId::from_bytes(row.get(1)?),
+        conversation: row.get(2)?,
+        seq: row.get(3)?,
+        customer: row.get(4)?,
+        body: String::new(),
+        decision: None,
     })
 }
 
@@ -147,32 +148,35 @@ pub(super) enum Chain {
     Customer,
 }
 
-/// Follows a chain back from the interaction `latest`.
+/// Follows a chain back from the interaction `latest`. Of those that are not wanted only the numbers are read.
 pub(super) fn chain(
     connection: &Connection,
     chain: Chain,
     latest: i64,
-    limit: usize,
+    most: Most,
     wanted: impl Fn(&InteractionRow) -> bool,
-) -> rusqlite::Result<Vec<StoredInteraction>> {
+) -> rusqlite::Result<StoredStretch> {
     let before = match chain {
         Chain::Conversation => "before_in_conversation",
         Chain::Customer => "before_of_customer",
     };
     let sql = format!("SELECT {INTERACTION}, i.{before} FROM interaction i WHERE i.no = ?1");
     let mut select = connection.prepare_cached(&sql)?;
-    let (mut rows, mut no) = (Vec::new(), latest);
-    while no != 0 && rows.len() < limit {
-        let Some((stored, further)) = select.query_row([no], |row| Ok((interaction(row)?, row.get(7)?))).optional()?
-        else {
+    let (mut rows, mut bytes, mut no) = (Vec::new(), 0, latest);
+    while no != 0 && rows.len() < most.rows && bytes < most.bytes {
+        let read = |row: &Row<'_>| {
+            let wanted = wanted(&numbers(row)?);
+            Ok((if wanted { Some(interaction(row)?) } else { None }, row.get(7)?))
+        };
+        let Some((stored, further)) = select.query_row([no], read).optional()? else {
+            no = 0;
             break;
         };
-        if wanted(&stored.row) {
-            rows.push(stored);
-        }
+        bytes += stored.as_ref().map_or(0, StoredInteraction::bytes);
+        rows.extend(stored);
         no = further;
     }
-    Ok(rows)
+    Ok(StoredStretch { rows, more: no != 0 })
 }
 
 pub(super) struct SqliteSnapshots {
@@ -263,15 +267,16 @@ impl StateRead for SqliteState {
         self.one(move |connection| one_interaction(connection, "i.id = ?1", id.as_bytes().as_slice()))
     }
 
-    fn timeline(&self, conversation: i64, before: i64, limit: usize) -> BoxFuture<'_, Result<Vec<InteractionRow>>> {
-        self.all(move |connection| {
+    fn timeline(&self, conversation: i64, before: i64, most: Most) -> BoxFuture<'_, Result<Stretch>> {
+        let found = self.one(move |connection| {
             let latest = connection
                 .prepare_cached("SELECT latest FROM conversation WHERE no = ?1")?
                 .query_row([conversation], |row| row.get(0))
                 .optional()?
                 .unwrap_or(0);
-            chain(connection, Chain::Conversation, latest, limit, |row| row.seq < before)
-        })
+            chain(connection, Chain::Conversation, latest, most, |row| row.seq < before).map(Some)
+        });
+        async move { Ok(found.await?.unwrap_or_default()) }.boxed()
     }
 
     fn message_state(&self, key: MessageKey) -> BoxFuture<'_, Result<Option<MessageState>>> {

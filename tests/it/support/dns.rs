@@ -1,8 +1,8 @@
-//! A DNS server that knows some TXT records and no other names (RFC 1035).
+//! A DNS server that knows some TXT records and no other names (RFC 1035), and leaves those below `dead` open.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A running server. It answers until the process ends.
@@ -11,22 +11,26 @@ pub(crate) struct Dns {
     address: SocketAddr,
     records: Arc<Mutex<BTreeMap<String, String>>>,
     silent: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Dns {
     /// One that knows nothing yet.
     pub(crate) fn start() -> Dns {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let dns = Dns { address: socket.local_addr().unwrap(), records: Arc::default(), silent: Arc::default() };
-        let (records, silent) = (dns.records.clone(), dns.silent.clone());
+        let address = socket.local_addr().unwrap();
+        let dns = Dns { address, records: Arc::default(), silent: Arc::default(), asked: Arc::default() };
+        let (records, silent, asked) = (dns.records.clone(), dns.silent.clone(), dns.asked.clone());
         std::thread::spawn(move || {
             let mut buffer = [0; 1500];
             while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+                asked.fetch_add(1, Ordering::Relaxed);
                 if silent.load(Ordering::Relaxed) {
                     continue;
                 }
-                let answer = answer(&buffer[..length], &records.lock().unwrap());
-                let _ = socket.send_to(&answer, peer);
+                if let Some(answer) = answer(&buffer[..length], &records.lock().unwrap()) {
+                    let _ = socket.send_to(&answer, peer);
+                }
             }
         });
         dns
@@ -42,19 +46,27 @@ impl Dns {
         self.silent.store(true, Ordering::Relaxed);
     }
 
+    /// How many questions have come.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// Adds a record.
     pub(crate) fn add(&self, name: &str, text: &str) {
         self.records.lock().unwrap().insert(name.to_owned(), text.to_owned());
     }
 }
 
-/// The answer to a question for TXT: the record, or that there is no such name.
-fn answer(question: &[u8], records: &BTreeMap<String, String>) -> Vec<u8> {
+/// The answer to a question for TXT: the record, or that there is no such name. None where the name is left open.
+fn answer(question: &[u8], records: &BTreeMap<String, String>) -> Option<Vec<u8>> {
     let (mut labels, mut at) = (Vec::new(), 12);
     while question[at] != 0 {
         let end = at + 1 + usize::from(question[at]);
         labels.push(String::from_utf8_lossy(&question[at + 1..end]).to_lowercase());
         at = end;
+    }
+    if labels.iter().any(|label| label == "dead") {
+        return None;
     }
     // The name's end, type and class.
     let asked = &question[12..at + 5];
@@ -70,5 +82,5 @@ fn answer(question: &[u8], records: &BTreeMap<String, String>) -> Vec<u8> {
         answer.extend((pieces.len() as u16).to_be_bytes());
         answer.extend(pieces);
     }
-    answer
+    Some(answer)
 }

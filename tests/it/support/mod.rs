@@ -2,6 +2,7 @@
 
 pub(crate) mod database;
 pub(crate) mod disk;
+#[allow(dead_code)]
 pub(crate) mod dns;
 pub(crate) mod environment;
 pub(crate) mod gateway;
