@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::mail_check::Checking;
 use super::mail_login::Logins;
@@ -40,6 +40,8 @@ const CONNECT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_secs(120);
 /// The same where other folders wait to be looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(20);
+/// How long it takes at least from a look that found nothing to the next one, also at a server that always tells of news.
+const REST: Duration = Duration::from_secs(1);
 /// How often a server without IDLE is asked.
 const POLL: Duration = Duration::from_secs(20);
 /// How often access tokens are looked after.
@@ -192,10 +194,12 @@ async fn read(scan: &mut Scan, session: &mut Session) -> Result<(), Trouble> {
         if let Some(trouble) = refused {
             return Err(trouble);
         }
-        scan.looked();
+        let rest = if scan.looked() { Duration::ZERO } else { REST };
+        let rested = Instant::now() + rest;
         let most = if folders.len() > 1 { LOOK_AROUND } else { LOOK_EVERY };
         let known = session.folder().map_or(0, |folder| folder.exists);
         session.wait(known, most, POLL).await?;
+        sleep_until(rested).await;
     }
 }
 

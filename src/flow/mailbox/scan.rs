@@ -40,6 +40,8 @@ pub(super) struct Scan {
     fetching: Arc<Fetching>,
     told: Arc<One>,
     got: Got,
+    /// Whether a cursor was moved in this look through all folders.
+    moved: bool,
     /// Its turn among the mailboxes, while it fetches.
     turn: Option<OwnedSemaphorePermit>,
     pub(super) channel: String,
@@ -71,6 +73,7 @@ impl Scan {
             fetching,
             told,
             got: Got::Nothing,
+            moved: false,
             turn: None,
             channel,
             mailbox,
@@ -86,10 +89,11 @@ impl Scan {
         std::mem::take(&mut self.got)
     }
 
-    /// All folders were read to their ends.
-    pub(super) fn looked(&mut self) {
+    /// All folders were read to their ends. Whether there was anything new.
+    pub(super) fn looked(&mut self) -> bool {
         self.got = self.got.max(Got::End);
         self.told.read(self.now());
+        std::mem::take(&mut self.moved)
     }
 
     /// The connection broke after it came so far: what was being fetched is not kept for ever, and less is listed at once
@@ -336,7 +340,7 @@ impl Scan {
             }
             (row.cursor, row.anew) = (to, anew);
         }
-        self.got = Got::Mails;
+        (self.got, self.moved) = (Got::Mails, true);
         (self.stretch, self.ask) = (self.stretch.saturating_mul(2).min(WINDOW), Ask::All);
         self.told.moved(self.now());
         Ok(to)

@@ -79,9 +79,14 @@ impl Reader {
     }
 
     fn session(&self) -> Session {
+        self.session_at(&[])
+    }
+
+    /// At a server that is able to do so much.
+    fn session_at(&self, able: &[&str]) -> Session {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         tokio::spawn(serve(self.server.clone(), theirs));
-        bare::session(ours, Vec::new(), Caps::default())
+        bare::session(ours, able.iter().map(|one| (*one).to_owned()).collect(), Caps::default())
     }
 
     /// Reads the folder over a new connection. Whether it came to the end.
@@ -413,4 +418,16 @@ async fn a_turn_is_given_back_while_nobody_answers_for_a_sender() {
     reader.scan.forget();
     assert_eq!((turns.available_permits(), fetching.kept.free()), (1, all));
     assert_eq!(reader.takes().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_always_tells_of_news_is_given_a_rest() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    reader.server.lock().restless = Some(20);
+    let mut session = reader.session_at(&["IDLE"]);
+    let begun = Instant::now();
+    assert!(read(&mut reader.scan, &mut session).await.is_err());
+    // By the paused clock. The first look finds the folder itself.
+    let (opened, took) = (reader.server.lock().opened, begun.elapsed().as_secs());
+    assert!(opened == 21 && took >= 19, "{opened} {took}");
 }

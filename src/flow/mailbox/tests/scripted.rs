@@ -28,6 +28,11 @@ pub(super) struct Server {
     pub(super) odd: Option<u32>,
     /// Whether it tells flags in the place of sizes.
     pub(super) tells_no_sizes: bool,
+    /// After how many openings of a folder it breaks off, behind each of which it tells of one more mail than there is. It
+    /// ends each IDLE at once.
+    pub(super) restless: Option<usize>,
+    /// How often a folder was opened.
+    pub(super) opened: usize,
 }
 
 impl Server {
@@ -46,6 +51,12 @@ impl Server {
         if command.starts_with("SELECT") || command.starts_with("EXAMINE") {
             let (there, validity, next) = (self.mails.len(), self.validity, self.next.max(1));
             said = format!("* {there} EXISTS\r\n* OK [UIDVALIDITY {validity}] x\r\n* OK [UIDNEXT {next}] x\r\n");
+            self.opened += 1;
+            if self.restless.is_some_and(|most| self.opened > most) {
+                return Err(String::new());
+            }
+        } else if command == "IDLE" && self.restless.is_some() {
+            said = format!("* {} EXISTS\r\n", self.mails.len() + 1);
         } else if let Some(asked) = command.strip_prefix("UID FETCH ") {
             let (uids, what) = asked.split_once(' ').unwrap();
             let mails = self.mails.iter().filter(|(uid, _)| ranges(uids).any(|one| one.contains(uid)));
