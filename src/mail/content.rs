@@ -148,23 +148,29 @@ impl Content {
         if !nodes.iter().any(|node| is_html(node)) {
             return;
         }
-        let mut html = String::new();
+        // Of a page both what is read of it and what comes of it count: some make much of little, some little of much.
+        let (mut html, mut spent) = (String::new(), 0);
         for node in nodes {
-            let left = limits.html.saturating_sub(html.len());
+            let left = limits.html.saturating_sub(spent);
             if left == 0 {
                 return self.note(true, Flag::TruncatedHtml);
             }
             if is_html(node) {
                 let source = self.html_source(node, &Limits { html: left, ..*limits }, hint);
                 match html_clean::clean(&source) {
-                    Some(clean) => html.push_str(&clean),
+                    Some(clean) => {
+                        spent += source.len().max(clean.len());
+                        html.push_str(&clean);
+                    }
                     // A page with holes is worse than the text, which has everything.
                     None => return self.note(true, Flag::HtmlLeftOut),
                 }
             } else {
                 let (bytes, _) = transfer::decode(node.encoding, node.body);
                 let text = self.decoded(node, bytes.get(..left).unwrap_or(&bytes), hint);
-                html.push_str(&format!("<pre>{}</pre>", ammonia::clean_text(&text)));
+                let text = format!("<pre>{}</pre>", ammonia::clean_text(&text));
+                spent += text.len();
+                html.push_str(&text);
             }
         }
         self.html = Some(html);

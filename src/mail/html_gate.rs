@@ -31,7 +31,7 @@ const ATTRIBUTES_MOST: usize = 8 << 20;
 /// What an attribute takes beside its name and value, in bytes.
 const ATTRIBUTE: usize = 32;
 /// The most nodes that may be passed on the way to the places of others.
-const STEPS_MOST: usize = 100_000_000;
+const STEPS_MOST: usize = 40_000_000;
 /// What it takes to look at one attribute of an element that gets more of them, in such steps.
 const ATTRIBUTE_STEPS: usize = 16;
 

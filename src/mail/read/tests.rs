@@ -74,6 +74,17 @@ fn several_texts_are_joined_and_flow() {
 }
 
 #[test]
+fn what_is_read_of_all_pages_together_is_bounded() {
+    let page = |inner: &str| format!("--x\nContent-Type: text/html\n\n{inner}\n");
+    let style = format!("<style>{}</style>", "a".repeat(900));
+    let raw = format!("{MIXED}{}{}--x--\n", page(&style), page(&format!("<p>{}", "b".repeat(200))));
+    let mail = read(raw.as_bytes(), &Limits { html: 1000, ..Limits::default() }).unwrap();
+    assert!(mail.flags.contains(&Flag::TruncatedHtml));
+    assert!(mail.html.is_some_and(|html| (50..100).contains(&html.len())));
+    assert!(!get(&raw).flags.contains(&Flag::TruncatedHtml));
+}
+
+#[test]
 fn reports_name_their_parts() {
     let mail = get("Content-Type: multipart/report; report-type=delivery-status; boundary=x\n\n--x\n\nfailed\n\
         --x\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; x\n--x\nContent-Type: message/rfc822\n\nSubject: y\n\nz\n--x--\n");
