@@ -235,7 +235,7 @@ enum WrittenMediaOutcome {
     File {
         interaction: InteractionId,
         #[serde(flatten)]
-        file: FileOutcome,
+        file: Box<FileOutcome>,
     },
 }
 
@@ -243,7 +243,7 @@ impl From<WrittenMediaOutcome> for MediaOutcome {
     fn from(written: WrittenMediaOutcome) -> MediaOutcome {
         match written {
             WrittenMediaOutcome::Files { interaction, files } => MediaOutcome { interaction, files },
-            WrittenMediaOutcome::File { interaction, file } => MediaOutcome { interaction, files: vec![file] },
+            WrittenMediaOutcome::File { interaction, file } => MediaOutcome { interaction, files: vec![*file] },
         }
     }
 }

@@ -60,11 +60,12 @@ pub struct Appended {
     pub here: bool,
 }
 
-/// Up to where a folder of a mailbox was read. UIDs mean something only beside their validity (RFC 9051, 2.3.1.1).
+/// Up to where a folder of a mailbox was read. UIDs mean something only beside their validity (RFC 9051, 2.3.1.1), and that
+/// only in its own account: many servers give out the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// The folder's UIDVALIDITY.
-    pub validity: u32,
+    /// Which account it is, by a hash of 31 bits, and below that the folder's UIDVALIDITY.
+    pub validity: i64,
     /// The last UID that was taken; 0 if none was.
     pub uid: u32,
 }

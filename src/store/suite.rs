@@ -522,7 +522,7 @@ async fn large_entries_are_read_a_few_at_a_time(store: &Store) {
 async fn a_folder_is_read_on_by_one(store: &Store) {
     let mail = |key: u8| NewEntry { kind: EntryKind::Mail, channel: "box".to_owned(), ..webhook(Some(key), b"mail") };
     let anew = std::cell::Cell::new(false);
-    let read = |from: Option<(u32, u32)>, to: (u32, u32), entries: Vec<NewEntry>| {
+    let read = |from: Option<(i64, u32)>, to: (i64, u32), entries: Vec<NewEntry>| {
         let cursor = |(validity, uid)| Cursor { validity, uid };
         let (channel, folder) = ("box".to_owned(), "INBOX".to_owned());
         store.mailboxes.append(MailBatch {

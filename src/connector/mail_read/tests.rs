@@ -216,10 +216,11 @@ fn rich_text(groups: usize) -> Vec<u8> {
         *at += 17;
         (reference as u16).to_be_bytes()
     };
-    (0..7).for_each(|_| packed.extend(copy(&mut at)));
-    for _ in 1..groups {
-        packed.push(0xFF);
-        (0..8).for_each(|_| packed.extend(copy(&mut at)));
+    for copies in 1..groups * 8 {
+        if copies % 8 == 0 {
+            packed.extend([0xFF]);
+        }
+        packed.extend(copy(&mut at));
     }
     let head = [packed.len() as u32 + 12, at as u32 - 207, 0x7546_5A4C, 0];
     let data: Vec<u8> = head.into_iter().flat_map(u32::to_le_bytes).chain(packed).collect();

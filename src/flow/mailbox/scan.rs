@@ -15,9 +15,10 @@ use super::health::One;
 use super::kept::Window;
 use super::pauses::Got;
 use super::{Fetching, Trouble};
+use crate::base::hash::key16;
 use crate::base::telemetry::By;
 use crate::base::{Error, Kind, Timestamp};
-use crate::connector::{AfterTaking, Begin, Mailbox};
+use crate::connector::{AfterTaking, Begin, Credentials, Mailbox};
 use crate::flow::verify::{self, ReceivedMail};
 use crate::flow::{enter_mails, mail_check};
 use crate::model::entry::{MailHead, MailSource};
@@ -46,6 +47,8 @@ pub(super) struct Scan {
     turn: Option<OwnedSemaphorePermit>,
     pub(super) channel: String,
     pub(super) mailbox: Mailbox,
+    /// Which account it is: UIDs of another one mean other mails.
+    account: u32,
     /// How far each folder was read, as this node knows.
     rows: Option<HashMap<String, FolderRow>>,
     /// What was being fetched when the connection broke: a mail that breaks connections is found out by trying again.
@@ -69,7 +72,12 @@ struct Batch {
 
 impl Scan {
     pub(super) fn new(fetching: Arc<Fetching>, told: Arc<One>, channel: String, mailbox: Mailbox) -> Scan {
+        let user = match &mailbox.credentials {
+            Credentials::Password(user, _) | Credentials::Tokens(user, _) => user,
+        };
+        let [a, b, c, d, ..] = key16(&[b"mail account", mailbox.host.to_lowercase().as_bytes(), user.as_bytes()]);
         Scan {
+            account: u32::from_be_bytes([a, b, c, d]) >> 1,
             fetching,
             told,
             got: Got::Nothing,
@@ -130,15 +138,16 @@ impl Scan {
         // Other UIDs, or those of a server that was set back: all of the folder is looked at anew, and what was taken before is
         // known by its content.
         let mut from = row.cursor;
-        let set_back = from.validity == folder.validity && end < from.uid;
+        let same = from.validity == self.valid(folder.validity);
+        let set_back = same && end < from.uid;
         if set_back {
             tracing::warn!(target: "segue::mailbox", channel = self.channel, folder = name, "the server gives UIDs again that were passed; the folder is looked at anew");
             self.rows.iter_mut().filter_map(|rows| rows.get_mut(name)).for_each(|row| row.anew = true);
         }
-        let mut uid = if from.validity == folder.validity && !set_back { from.uid } else { 0 };
-        if folder.exists == 0 && (uid < end || from.validity != folder.validity || set_back) {
+        let mut uid = if same && !set_back { from.uid } else { 0 };
+        if folder.exists == 0 && (uid < end || !same || set_back) {
             uid = end;
-            from = self.commit(name, from, Cursor { validity: folder.validity, uid }, Vec::new()).await?;
+            from = self.commit(name, from, self.cursor(folder.validity, uid), Vec::new()).await?;
         }
         while uid < end {
             self.turn = self.fetching.turn().await;
@@ -151,6 +160,15 @@ impl Scan {
         self.told(name, 0);
         self.after(session, name, from).await?;
         self.looked_through(name, from).await
+    }
+
+    /// What UIDs mean under a UIDVALIDITY of this account.
+    fn valid(&self, validity: u32) -> i64 {
+        i64::from(self.account) << 32 | i64::from(validity)
+    }
+
+    fn cursor(&self, validity: u32, uid: u32) -> Cursor {
+        Cursor { validity: self.valid(validity), uid }
     }
 
     fn told(&self, folder: &str, behind: u64) {
@@ -172,7 +190,7 @@ impl Scan {
             Begin::All => 0,
             Begin::New => next.saturating_sub(1),
         };
-        let to = Cursor { validity: folder.validity, uid };
+        let to = self.cursor(folder.validity, uid);
         // What the server took a little earlier may be told by a clock that is behind.
         let since = match self.mailbox.begin {
             Begin::All => Timestamp::from_millis(0),
@@ -215,7 +233,7 @@ impl Scan {
             None => {
                 let listed = session.list(low.saturating_add(1), high, self.ask).await?;
                 let there = listed.len();
-                let listed = self.wanted(name, validity, listed);
+                let listed = self.wanted(name, self.valid(validity), listed);
                 if listed.len() < there {
                     let (channel, mails) = (self.channel.as_str(), there - listed.len());
                     tracing::info!(target: "segue::mailbox", channel, mails, "mails from before the first look are left");
@@ -245,12 +263,12 @@ impl Scan {
             if batch.mails.len() >= BATCH || batch.bytes >= BATCH_BYTES {
                 let full = std::mem::take(&mut batch);
                 batch.uid = full.uid;
-                from = self.commit(name, from, Cursor { validity, uid: full.uid }, full.mails).await?;
+                from = self.commit(name, from, self.cursor(validity, full.uid), full.mails).await?;
             }
         };
         // Also what came before the connection broke.
         if batch.uid > low || ended.is_ok() {
-            from = self.commit(name, from, Cursor { validity, uid: batch.uid }, batch.mails).await?;
+            from = self.commit(name, from, self.cursor(validity, batch.uid), batch.mails).await?;
         }
         match ended {
             Ok(()) => Ok(from),
@@ -271,7 +289,7 @@ impl Scan {
 
     /// Those of the mails that are wanted. Where UIDs were given anew, also what was there before the first look is listed;
     /// else all are: somebody may move a mail of any age into the folder.
-    fn wanted(&self, name: &str, validity: u32, mut listed: Vec<Listed>) -> Vec<Listed> {
+    fn wanted(&self, name: &str, validity: i64, mut listed: Vec<Listed>) -> Vec<Listed> {
         let row = self.rows.as_ref().and_then(|rows| rows.get(name));
         if let Some(row) = row.filter(|row| is_anew(row, validity)) {
             let since = row.since.millis();
@@ -397,7 +415,7 @@ impl Scan {
 }
 
 /// Whether a folder's UIDs of now are others than those it was looked through by last.
-fn is_anew(row: &FolderRow, validity: u32) -> bool {
+fn is_anew(row: &FolderRow, validity: i64) -> bool {
     row.anew || row.cursor.validity != validity
 }
 

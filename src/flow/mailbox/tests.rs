@@ -221,6 +221,26 @@ async fn a_server_that_was_set_back_is_looked_through_anew() {
     assert_eq!((reader.takes().await, reader.server.lock().flagged.last().copied()), (14, Some(1)));
 }
 
+/// Servers that give every folder the same UIDVALIDITY: UIDs of another account are other mails.
+#[tokio::test]
+async fn another_account_is_looked_through_anew() {
+    let mut reader = Reader::new(AfterTaking::Keep);
+    reader.takes().await;
+    (0..9).for_each(|number| reader.put(NEW, &format!("no. {number}")));
+    assert_eq!(reader.takes().await, 9);
+    {
+        let mut server = reader.server.lock();
+        server.mails.clear();
+        server.next = 1;
+    }
+    reader.put(OLD, "of the other account, from before");
+    (0..12).for_each(|number| reader.put(NEW, &format!("of the other account, no. {number}")));
+    let credentials = Credentials::Password("other".to_owned(), Secret::new("password"));
+    let mailbox = Mailbox { credentials, ..mailbox(AfterTaking::Keep) };
+    reader.scan = Scan::new(reader.fetching.clone(), reader.told.clone(), "box".to_owned(), mailbox);
+    assert_eq!(reader.takes().await, 21);
+}
+
 #[tokio::test]
 async fn when_a_mail_came_into_its_mailbox_is_kept() {
     let mut reader = Reader::new(AfterTaking::Keep);

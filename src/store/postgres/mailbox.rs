@@ -37,7 +37,7 @@ struct Ready {
 /// Moves the cursor of a batch. False if it is not where the batch begins; where it stands already at the end, an earlier
 /// try was committed after all, or another node took the same mails, which are found by their keys.
 async fn move_cursor(session: &Session, batch: &Ready) -> std::result::Result<bool, PgError> {
-    let (validity, uid, at) = (i64::from(batch.to.validity), i64::from(batch.to.uid), batch.at.millis());
+    let (validity, uid, at) = (batch.to.validity, i64::from(batch.to.uid), batch.at.millis());
     let (channel, folder) = (&batch.channel, &batch.folder);
     let moved = match batch.from {
         None => {
@@ -50,7 +50,7 @@ async fn move_cursor(session: &Session, batch: &Ready) -> std::result::Result<bo
                               validity = $3, uid = $4, moved_at = $5,
                               since = CASE WHEN $8 THEN -abs(since) ELSE abs(since) END
                         WHERE channel = $1 AND folder = $2 AND validity = $6 AND uid = $7";
-            let (was, from) = (i64::from(from.validity), i64::from(from.uid));
+            let (was, from) = (from.validity, i64::from(from.uid));
             session.run(sql, &[channel, folder, &validity, &uid, &at, &was, &from, &batch.anew]).await?
         }
     };
@@ -116,7 +116,7 @@ impl Mailboxes for PgMailboxes {
             async move {
                 let sql = "UPDATE mailbox SET acted = $4
                             WHERE channel = $1 AND folder = $2 AND validity = $3 AND acted < $4 AND uid >= $4";
-                let (validity, uid) = (i64::from(done.validity), i64::from(done.uid));
+                let (validity, uid) = (done.validity, i64::from(done.uid));
                 session.run(sql, &[&channel, &folder, &validity, &uid]).await.map(drop)
             }
             .boxed()
@@ -154,7 +154,7 @@ fn folder(row: &Row) -> Result<FolderRow> {
     let (since, anew) = since(get(row, 4)?);
     Ok(FolderRow {
         folder: get(row, 0)?,
-        cursor: Cursor { validity: number(1)?, uid: number(2)? },
+        cursor: Cursor { validity: get(row, 1)?, uid: number(2)? },
         acted: number(3)?,
         since,
         anew,

@@ -15,6 +15,7 @@ impl Scan {
     /// Does with mails what follows once they are in the journal. Doing it again changes nothing.
     pub(super) async fn after(&mut self, session: &mut Session, name: &str, taken: Cursor) -> Result<(), Trouble> {
         let acted = self.row(name).await?.map_or(0, |row| row.acted);
+        let validity = session.folder().map_or(0, |folder| folder.validity);
         if self.mailbox.after == AfterTaking::Keep || acted >= taken.uid {
             return Ok(());
         }
@@ -24,7 +25,7 @@ impl Scan {
             let high = low.saturating_add(WINDOW).min(taken.uid);
             let listed = session.list(low.saturating_add(1), high, self.ask).await?;
             let listed = self.wanted(name, taken.validity, listed);
-            let uids = self.journaled(name, taken.validity, listed).await?;
+            let uids = self.journaled(name, validity, listed).await?;
             if !uids.is_empty() {
                 match &self.mailbox.after {
                     AfterTaking::Keep => {}
