@@ -64,7 +64,7 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// How much is in one page: as the last may be large, what is larger than a page stands alone in it.
+    /// How much is in one page: the interaction that makes it so large is its last.
     pub(super) fn most(limit: usize) -> Most {
         Most { rows: limit, bytes: MOST_BYTES }
     }
