@@ -1,7 +1,8 @@
 //! The canonical hash of a mail: equal for the same mail however it came, another one for other contents.
 //!
 //! What servers add or change on the way does not count: trace fields, the flags of mailboxes, line ends, empty lines at
-//! the end, an mbox `From ` line.
+//! the end, an mbox `From ` line. Only what has neither Message-ID nor Date is known by its first hop as well: else the same
+//! words of a machine on another day would be the same mail.
 
 use super::fields::Block;
 use ring::digest::{Context, Digest, SHA256};
@@ -29,9 +30,19 @@ const TRACE_PREFIXES: [&str; 4] = ["arc-", "x-spam", "x-uid", "x-mozilla"];
 pub fn hash(raw: &[u8]) -> [u8; 32] {
     let mut block = Block::new(raw);
     let mut hash = Lines { context: Context::new(&SHA256), held: Vec::with_capacity(BLOCK), empty: 0 };
+    let (mut dated, mut first_hop) = (false, None);
     // All of them count, and none is kept.
-    for field in block.by_ref().filter(|field| !is_trace(field.name)) {
+    for field in block.by_ref() {
+        if is_trace(field.name) {
+            first_hop = Some(field).filter(|field| field.name.eq_ignore_ascii_case("received")).or(first_hop);
+            continue;
+        }
+        dated |= ["message-id", "date"].iter().any(|name| field.name.eq_ignore_ascii_case(name));
         hash.update(field.whole);
+        hash.end();
+    }
+    if let Some(hop) = first_hop.filter(|_| !dated) {
+        hash.update(hop.whole);
         hash.end();
     }
     // The border between fields and body cannot be moved by what either says.
@@ -103,16 +114,16 @@ impl Lines {
 mod tests {
     use super::*;
 
-    const MAIL: &[u8] = b"From: a@b\r\nSubject: x\r\n y\r\n\r\none\r\n\r\ntwo\r\n";
+    const MAIL: &[u8] = b"From: a@b\r\nDate: x\r\n y\r\n\r\none\r\n\r\ntwo\r\n";
 
     #[test]
     fn the_way_does_not_count() {
         let same: [&[u8]; 5] = [
-            b"From: a@b\nSubject: x\n y\n\none\n\ntwo",
-            b"From: a@b\rSubject: x\r y\r\rone\r\rtwo\r\r\r",
-            b"From me Mon\nReceived: by x\n from y\nFrom: a@b\nX-Spam-Score: 1\nSubject: x\n y\nSTATUS: RO\n\none\n\ntwo\n\n",
-            b"Return-Path: <>\r\nARC-Seal: z\r\nDelivered-To: q\r\nFrom: a@b\r\nSubject: x\r\n y\r\nX-UIDL: 1\r\n\r\none\r\n\r\ntwo\r\n",
-            b"Authentication-Results: mx; dkim=pass\nFrom: a@b\nSubject: x\n y\n\none\n\ntwo\n",
+            b"From: a@b\nDate: x\n y\n\none\n\ntwo",
+            b"From: a@b\rDate: x\r y\r\rone\r\rtwo\r\r\r",
+            b"From me Mon\nReceived: by x\n from y\nFrom: a@b\nX-Spam-Score: 1\nDate: x\n y\nSTATUS: RO\n\none\n\ntwo\n\n",
+            b"Return-Path: <>\r\nARC-Seal: z\r\nDelivered-To: q\r\nFrom: a@b\r\nDate: x\r\n y\r\nX-UIDL: 1\r\n\r\none\r\n\r\ntwo\r\n",
+            b"Authentication-Results: mx; dkim=pass\nFrom: a@b\nDate: x\n y\n\none\n\ntwo\n",
         ];
         for mail in same {
             assert_eq!(hash(mail), hash(MAIL));
@@ -122,18 +133,31 @@ mod tests {
     #[test]
     fn contents_count() {
         let other: [&[u8]; 6] = [
-            b"From: a@c\r\nSubject: x\r\n y\r\n\r\none\r\n\r\ntwo\r\n",
-            b"Subject: x\r\n y\r\nFrom: a@b\r\n\r\none\r\n\r\ntwo\r\n",
-            b"From: a@b\r\nSubject: x y\r\n\r\none\r\n\r\ntwo\r\n",
-            b"From: a@b\r\nSubject: x\r\n y\r\n\r\none\r\ntwo\r\n",
-            b"From: a@b\r\n\r\nSubject: x\r\n y\r\n\r\none\r\n\r\ntwo\r\n",
-            b"From: a@b\r\nSubject: x\r\n y\r\n\r\n\r\none\r\n\r\ntwo\r\n",
+            b"From: a@c\r\nDate: x\r\n y\r\n\r\none\r\n\r\ntwo\r\n",
+            b"Date: x\r\n y\r\nFrom: a@b\r\n\r\none\r\n\r\ntwo\r\n",
+            b"From: a@b\r\nDate: x y\r\n\r\none\r\n\r\ntwo\r\n",
+            b"From: a@b\r\nDate: x\r\n y\r\n\r\none\r\ntwo\r\n",
+            b"From: a@b\r\n\r\nDate: x\r\n y\r\n\r\none\r\n\r\ntwo\r\n",
+            b"From: a@b\r\nDate: x\r\n y\r\n\r\n\r\none\r\n\r\ntwo\r\n",
         ];
         for mail in other {
             assert_ne!(hash(mail), hash(MAIL));
         }
-        let long = |last: &str| hash(("A: b\r\n".repeat(300_000) + last + "\r\n\r\nbody").as_bytes());
+        let long = |last: &str| hash(("Date: b\r\n".repeat(300_000) + last + "\r\n\r\nbody").as_bytes());
         assert_eq!(long("From: a@b"), long("Received: by x\r\nFrom: a@b"));
         assert_ne!(long("From: a@b"), long("From: a@c"), "however far behind");
+    }
+
+    /// Scanners and alarms in the house often write neither field, and the same words each time.
+    #[test]
+    fn what_has_neither_id_nor_date_is_known_by_its_first_hop() {
+        let mail =
+            |more: &str| hash(format!("{more}From: door@b\r\nSubject: Open\r\n\r\nDoor 3 is open.\r\n").as_bytes());
+        let (monday, tuesday) = ("Received: by relay; Mon\r\n", "Received: by relay; Tue\r\n");
+        assert_ne!(mail(monday), mail(tuesday));
+        assert_eq!(mail(monday), mail(&format!("Received: by us; Wed\r\nReturn-Path: <>\r\n{monday}")));
+        for field in ["Date: d\r\n", "Message-ID: <1@b>\r\n"] {
+            assert_eq!(mail(&format!("{field}{monday}")), mail(&format!("{tuesday}{field}")));
+        }
     }
 }
