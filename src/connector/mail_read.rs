@@ -78,8 +78,10 @@ impl Connector {
         parts(&mut ix, &mut mail, &opened, raw.len());
         let mut facet = facet(&mail, &fields, level);
         texts(&mut ix, &mail);
-        facet.report = report::read(&mail, &opened);
         facet.token = head.sender.token;
+        // What somebody answers us is no report for its words: nobody would ever see it.
+        let believed = |(_, by_words): &(_, bool)| head.sender.believed.holds(*by_words);
+        facet.report = report::read(&mail, &opened).filter(believed).map(|(report, _)| report);
         if let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
             return vec![outcome];
         }

@@ -23,7 +23,7 @@ use crate::mail::dkim::{DkimOutcome, DkimResult};
 use crate::mail::fields::Fields;
 use crate::mail::read::{self, Opened};
 use crate::mail::token::{self, TokenKey, VerifiedToken};
-use crate::model::entry::SenderFound;
+use crate::model::entry::{Believed, SenderFound};
 use crate::model::{Evidence, MailLevel, MailToken};
 use crate::net::dns::Dns;
 use crate::rules::mail_trust::{self, AuthSeen, OwnDmarc, StatedDmarc};
@@ -128,14 +128,14 @@ struct Said {
 }
 
 /// The token of ours that a mail carries: where it was sent to, in what it answers, or, in a report, in the mail it reports
-/// of. Of several the one that was made for its sender.
+/// of. Of several the one that was made for its sender. With it, which reports of the mail that it names are believed.
 fn token_of(
     key: &TokenKey,
     (fields, raw): (&Fields<'_>, &[u8]),
     from: Option<&Address>,
     envelope_to: &[String],
     at: Timestamp,
-) -> Option<MailToken> {
+) -> Option<(MailToken, Believed)> {
     let sender = from.map(|from| token::participant(&from.email));
     let now = at.seconds().unsigned_abs();
     let said = |name: &'static str| fields.all(name).map(|field| field.text().into_owned()).collect::<Vec<_>>();
@@ -146,15 +146,24 @@ fn token_of(
     let ids: Vec<String> =
         answered.flat_map(|text| text.split_whitespace().rev().map(str::to_owned).collect::<Vec<_>>()).collect();
     let shown = envelope_to.iter().take(MOST_PLACES).cloned().chain(places).chain(ids.into_iter().take(MOST_ANSWERED));
-    let found: Vec<VerifiedToken> =
-        shown.chain(reported(fields, raw)).filter_map(|text| token::read(key, &text, now)).collect();
+    let verified = |text: String| token::read(key, &text, now);
+    let shown: Vec<VerifiedToken> = shown.filter_map(verified).collect();
+    let given_back: Vec<VerifiedToken> = reported(fields, raw).into_iter().filter_map(verified).collect();
     let of_sender = |token: &&VerifiedToken| sender.is_some_and(|sender| token.is_of(key, &sender));
-    let best = found.iter().find(of_sender).or_else(|| found.first())?;
-    Some(MailToken {
+    let found = || shown.iter().chain(&given_back);
+    let best = found().find(of_sender).or_else(|| found().next())?;
+    let named = MailToken {
         conversation_id: best.conversation().map(ConversationId::from_bytes),
         send_id: best.send().map(SendId::from_bytes),
         of_sender: of_sender(&best),
-    })
+    };
+    Some((named, believed(best, named.of_sender, &given_back)))
+}
+
+/// Which reports are believed of the mail that a token names. It is given back by servers, never by whom it was sent to.
+fn believed(token: &VerifiedToken, of_sender: bool, given_back: &[VerifiedToken]) -> Believed {
+    let is_given_back = !of_sender && given_back.iter().any(|one| one.send() == token.send());
+    if is_given_back || token.kind() == token::Kind::BounceAddress { Believed::All } else { Believed::ByMachine }
 }
 
 /// The Message-IDs in the body of what may be a report: that of the mail it is about stands there, perhaps folded.
@@ -228,7 +237,7 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
 fn judge(key: &TokenKey, found: &Found, envelope_to: &[String], raw: &[u8], at: Timestamp) -> SenderFound {
     let (fields, _) = Fields::read(raw);
     let from = read::from_of(&fields);
-    let token = token_of(key, (&fields, raw), author_of(&from), envelope_to, at);
+    let (token, believed) = token_of(key, (&fields, raw), author_of(&from), envelope_to, at).unzip();
     let judged = mail_trust::level(&AuthSeen {
         from_addresses: from.list.len(),
         from_fields: fields.all("From").count(),
@@ -244,7 +253,7 @@ fn judge(key: &TokenKey, found: &Found, envelope_to: &[String], raw: &[u8], at: 
         _ => "none",
     };
     evidence.extend(judged.evidence.iter().map(|why| told("dmarc", result, why.name(), at)));
-    SenderFound { level: judged.level, evidence, token }
+    SenderFound { level: judged.level, evidence, token, believed: believed.unwrap_or_default() }
 }
 
 fn told(method: &str, result: &str, detail: &str, at: Timestamp) -> Evidence {

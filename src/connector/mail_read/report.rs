@@ -8,8 +8,8 @@ use crate::mail::read::{Flag, Mail, Opened};
 use crate::model::DeliveryState;
 use crate::model::mail::MailReport;
 
-/// What it reports of a mail that was sent, if it is a report.
-pub(super) fn read(mail: &Mail, opened: &Opened<'_>) -> Option<MailReport> {
+/// What it reports of a mail that was sent, if it is a report, and whether its words alone say so.
+pub(super) fn read(mail: &Mail, opened: &Opened<'_>) -> Option<(MailReport, bool)> {
     const PARTS_MOST: usize = 50;
     if mail.parts.len() > PARTS_MOST || mail.flags.contains(&Flag::TooDeep) {
         return None;
@@ -35,7 +35,7 @@ pub(super) fn read(mail: &Mail, opened: &Opened<'_>) -> Option<MailReport> {
     let status = first
         .and_then(|recipient| recipient.status)
         .map(|(class, subject, detail)| format!("{class}.{subject}.{detail}"));
-    Some(MailReport {
+    let report = MailReport {
         state,
         kind: kind.to_owned(),
         message_id: found.original_message_id.clone(),
@@ -44,5 +44,6 @@ pub(super) fn read(mail: &Mail, opened: &Opened<'_>) -> Option<MailReport> {
         diagnostic: first
             .map(|recipient| Pii::new(recipient.diagnostic.clone()))
             .filter(|said| !said.expose().is_empty()),
-    })
+    };
+    Some((report, found.by_words))
 }

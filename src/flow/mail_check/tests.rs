@@ -80,5 +80,31 @@ fn a_token_in_a_report_is_found() {
         );
         let found = judge(&key, &Found::default(), &[], raw.as_bytes(), at);
         assert_eq!(found.token.and_then(|token| token.send_id), Some(SendId::from_bytes([9; 16])), "{name:?}");
+        assert_eq!(found.believed, Believed::All);
+    }
+}
+
+/// Whoever answers a mail of ours shows its Message-ID, and may give it back in full; a server gives it back to us.
+#[test]
+fn words_alone_are_believed_of_whom_a_mail_was_not_sent_to() {
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let at = Timestamp::from_seconds(1_790_000_000);
+    let link =
+        Link { conversation: [3; 16], participant: token::participant("postmaster@hotel.example"), last_day: 21_117 };
+    let id = token::message_id(&key, "example.org", &link, &[9; 16]);
+    let bounces = token::bounce_address(&key, "re@example.org", &[9; 16], 20_730).unwrap();
+    let (answers, given_back) = (format!("In-Reply-To: {id}\r\n"), format!("Message-ID: {id}\r\n"));
+    for (to, from, more, text, believed) in [
+        ("us@example.org", "postmaster@hotel.example", answers.as_str(), "It is lost.", Believed::ByMachine),
+        ("us@example.org", "postmaster@hotel.example", "", &given_back, Believed::ByMachine),
+        ("us@example.org", "postmaster@mx.example", &answers, "It is lost.", Believed::ByMachine),
+        ("us@example.org", "postmaster@mx.example", "", &given_back, Believed::All),
+        ("us@example.org", "postmaster@mx.example", &answers, &given_back, Believed::All),
+        (&bounces, "postmaster@mx.example", &answers, "It is lost.", Believed::All),
+    ] {
+        let raw = format!("Return-Path: <>\r\nFrom: {from}\r\n{more}\r\n{text}\r\n");
+        let found = judge(&key, &Found::default(), &[to.to_owned()], raw.as_bytes(), at);
+        assert_eq!(found.token.and_then(|token| token.send_id), Some(SendId::from_bytes([9; 16])));
+        assert_eq!(found.believed, believed, "to {to} from {from} {more}{text}");
     }
 }
