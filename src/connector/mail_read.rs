@@ -22,8 +22,8 @@ use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
 use crate::model::mail::{Mail, MailAddress, PROBE};
 use crate::model::part::FetchState;
 use crate::model::{
-    Blob, DeliveryError, DeliveryState, Flag, Identifier, IdentifierType, Interaction, MailLevel, Normalized, Outcome,
-    Part, PartType, Receipt, Trust,
+    Blob, DeliveryError, DeliveryState, Flag, Identifier, IdentifierType, Interaction, MailLevel, MailReport,
+    Normalized, Outcome, Part, PartType, Receipt, Trust,
 };
 
 mod files;
@@ -79,10 +79,14 @@ impl Connector {
         let mut facet = facet(&mail, &fields, level);
         texts(&mut ix, &mail);
         facet.token = head.sender.token;
+        let report = report::read(&mail, &opened);
+        let is_believed = |(report, by_words): &(MailReport, bool)| {
+            head.sender.believed.holds(*by_words, report.state == Some(DeliveryState::Read))
+        };
+        let believed = report.as_ref().is_some_and(is_believed);
         // What somebody answers us is no report for its words: nobody would ever see it.
-        let believed = |(_, by_words): &(_, bool)| head.sender.believed.holds(*by_words);
-        facet.report = report::read(&mail, &opened).filter(believed).map(|(report, _)| report);
-        if let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
+        facet.report = report.filter(|(_, by_words)| believed || !by_words).map(|(report, _)| report);
+        if believed && let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
             return vec![outcome];
         }
         if let Some(outcome) = probe(&mail, self.name(), address, account, received_at) {

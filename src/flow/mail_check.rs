@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::ChannelSetup;
+use super::send_mail::may_still_bounce;
 use super::verify::{ReceivedMail, Verified};
 use crate::base::id::{ConversationId, SendId};
 use crate::base::{Pii, Timestamp};
@@ -157,13 +158,15 @@ fn token_of(
         send_id: best.send().map(SendId::from_bytes),
         of_sender: of_sender(&best),
     };
-    Some((named, believed(best, named.of_sender, &given_back)))
-}
-
-/// Which reports are believed of the mail that a token names. It is given back by servers, never by whom it was sent to.
-fn believed(token: &VerifiedToken, of_sender: bool, given_back: &[VerifiedToken]) -> Believed {
-    let is_given_back = !of_sender && given_back.iter().any(|one| one.send() == token.send());
-    if is_given_back || token.kind() == token::Kind::BounceAddress { Believed::All } else { Believed::ByMachine }
+    // A mail is given back by servers, never by whom it was sent to.
+    let is_given_back = !named.of_sender && given_back.iter().any(|one| one.send() == best.send());
+    let believed = match best.kind() {
+        _ if !may_still_bounce(best, at) => Believed::Receipts,
+        token::Kind::BounceAddress => Believed::All,
+        _ if is_given_back => Believed::All,
+        _ => Believed::ByMachine,
+    };
+    Some((named, believed))
 }
 
 /// The Message-IDs in the body of what may be a report: that of the mail it is about stands there, perhaps folded.

@@ -24,7 +24,7 @@ use crate::base::{Error, Kind, Result, Side, Timestamp};
 use crate::connector::{Leaving, Submission};
 use crate::mail::dkim_sign::{SigningKey, sign};
 use crate::mail::oauth;
-use crate::mail::token::{self, Link, TokenKey};
+use crate::mail::token::{self, Link, TokenKey, VerifiedToken};
 use crate::mail::write::{self, File, Letter, Mailbox};
 use crate::model::entry::SendResult;
 use crate::model::{Outbound, OutboundMail, OutboundPart};
@@ -258,6 +258,13 @@ fn name_of(url: &str) -> String {
     let last = url::Url::parse(url).ok().and_then(|url| url.path_segments()?.next_back().map(str::to_owned));
     let last = last.map(|last| percent_encoding::percent_decode_str(&last).decode_utf8_lossy().into_owned());
     last.filter(|name| !name.is_empty()).unwrap_or_else(|| "file".to_owned())
+}
+
+/// Whether servers may still try at `at` to deliver the mail that a token stands in. One in a Message-ID is good for longer
+/// than they try, since people answer late.
+pub(super) fn may_still_bounce(token: &VerifiedToken, at: Timestamp) -> bool {
+    let good_for = if token.kind() == token::Kind::BounceAddress { BOUNCED_WITHIN } else { ANSWERED_WITHIN };
+    i64::from(day_of(at)) <= i64::from(token.last_day()) + (BOUNCED_WITHIN - good_for) / DAY
 }
 
 fn day_of(at: Timestamp) -> u16 {

@@ -121,6 +121,8 @@ pub enum Believed {
     All,
     /// Those with a machine-readable part: whoever answers our mail shows its token, too, in whatever words.
     ByMachine,
+    /// Receipts: the mail is so old that no server still tries to deliver it, but its recipient may read it only now.
+    Receipts,
 }
 
 impl Believed {
@@ -128,11 +130,13 @@ impl Believed {
         *self == Believed::All
     }
 
-    /// Whether a report is believed of which this is known: whether its words alone make it one.
-    pub fn holds(self, by_words: bool) -> bool {
+    /// Whether a report is believed of which this is known: whether its words alone make it one, and whether it is a
+    /// receipt.
+    pub fn holds(self, by_words: bool, is_receipt: bool) -> bool {
         match self {
             Believed::All => true,
             Believed::ByMachine => !by_words,
+            Believed::Receipts => is_receipt,
         }
     }
 }

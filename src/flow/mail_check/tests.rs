@@ -108,3 +108,21 @@ fn words_alone_are_believed_of_whom_a_mail_was_not_sent_to() {
         assert_eq!(found.believed, believed, "to {to} from {from} {more}{text}");
     }
 }
+
+/// A report that comes weeks later is of no mail that a server still has: it may be anybody's.
+#[test]
+fn reports_are_believed_for_two_weeks() {
+    const DAY: i64 = 86_400;
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let sent_at = 1_790_000_000;
+    let last_day = u16::try_from(sent_at / DAY + 400).unwrap();
+    let link = Link { conversation: [3; 16], participant: token::participant("ada@signed.example"), last_day };
+    let id = token::message_id(&key, "example.org", &link, &[9; 16]);
+    let raw = format!("From: MAILER-DAEMON@mx.example\r\n\r\nMessage-ID: {id}\r\n");
+    for (days, believed) in
+        [(0, Believed::All), (13, Believed::All), (15, Believed::Receipts), (400, Believed::Receipts)]
+    {
+        let found = judge(&key, &Found::default(), &[], raw.as_bytes(), Timestamp::from_seconds(sent_at + days * DAY));
+        assert!(found.token.is_some() && found.believed == believed, "{days}: {:?}", found.believed);
+    }
+}
