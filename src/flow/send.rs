@@ -84,6 +84,8 @@ impl UnderWay {
 pub(super) enum Tried {
     /// For good.
     Ended(SendResult),
+    /// For good, and the next one will fare no better.
+    Barred { result: SendResult, cause: Cause },
     /// Certainly nothing was sent.
     NotSent { reason: String, after_ms: Option<u64>, cause: Cause },
 }
@@ -233,7 +235,7 @@ async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: Due
     };
     tell(context, name, &tried);
     match tried {
-        Tried::Ended(result) => {
+        Tried::Ended(result) | Tried::Barred { result, .. } => {
             record(context, &send, result).await;
             Ended::Settled
         }
@@ -244,8 +246,8 @@ async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: Due
     }
 }
 
-/// Takes note of how sending does on the channel. What the other side refused for good, with a code, did come through; one
-/// that is uncertain tells nothing.
+/// Takes note of how sending does on the channel. What the other side refused for good, with a code, did come through,
+/// unless it would refuse any; one that is uncertain tells nothing.
 fn tell(context: &Context, channel: &str, tried: &Tried) {
     match tried {
         Tried::Ended(SendResult::Accepted { .. } | SendResult::Refused { code: Some(_), .. }) => {
@@ -253,10 +255,12 @@ fn tell(context: &Context, channel: &str, tried: &Tried) {
         }
         Tried::Ended(_) => {}
         // One that was taken out of the configuration meanwhile would have a row for good.
-        Tried::NotSent { cause, .. } if context.setup.load().channels.contains_key(channel) => {
+        Tried::NotSent { cause, .. } | Tried::Barred { cause, .. }
+            if context.setup.load().channels.contains_key(channel) =>
+        {
             context.sending.put_off(channel, context.clock.now(), cause.clone());
         }
-        Tried::NotSent { .. } => {}
+        Tried::NotSent { .. } | Tried::Barred { .. } => {}
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn try_all(client: &Client, channel: &ChannelSetup, calls: Vec<
             }
             Tried::Ended(SendResult::Uncertain { title, .. }) => return uncertain(part(title)),
             Tried::NotSent { reason, .. } if begun => return uncertain(part(reason)),
-            not_sent @ Tried::NotSent { .. } => return not_sent,
+            other => return other,
         }
     }
     Tried::Ended(SendResult::Accepted { provider_ids: ids })
