@@ -92,13 +92,14 @@ async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(TrustedSe
 pub(super) async fn step_request(checking: &Checking, channel: &ChannelSetup, verified: &mut Verified) {
     let Some(Ok(mail)) = channel.connector.mail_in(&verified.request, &channel.account) else { return };
     let trusted = channel.account.trusted_servers();
-    let spf = mail.spf.as_deref().map(|said| {
+    let spf = mail.spf.as_deref().filter(|said| *said != "temperror").map(|said| {
         let sender = mail.envelope_from.as_deref().and_then(|from| from.rsplit_once('@'));
         sender.map(|(_, domain)| domain.to_lowercase()).filter(|_| said == "pass")
     });
     let dmarc = match mail.dmarc.as_deref() {
         Some("pass") => StatedDmarc::Pass,
         Some("fail") => StatedDmarc::Fail,
+        Some("temperror") => StatedDmarc::Temporary,
         _ => StatedDmarc::Nothing,
     };
     let about = About { trusted: &trusted, said: Said { spf, dmarc }, patience: IN_REQUEST };
@@ -230,6 +231,7 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
     let stated = match trusted.as_ref().and_then(|trusted| trusted.dmarc(&domain)) {
         Some(Stated::Pass) => StatedDmarc::Pass,
         Some(Stated::Fail) => StatedDmarc::Fail,
+        Some(Stated::Temporary) if about.said.dmarc == StatedDmarc::Nothing => StatedDmarc::Temporary,
         Some(Stated::NoPolicy | Stated::Temporary) | None => about.said.dmarc,
     };
     let standing = standing::find(ask, about.patience, (&domain, raw, at), &spf).await;

@@ -126,3 +126,39 @@ fn reports_are_believed_for_two_weeks() {
         assert!(found.token.is_some() && found.believed == believed, "{days}: {:?}", found.believed);
     }
 }
+
+/// Knows one policy, and of no signature.
+struct Policy(&'static str);
+
+impl Ask for Policy {
+    async fn txt(&self, name: &str) -> TxtAnswer {
+        match name {
+            "_dmarc.signed.example" => TxtAnswer::Found(vec![format!("v=DMARC1; p={}", self.0)]),
+            _ => TxtAnswer::None,
+        }
+    }
+}
+
+/// A mail whose sender is vouched for by SPF alone is nobody's forgery while our own server cannot ask the DNS.
+#[tokio::test]
+async fn what_our_own_server_could_not_learn_is_open() {
+    use MailLevel::{Failed, Unknown};
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let (from, sender) = ("header.from=signed.example", "smtp.mailfrom=signed.example");
+    for (policy, stated, level) in [
+        ("none", format!("spf=temperror {sender}; dmarc=temperror {from}"), Unknown),
+        ("none", format!("spf=temperror {sender}"), Unknown),
+        ("none", format!("spf=temperror {sender}; spf=none smtp.helo=mx.signed.example"), Unknown),
+        ("none", format!("spf=fail {sender}; dmarc=temperror {from}"), Unknown),
+        ("none", format!("spf=fail {sender}"), Failed),
+        ("none", "spf=none".to_owned(), Failed),
+        ("reject", format!("spf=temperror {sender}; dmarc=temperror {from}"), Unknown),
+        ("reject", format!("spf=temperror {sender}; dmarc=temperror header.from=other.example"), Failed),
+        ("reject", format!("spf=temperror {sender}; dmarc=fail {from}"), Failed),
+    ] {
+        let raw = format!("Authentication-Results: mx.example.org; {stated}\r\n{MAIL}");
+        let mut mails = vec![coming_to("us@example.org", &["mx.example.org"], &raw)];
+        notes_together(&Policy(policy), &key, &mut mails).await;
+        assert_eq!(mails[0].1.head.sender.level, level, "p={policy}; {stated}");
+    }
+}
