@@ -34,6 +34,8 @@ const LOOKED_AT: [usize; 3] = [128, 1024, 8192];
 /// mail servers put off whom they do not know.
 const TRY_WITHIN: i64 = 3_600_000;
 const TRY_MAIL_WITHIN: i64 = 86_400_000;
+/// The pause after the store has failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// How the work on one send ended.
 enum Ended {
@@ -41,7 +43,7 @@ enum Ended {
     Settled,
     /// It is to be tried again.
     PutOff(SendId),
-    /// Its intent stays on the disk, and nothing goes on here.
+    /// Its intent stays on the disk, or may have got there, and nothing goes on here.
     Left(SendId),
 }
 
@@ -213,7 +215,9 @@ async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: Due
         Ok(false) => return Ended::Settled,
         Err(error) => {
             tracing::error!(target: "segue::deliver", send = %send.id, error = %error.full(), "an intent was not written");
-            return Ended::Settled;
+            tokio::time::sleep(AFTER_FAILURE).await;
+            // Perhaps it was, which is seen when what is unresolved is looked at.
+            return Ended::Left(send.id);
         }
     }
     let leases = &context.store.leases;
@@ -317,8 +321,11 @@ async fn record(context: &Arc<Context>, send: &DueSend, result: SendResult) {
             Ok(_) => return,
             Err(error) => {
                 tracing::error!(target: "segue::journal", send = %send.id, error = %error.full(), "an outcome was not journaled; will be tried again");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(AFTER_FAILURE).await;
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
