@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::bundle::{self, Content, Fault, Own, PolicyPart, Trial};
 use crate::base::Error;
 use crate::config::{Channel, Config, Place, Problem, Store};
-use crate::connector::{self, Connector, Folder, Registry};
+use crate::connector::{self, Connector, Folder, OptionFault, Registry};
 use crate::flow::{ChannelSetup, Setup};
 use crate::script::{self, Bundle, PolicyFacts, PolicyFiles};
 use crate::store::postgres;
@@ -153,15 +153,19 @@ fn channels(config: &Config, registry: &Registry, problems: &mut Vec<Problem>) -
                 let (queue, paused) = (channel.queue.clone(), channel.paused);
                 channels.insert(channel.name.clone(), ChannelSetup { connector, account, queue, paused });
             }
-            Err(_) => problems.extend(
-                connector
-                    .option_faults(&options)
-                    .into_iter()
-                    .map(|fault| channel.option_problem(&fault.option, fault.reason)),
-            ),
+            Err(reasons) => problems.extend(unfit(channel, connector.option_faults(&options), reasons)),
         }
     }
     channels
+}
+
+/// What is wrong with the options of a channel: with each of them, or else with what they need of each other.
+fn unfit(channel: &Channel, faults: Vec<OptionFault>, reasons: Vec<String>) -> Vec<Problem> {
+    if !faults.is_empty() {
+        return faults.into_iter().map(|fault| channel.option_problem(&fault.option, fault.reason)).collect();
+    }
+    let key = || format!("channel.{}.options", channel.name);
+    reasons.into_iter().map(|reason| Problem::new(channel.place.clone(), key(), reason)).collect()
 }
 
 /// Warnings about secrets that stand where everybody on the machine can read them.

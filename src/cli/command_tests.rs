@@ -210,6 +210,24 @@ fn check_tells_everything_at_once() {
     assert!(out.contains("nonsense") && out.contains("lgo"), "{out}");
 }
 
+/// What options need of each other is told at the channel, as is what is wrong with one of them.
+#[test]
+fn check_tells_of_options_that_do_not_fit() {
+    let project = Project::new(&[]);
+    project.write(
+        "channels/mail.toml",
+        "# Mails.\n[[channel]]\nname = \"mail\"\nconnector = \"email\"\n[channel.options]\naddress = \"us@shop.example\"\n\
+         smtp_host = \"smtp.shop.example\"\nsmtp_login = \"none\"\nreply_base = \"answers1@shop.example\"\n",
+    );
+    let (exit, out, _) = project.run(&["check", "--json"]);
+    assert_eq!(exit, Exit::Config);
+    let report = &json(&out)[0];
+    let problems = report["problems"].as_array().unwrap().iter();
+    let told = |problem: &&Value| problem["reason"].as_str().unwrap().contains("has 8 characters before its `@`");
+    let [problem] = &problems.filter(told).collect::<Vec<_>>()[..] else { panic!("{report:#}") };
+    assert!(problem["file"].as_str().unwrap().ends_with("mail.toml") && problem["line"] == 2, "{problem:#}");
+}
+
 #[test]
 fn tokens_are_made_listed_and_revoked_without_a_gateway() {
     let project = Project::new(&[]);

@@ -22,8 +22,8 @@ use crate::model::interaction::{Recipient, RecipientRole, ReplyTo};
 use crate::model::mail::{Mail, MailAddress, PROBE};
 use crate::model::part::FetchState;
 use crate::model::{
-    Blob, DeliveryError, DeliveryState, Flag, Identifier, IdentifierType, Interaction, MailLevel, Normalized, Outcome,
-    Part, PartType, Receipt, Trust,
+    Blob, DeliveryError, DeliveryState, Flag, Identifier, IdentifierType, Interaction, MailLevel, MailReport,
+    Normalized, Outcome, Part, PartType, Receipt, Trust,
 };
 
 mod files;
@@ -79,9 +79,15 @@ impl Connector {
         let mut facet = facet(&mail, &fields, level);
         facet.arrived_at = head.arrived;
         texts(&mut ix, &mail);
-        facet.report = report::read(&opened);
         facet.token = head.sender.token;
-        if let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
+        let report = report::read(&opened);
+        let is_believed = |(report, by_words): &(MailReport, bool)| {
+            head.sender.believed.holds(*by_words, report.state == Some(DeliveryState::Read))
+        };
+        let believed = report.as_ref().is_some_and(is_believed);
+        // What somebody answers us is no report for its words: nobody would ever see it.
+        facet.report = report.filter(|(_, by_words)| believed || !by_words).map(|(report, _)| report);
+        if believed && let Some(outcome) = told_of_ours(&facet, self.name(), address, ix.sent_at) {
             return vec![outcome];
         }
         if let Some(outcome) = probe(&mail, self.name(), address, account, received_at) {

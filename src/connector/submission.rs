@@ -12,6 +12,7 @@ use super::{Account, Connector, Transport};
 use crate::base::{Error, Pii, Result, Secret};
 use crate::mail::auto::GATEWAY;
 use crate::mail::html_text;
+use crate::mail::token;
 use crate::mail::write::{self, Letter, Mailbox};
 use crate::model::{Outbound, OutboundMail, OutboundPart, PartType};
 use crate::net::login::Security;
@@ -79,6 +80,10 @@ impl Connector {
         };
         let missing = |name: &str| Error::config(format!("channel `{}` needs the option `{name}`", account.channel));
         let address = options.text("address").ok_or_else(|| missing("address"))?.to_owned();
+        let reply_base = options.text("reply_base").map(str::to_owned);
+        if let Some((local, _)) = reply_base.as_deref().and_then(|base| base.rsplit_once('@')) {
+            bears_a_token(local, &account.channel)?;
+        }
         let port = options.text("smtp_port").unwrap_or("465");
         let login = match (options.text("smtp_login"), options.secret("smtp_password")) {
             (Some("none"), _) => None,
@@ -110,11 +115,21 @@ impl Connector {
                 _ => Security::Implicit,
             },
             login,
-            reply_base: options.text("reply_base").map(str::to_owned),
+            reply_base,
             dkim,
             address,
         }))
     }
+}
+
+/// Whether what stands before the `@` of `reply_base` leaves room for a token.
+fn bears_a_token(local: &str, channel: &str) -> Result<()> {
+    let (count, most) = (local.len(), token::longest_base());
+    if count <= most {
+        return Ok(());
+    }
+    let words = format!("`reply_base` of channel `{channel}` has {count} characters before its `@`");
+    Err(Error::config(format!("{words}; at most {most} leave room for the token")))
 }
 
 /// The mail that a message becomes.
@@ -194,4 +209,28 @@ fn said(can: &Capabilities, message: &Outbound) -> Said {
     }
     push_line(&mut said.text, &more);
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::connector::mail_auto::tests::account;
+
+    #[test]
+    fn a_reply_base_leaves_room_for_the_token() {
+        let (connector, _) = account(json!({ "address": "support@shop.example" }));
+        let with = |base: &str| {
+            let options = json!({
+                "address": "support@shop.example", "smtp_host": "smtp.shop.example", "smtp_login": "none",
+                "reply_base": base,
+            });
+            let account = connector.account("mail", options.as_object().unwrap(), None);
+            account.map(|account| connector.submission(&account).unwrap().and_then(|found| found.reply_base))
+        };
+        assert_eq!(with("answers@shop.example"), Ok(Some("answers@shop.example".to_owned())));
+        let fault =
+            "`reply_base` of channel `mail` has 8 characters before its `@`; at most 7 leave room for the token";
+        assert_eq!(with("answers1@shop.example"), Err(vec![fault.to_owned()]));
+    }
 }

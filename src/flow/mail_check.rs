@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::ChannelSetup;
+use super::send_mail::may_still_bounce;
 use super::verify::{ReceivedMail, Verified};
 use crate::base::id::{ConversationId, SendId};
 use crate::base::{Pii, Timestamp};
@@ -23,7 +24,7 @@ use crate::mail::dkim::{DkimOutcome, DkimResult};
 use crate::mail::fields::{Field, Fields};
 use crate::mail::read::{self, Opened};
 use crate::mail::token::{self, TokenKey, VerifiedToken};
-use crate::model::entry::SenderFound;
+use crate::model::entry::{Believed, SenderFound};
 use crate::model::{Evidence, MailLevel, MailToken};
 use crate::net::dns::Dns;
 use crate::rules::mail_trust::{self, AuthSeen, OwnDmarc, StatedDmarc};
@@ -93,13 +94,14 @@ async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(TrustedSe
 pub(super) async fn step_request(checking: &Checking, channel: &ChannelSetup, verified: &mut Verified) {
     let Some(Ok(mail)) = channel.connector.mail_in(&verified.request, &channel.account) else { return };
     let trusted = channel.account.trusted_servers();
-    let spf = mail.spf.as_deref().map(|said| {
+    let spf = mail.spf.as_deref().filter(|said| *said != "temperror").map(|said| {
         let sender = mail.envelope_from.as_deref().and_then(|from| from.rsplit_once('@'));
         sender.map(|(_, domain)| domain.to_lowercase()).filter(|_| said == "pass")
     });
     let dmarc = match mail.dmarc.as_deref() {
         Some("pass") => StatedDmarc::Pass,
         Some("fail") => StatedDmarc::Fail,
+        Some("temperror") => StatedDmarc::Temporary,
         _ => StatedDmarc::Nothing,
     };
     let about = About { trusted: &trusted, said: Said { spf, dmarc }, patience: IN_REQUEST };
@@ -130,14 +132,14 @@ struct Said {
 }
 
 /// The token of ours that a mail carries: where it was sent to, in what it answers, or, in a report, in the mail it reports
-/// of. Of several the one that was made for its sender.
+/// of. Of several the one that was made for its sender. With it, which reports of the mail that it names are believed.
 fn token_of(
     key: &TokenKey,
     (fields, raw): (&Fields<'_>, &[u8]),
     from: Option<&Address>,
     envelope_to: &[String],
     at: Timestamp,
-) -> Option<MailToken> {
+) -> Option<(MailToken, Believed)> {
     let sender = from.map(|from| token::participant(&from.email));
     let now = at.seconds().unsigned_abs();
     let places = ["Delivered-To", "X-Original-To", "Envelope-To", "To", "Cc"].into_iter();
@@ -145,15 +147,26 @@ fn token_of(
     let answered = ["In-Reply-To", "References"].into_iter().flat_map(|name| fields.all(name));
     let answered = answered.flat_map(last_answered).take(MOST_ANSWERED);
     let shown = envelope_to.iter().take(MOST_PLACES).cloned().chain(places).chain(answered);
-    let found: Vec<VerifiedToken> =
-        shown.chain(reported(fields, raw)).filter_map(|text| token::read(key, &text, now)).collect();
+    let verified = |text: String| token::read(key, &text, now);
+    let shown: Vec<VerifiedToken> = shown.filter_map(verified).collect();
+    let given_back: Vec<VerifiedToken> = reported(fields, raw).into_iter().filter_map(verified).collect();
     let of_sender = |token: &&VerifiedToken| sender.is_some_and(|sender| token.is_of(key, &sender));
-    let best = found.iter().find(of_sender).or_else(|| found.first())?;
-    Some(MailToken {
+    let found = || shown.iter().chain(&given_back);
+    let best = found().find(of_sender).or_else(|| found().next())?;
+    let named = MailToken {
         conversation_id: best.conversation().map(ConversationId::from_bytes),
         send_id: best.send().map(SendId::from_bytes),
         of_sender: of_sender(&best),
-    })
+    };
+    // A mail is given back by servers, never by whom it was sent to.
+    let is_given_back = !named.of_sender && given_back.iter().any(|one| one.send() == best.send());
+    let believed = match best.kind() {
+        _ if !may_still_bounce(best, at) => Believed::Receipts,
+        token::Kind::BounceAddress => Believed::All,
+        _ if is_given_back => Believed::All,
+        _ => Believed::ByMachine,
+    };
+    Some((named, believed))
 }
 
 /// The Message-IDs of a field that are looked at: what is answered last stands last.
@@ -224,6 +237,7 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
     let stated = match trusted.as_ref().and_then(|trusted| trusted.dmarc(&domain)) {
         Some(Stated::Pass) => StatedDmarc::Pass,
         Some(Stated::Fail) => StatedDmarc::Fail,
+        Some(Stated::Temporary) if about.said.dmarc == StatedDmarc::Nothing => StatedDmarc::Temporary,
         Some(Stated::NoPolicy | Stated::Temporary) | None => about.said.dmarc,
     };
     let standing = standing::find(ask, about.patience, (&domain, raw, at), &spf).await;
@@ -234,7 +248,7 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
 fn judge(key: &TokenKey, found: &Found, envelope_to: &[String], raw: &[u8], at: Timestamp) -> SenderFound {
     let (fields, _) = Fields::read(raw);
     let from = read::from_of(&fields);
-    let token = token_of(key, (&fields, raw), author_of(&fields, &from), envelope_to, at);
+    let (token, believed) = token_of(key, (&fields, raw), author_of(&fields, &from), envelope_to, at).unzip();
     let judged = mail_trust::level(&AuthSeen {
         from_addresses: from.list.len(),
         // Of a header that was read in part, nobody knows how many there are.
@@ -251,7 +265,7 @@ fn judge(key: &TokenKey, found: &Found, envelope_to: &[String], raw: &[u8], at: 
         _ => "none",
     };
     evidence.extend(judged.evidence.iter().map(|why| told("dmarc", result, why.name(), at)));
-    SenderFound { level: judged.level, evidence, token }
+    SenderFound { level: judged.level, evidence, token, believed: believed.unwrap_or_default() }
 }
 
 fn told(method: &str, result: &str, detail: &str, at: Timestamp) -> Evidence {

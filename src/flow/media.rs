@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::commit::{FETCH_WITHIN, fetch_again, in_mail};
 use super::messages::read;
 use super::outcome::head;
-use super::send::to_request;
+use super::send_http::to_request;
 use super::{ChannelSetup, Context};
 use crate::base::hash::key16;
 use crate::base::id::EntryId;

@@ -41,6 +41,7 @@ mod outcome;
 mod reading;
 pub mod replay;
 pub mod send;
+mod send_http;
 pub mod send_mail;
 pub mod sending;
 mod signer;

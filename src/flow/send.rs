@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::Context;
 use super::outcome::head;
+use super::send_http::try_all;
 use super::send_mail::Mailer;
 use super::sending::Cause;
-use super::{ChannelSetup, Context};
+use crate::base::Result;
 use crate::base::hash::key16;
 use crate::base::id::{EntryId, SendId};
 use crate::base::telemetry::By;
-use crate::base::{Error, Result, Timestamp};
-use crate::connector::{HttpCall, Outgoing, SendReading};
+use crate::connector::Outgoing;
 use crate::model::entry::{SendOutcome, SendResult};
 use crate::model::{EntryBody, EntryKind};
-use crate::net::{Client, Phase, client};
+use crate::net::Client;
 use crate::store::{DueSend, Hold, NewEntry, lease};
 
 /// How many sends run side by side.
@@ -33,8 +34,8 @@ const LOOKED_AT: [usize; 3] = [128, 1024, 8192];
 /// mail servers put off whom they do not know.
 const TRY_WITHIN: i64 = 3_600_000;
 const TRY_MAIL_WITHIN: i64 = 86_400_000;
-/// How much of a provider's words is kept.
-const TITLE: usize = 200;
+/// The pause after the store has failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// How the work on one send ended.
 enum Ended {
@@ -42,7 +43,7 @@ enum Ended {
     Settled,
     /// It is to be tried again.
     PutOff(SendId),
-    /// Its intent stays on the disk, and nothing goes on here.
+    /// Its intent stays on the disk, or may have got there, and nothing goes on here.
     Left(SendId),
 }
 
@@ -85,6 +86,8 @@ impl UnderWay {
 pub(super) enum Tried {
     /// For good.
     Ended(SendResult),
+    /// For good, and the next one will fare no better.
+    Barred { result: SendResult, cause: Cause },
     /// Certainly nothing was sent.
     NotSent { reason: String, after_ms: Option<u64>, cause: Cause },
 }
@@ -212,7 +215,9 @@ async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: Due
         Ok(false) => return Ended::Settled,
         Err(error) => {
             tracing::error!(target: "segue::deliver", send = %send.id, error = %error.full(), "an intent was not written");
-            return Ended::Settled;
+            tokio::time::sleep(AFTER_FAILURE).await;
+            // Perhaps it was, which is seen when what is unresolved is looked at.
+            return Ended::Left(send.id);
         }
     }
     let leases = &context.store.leases;
@@ -234,7 +239,7 @@ async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: Due
     };
     tell(context, name, &tried);
     match tried {
-        Tried::Ended(result) => {
+        Tried::Ended(result) | Tried::Barred { result, .. } => {
             record(context, &send, result).await;
             Ended::Settled
         }
@@ -245,8 +250,8 @@ async fn one(context: &Arc<Context>, client: &Client, mailer: &Mailer, send: Due
     }
 }
 
-/// Takes note of how sending does on the channel. What the other side refused for good, with a code, did come through; one
-/// that is uncertain tells nothing.
+/// Takes note of how sending does on the channel. What the other side refused for good, with a code, did come through,
+/// unless it would refuse any; one that is uncertain tells nothing.
 fn tell(context: &Context, channel: &str, tried: &Tried) {
     match tried {
         Tried::Ended(SendResult::Accepted { .. } | SendResult::Refused { code: Some(_), .. }) => {
@@ -254,87 +259,13 @@ fn tell(context: &Context, channel: &str, tried: &Tried) {
         }
         Tried::Ended(_) => {}
         // One that was taken out of the configuration meanwhile would have a row for good.
-        Tried::NotSent { cause, .. } if context.setup.load().channels.contains_key(channel) => {
+        Tried::NotSent { cause, .. } | Tried::Barred { cause, .. }
+            if context.setup.load().channels.contains_key(channel) =>
+        {
             context.sending.put_off(channel, context.clock.now(), cause.clone());
         }
-        Tried::NotSent { .. } => {}
+        Tried::NotSent { .. } | Tried::Barred { .. } => {}
     }
-}
-
-/// Makes the requests of one message in order. Once one of them was taken, the message is out.
-async fn try_all(client: &Client, channel: &ChannelSetup, calls: Vec<HttpCall>, now: Timestamp) -> Tried {
-    let mut ids = Vec::new();
-    let total = calls.len();
-    for (done, call) in calls.into_iter().enumerate() {
-        let begun = done > 0;
-        let part = |title: String| if total > 1 { format!("part {} of {total}: {title}", done + 1) } else { title };
-        match try_one(client, channel, call, now).await {
-            Tried::Ended(SendResult::Accepted { provider_ids }) => ids.extend(provider_ids),
-            Tried::Ended(SendResult::Refused { code, title }) => {
-                return Tried::Ended(SendResult::Refused { code, title: part(title) });
-            }
-            Tried::Ended(SendResult::Uncertain { title, .. }) => return uncertain(part(title)),
-            Tried::NotSent { reason, .. } if begun => return uncertain(part(reason)),
-            not_sent @ Tried::NotSent { .. } => return not_sent,
-        }
-    }
-    Tried::Ended(SendResult::Accepted { provider_ids: ids })
-}
-
-fn uncertain(title: String) -> Tried {
-    Tried::Ended(SendResult::Uncertain { title, provider_ids: Vec::new() })
-}
-
-async fn try_one(client: &Client, channel: &ChannelSetup, call: HttpCall, now: Timestamp) -> Tried {
-    let request = match to_request(&call) {
-        Ok(request) => request,
-        Err(error) => {
-            return Tried::Ended(SendResult::Refused { code: None, title: error.message().to_owned() });
-        }
-    };
-    let response = match client.send(request).await {
-        Ok(response) => response,
-        Err(error) if error.phase() == Phase::BeforeSend => {
-            return Tried::NotSent { reason: error.to_string(), after_ms: None, cause: Cause::of_request(&error) };
-        }
-        Err(error) => return uncertain(error.to_string()),
-    };
-    let headers: Vec<(String, String)> = response
-        .headers
-        .iter()
-        .filter_map(|(name, value)| value.to_str().ok().map(|value| (name.as_str().to_owned(), value.to_owned())))
-        .collect();
-    match channel.connector.read_response(response.status.as_u16(), &headers, &response.body) {
-        SendReading::Accepted { ids } => Tried::Ended(SendResult::Accepted { provider_ids: ids }),
-        SendReading::Refused { code, mut title } => {
-            super::event::shorten(&mut title, TITLE);
-            Tried::Ended(SendResult::Refused { code, title })
-        }
-        SendReading::RetryLater { after_ms } => Tried::NotSent {
-            reason: format!("the provider answered {}", response.status.as_u16()),
-            after_ms: after_ms.or_else(|| super::attempt::retry_after(&response.headers, now)),
-            cause: Cause::of_answer(response.status.as_u16()),
-        },
-        SendReading::Uncertain { mut title } => {
-            super::event::shorten(&mut title, TITLE);
-            uncertain(title)
-        }
-    }
-}
-
-/// The client's request of a connector's.
-pub(super) fn to_request(call: &HttpCall) -> Result<client::Request> {
-    let method = call.method.parse().map_err(|_| Error::internal("a connector rendered no HTTP method"))?;
-    let mut request = client::Request::new(method, call.url.expose()).body(call.body.clone());
-    for (name, value) in &call.headers {
-        let name =
-            http::HeaderName::try_from(name.as_str()).map_err(|_| Error::internal("a header name is malformed"))?;
-        let mut value =
-            http::HeaderValue::from_str(value.expose()).map_err(|_| Error::internal("a header value is malformed"))?;
-        value.set_sensitive(true);
-        request = request.header(name, value);
-    }
-    Ok(request)
 }
 
 async fn put_off(
@@ -390,8 +321,11 @@ async fn record(context: &Arc<Context>, send: &DueSend, result: SendResult) {
             Ok(_) => return,
             Err(error) => {
                 tracing::error!(target: "segue::journal", send = %send.id, error = %error.full(), "an outcome was not journaled; will be tried again");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(AFTER_FAILURE).await;
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

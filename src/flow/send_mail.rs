@@ -24,13 +24,13 @@ use crate::base::{Error, Kind, Result, Side, Timestamp};
 use crate::connector::{Leaving, Submission};
 use crate::mail::dkim_sign::{SigningKey, sign};
 use crate::mail::oauth;
-use crate::mail::token::{self, Link, TokenKey};
+use crate::mail::token::{self, Link, TokenKey, VerifiedToken};
 use crate::mail::write::{self, File, Letter, Mailbox};
 use crate::model::entry::SendResult;
 use crate::model::{Outbound, OutboundMail, OutboundPart};
 use crate::net::client::{Client, Request};
 use crate::net::login::Login;
-use crate::net::smtp::{Again, Deadlines, Dial, Envelope, Outcome, Pool, Server};
+use crate::net::smtp::{Again, Deadlines, Dial, Envelope, Outcome, Pool, Reason, Server};
 use crate::net::token_source::TokenFault;
 use crate::net::{Dialer, Fault};
 
@@ -146,6 +146,7 @@ impl Mailer {
         match self.hand_over(channel, &outlet, &envelope, &bytes).await.into_iter().next() {
             Some(Outcome::Accepted(_)) => Ok(()),
             Some(Outcome::Refused(_, _, reason)) => Err(unavailable(format!("the server refused: {reason}"))),
+            Some(Outcome::Barred(_, _, reason)) => Err(unavailable(format!("the server refused: {}", reason.words))),
             Some(Outcome::NotSent(_, reason)) => Err(unavailable(reason.words)),
             Some(Outcome::Uncertain(reason)) => Err(unavailable(reason)),
             None => Err(Error::internal("a letter without a recipient")),
@@ -260,6 +261,13 @@ fn name_of(url: &str) -> String {
     last.filter(|name| !name.is_empty()).unwrap_or_else(|| "file".to_owned())
 }
 
+/// Whether servers may still try at `at` to deliver the mail that a token stands in. One in a Message-ID is good for longer
+/// than they try, since people answer late.
+pub(super) fn may_still_bounce(token: &VerifiedToken, at: Timestamp) -> bool {
+    let good_for = if token.kind() == token::Kind::BounceAddress { BOUNCED_WITHIN } else { ANSWERED_WITHIN };
+    i64::from(day_of(at)) <= i64::from(token.last_day()) + (BOUNCED_WITHIN - good_for) / DAY
+}
+
 fn day_of(at: Timestamp) -> u16 {
     u16::try_from(at.millis() / DAY).unwrap_or(u16::MAX)
 }
@@ -309,14 +317,19 @@ impl NoOutlet {
 /// What became of a mail to one recipient.
 fn tried(outcomes: Vec<Outcome>, message_id: String, outlet: &Outlet) -> Tried {
     let provider_ids = vec![message_id];
+    let refused = |code: u16, enhanced: Option<String>, title| {
+        let code = Some(enhanced.unwrap_or_else(|| code.to_string()));
+        SendResult::Refused { code, title }
+    };
+    let cause = |reason: &Reason| Cause::of_mail(reason, outlet.login.as_ref());
     match outcomes.into_iter().next() {
         Some(Outcome::Accepted(_)) => Tried::Ended(SendResult::Accepted { provider_ids }),
-        Some(Outcome::Refused(code, enhanced, title)) => {
-            let code = Some(enhanced.unwrap_or_else(|| code.to_string()));
-            Tried::Ended(SendResult::Refused { code, title })
+        Some(Outcome::Refused(code, enhanced, title)) => Tried::Ended(refused(code, enhanced, title)),
+        Some(Outcome::Barred(code, enhanced, reason)) => {
+            Tried::Barred { cause: cause(&reason), result: refused(code, enhanced, reason.words) }
         }
         Some(Outcome::NotSent(again, reason)) => Tried::NotSent {
-            cause: Cause::of_mail(&reason, matches!(outlet.login, Some(Login::Bearer { .. }))),
+            cause: cause(&reason),
             reason: reason.words,
             after_ms: match again {
                 Again::Later => None,

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::base::Timestamp;
 use crate::mail::oauth;
+use crate::net::login::Login;
 use crate::net::smtp::{Concern, Reason};
 use crate::net::token_source::TokenFault;
 use crate::net::{ClientError, Fault};
@@ -49,7 +50,7 @@ struct Row {
 }
 
 impl Sending {
-    /// A try was put off. Gives whether that is news, which is logged.
+    /// A try was put off, or refused as the next one will be. Gives whether that is news, which is logged.
     pub(crate) fn put_off(&self, channel: &str, at: Timestamp, cause: Cause) -> bool {
         let Cause { reason, help } = cause;
         let news = {
@@ -116,8 +117,8 @@ impl Cause {
         }
     }
 
-    /// A mail server took no mail; `tokens` is whether it was to let us in by one.
-    pub(super) fn of_mail(reason: &Reason, tokens: bool) -> Cause {
+    /// A mail server took no mail of whom it was to let in by this login.
+    pub(super) fn of_mail(reason: &Reason, login: Option<&Login>) -> Cause {
         let help = match reason.concern {
             Concern::Way => {
                 "check `address`, `smtp_host` and `smtp_port`, and whether the server can be reached from here"
@@ -125,13 +126,21 @@ impl Cause {
             Concern::Privacy => {
                 "check `smtp_host`, `smtp_port` and `smtp_security`, and `[outbound] roots` for a certificate of your own"
             }
-            Concern::Login if tokens => {
+            Concern::Login if login.is_none() => {
+                "the server wants a login: set `smtp_login` to `yes`, with `smtp_user` and `smtp_password`; it is tried every \
+                 5 minutes"
+            }
+            Concern::Login if matches!(login, Some(Login::Bearer { .. })) => {
                 "check `smtp_user` and `oauth_scope`, and whether the app may send for this mailbox at the provider; it is \
                  tried every 5 minutes"
             }
             Concern::Login => {
                 "check the user and the password that mails are sent with, or make a new app password; it is tried every \
                  5 minutes"
+            }
+            Concern::Sender => {
+                "check whether the account may send as `address`, is suspended or has used up its quota; what the server \
+                 refuses so is not sent again"
             }
             Concern::Server => "look into the log of the mail server, and at its limits; it is tried again",
         };

@@ -86,10 +86,10 @@ async fn session(server: &Server, script: &[u8]) {
 fn check_outcome(outcome: &Outcome) {
     let text = match outcome {
         Outcome::Accepted(text) | Outcome::Refused(.., text) | Outcome::Uncertain(text) => text,
-        Outcome::NotSent(_, reason) => &reason.words,
+        Outcome::NotSent(_, reason) | Outcome::Barred(.., reason) => &reason.words,
     };
     assert!(text.len() <= 600 && text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text}");
-    if let Outcome::Refused(code, enhanced, _) = outcome {
+    if let Outcome::Refused(code, enhanced, _) | Outcome::Barred(code, enhanced, _) = outcome {
         assert!((500..600).contains(code) && enhanced.as_ref().is_none_or(|code| code.starts_with('5')));
     }
 }

@@ -105,9 +105,10 @@ impl TrustedResults {
         })
     }
 
-    /// Whether SPF was looked at, whatever came of it.
+    /// Whether it is known what came of SPF for MAIL FROM: not where it could not be learned, or HELO alone was looked at.
     pub fn has_spf(&self) -> bool {
-        self.of("spf").next().is_some()
+        let of_helo = |one: &MethodResult| one.property("smtp.helo").is_some() && one.domain("smtp.mailfrom").is_none();
+        self.of("spf").any(|one| one.result != "temperror" && !of_helo(one))
     }
 
     /// The domains of MAIL FROM for which SPF passed, in lower case.

@@ -90,6 +90,8 @@ pub struct Report {
     /// Whether a recipient failed for good: an action `failed` with a status of class 5, or with none. A failure of
     /// class 4 (the server gave up trying) is not, as the address may be good.
     pub permanent: bool,
+    /// Whether its words alone say so, and no machine-readable part: a person may have written it.
+    pub by_words: bool,
 }
 
 impl fmt::Debug for Report {
@@ -99,6 +101,7 @@ impl fmt::Debug for Report {
             .field("recipients", &self.recipients)
             .field("knows_message_id", &self.original_message_id.is_some())
             .field("permanent", &self.permanent)
+            .field("by_words", &self.by_words)
             .finish_non_exhaustive()
     }
 }
@@ -109,8 +112,9 @@ pub fn read(mail: &Opened<'_>) -> Option<Report> {
     let subject = fields.first("Subject").map(|field| words::decode(field.value, None)).unwrap_or_default();
     let head = Head { fields, subject: &subject, says_report: mail.says_report() };
     let parts = Parts::of(mail, body);
-    let (kind, mut recipients) =
-        parts.receipt().or_else(|| parts.complaint()).or_else(|| parts.delivery()).or_else(|| bounce(&head, &parts))?;
+    let by_machine = parts.receipt().or_else(|| parts.complaint()).or_else(|| parts.delivery());
+    let by_words = by_machine.is_none();
+    let (kind, mut recipients) = by_machine.or_else(|| bounce(&head, &parts))?;
     let original_message_id = parts.original_message_id().or_else(|| message_id_in_text(fields, &parts));
     let original_to = parts.original_to().or_else(|| notice::returned_to(&parts.text()));
     if recipients.is_empty() && kind == ReportKind::Failed {
@@ -119,7 +123,7 @@ pub fn read(mail: &Opened<'_>) -> Option<Report> {
     recipients.truncate(MOST_RECIPIENTS);
     let lasting = |one: &Recipient| one.action == "failed" && one.status.is_none_or(|(class, ..)| class == 5);
     let permanent = kind == ReportKind::Failed && (recipients.is_empty() || recipients.iter().any(lasting));
-    Some(Report { kind, recipients, original_message_id, original_to, permanent })
+    Some(Report { kind, recipients, original_message_id, original_to, permanent, by_words })
 }
 
 /// What the fields of a mail tell of it.

@@ -168,8 +168,14 @@ pub fn participant(address: &str) -> [u8; 16] {
     out
 }
 
+/// The most characters before the `@` of an address that is to bear a token: the token of an address to answer to is the
+/// longest of those that stand in one.
+pub fn longest_base() -> usize {
+    LONGEST_LOCAL_PART - "+".len() - Kind::ReplyAddress.characters()
+}
+
 /// The address to answer to: `base` with a token behind a `+`. None if that would be longer than a local part may be
-/// (the own one of `base` has more than 7 characters) or `base` is no address.
+/// (the own one of `base` is longer than [`longest_base`]) or `base` is no address.
 pub fn reply_address(key: &TokenKey, base: &str, link: &Link) -> Option<String> {
     with_token(base, &write(key, Kind::ReplyAddress, link.last_day, &link.conversation, &link.participant))
 }

@@ -106,6 +106,39 @@ pub struct SenderFound {
     /// The reply token that it carries.
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
     pub token: Option<MailToken>,
+    /// Which reports with that token are believed.
+    #[serde(rename = "b", default, skip_serializing_if = "Believed::is_all")]
+    pub believed: Believed,
+}
+
+/// Which reports that show a token of ours are believed of the mail that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Believed {
+    /// All: it stands in the address that bounces go to, or in a mail that is given back. Also in entries from before this
+    /// was looked at.
+    #[default]
+    All,
+    /// Those with a machine-readable part: whoever answers our mail shows its token, too, in whatever words.
+    ByMachine,
+    /// Receipts: the mail is so old that no server still tries to deliver it, but its recipient may read it only now.
+    Receipts,
+}
+
+impl Believed {
+    fn is_all(&self) -> bool {
+        *self == Believed::All
+    }
+
+    /// Whether a report is believed of which this is known: whether its words alone make it one, and whether it is a
+    /// receipt.
+    pub fn holds(self, by_words: bool, is_receipt: bool) -> bool {
+        match self {
+            Believed::All => true,
+            Believed::ByMachine => !by_words,
+            Believed::Receipts => is_receipt,
+        }
+    }
 }
 
 /// The head of an [`EntryKind::Mail`] entry: how the mail came, and what was found out before it was journaled, since that

@@ -32,7 +32,9 @@ pub enum StatedDmarc {
     Pass,
     /// It failed.
     Fail,
-    /// There is no policy, it could not be learned, or nothing trusted is said.
+    /// It could not be learned.
+    Temporary,
+    /// There is no policy, or nothing trusted is said.
     #[default]
     Nothing,
 }
@@ -105,7 +107,8 @@ pub struct Judged {
 ///
 /// A pass counts whoever found it: the mailbox's host has seen the connection, and a signature is proof by itself. A
 /// domain that asks for mail without proof to be held or refused is taken at its word even where SPF is not known; one
-/// that asks for nothing is not.
+/// that asks for nothing is not. What a trusted host could not learn stays open: it knows more than is known here, and one
+/// minute of bad DNS must not brand the mails of honest senders for good.
 pub fn level(seen: &AuthSeen) -> Judged {
     if seen.from_fields != 1 || seen.from_addresses != 1 {
         return Judged { level: MailLevel::Failed, evidence: vec![Evidence::FromUnclear] };
@@ -129,6 +132,7 @@ fn without_token(seen: &AuthSeen) -> (MailLevel, Vec<Evidence>) {
         return (MailLevel::Failed, vec![Evidence::HostSaysFail]);
     }
     let (level, evidence) = match seen.own {
+        OwnDmarc::Fail { .. } if seen.stated == StatedDmarc::Temporary => (MailLevel::Unknown, Evidence::NotLearned),
         OwnDmarc::Fail { complete: true, .. } => (MailLevel::Failed, Evidence::DmarcFailed),
         OwnDmarc::Fail { enforced: true, .. } => (MailLevel::Failed, Evidence::NoSignature),
         OwnDmarc::Fail { .. } => (MailLevel::Unknown, Evidence::NoSignature),
@@ -179,17 +183,20 @@ mod tests {
         OwnDmarc::NoPolicy,
         OwnDmarc::Unknown,
     ];
-    const STATED: [StatedDmarc; 3] = [StatedDmarc::Pass, StatedDmarc::Fail, StatedDmarc::Nothing];
+    const STATED: [StatedDmarc; 4] =
+        [StatedDmarc::Pass, StatedDmarc::Fail, StatedDmarc::Temporary, StatedDmarc::Nothing];
 
     fn seen(own: OwnDmarc, stated: StatedDmarc, own_token: bool) -> AuthSeen {
         AuthSeen { from_addresses: 1, from_fields: 1, own, stated, own_token }
     }
 
-    /// The whole table: a row for each thing that Segue finds, with the level when the host says pass, fail, nothing.
+    /// The whole table: a row for each thing that Segue finds, with the level when the host says pass, fail, temporary error,
+    /// nothing.
     #[test]
     fn every_case() {
         use MailLevel::{Authenticated as A, Failed as F, Unknown as U};
-        let table = [[A, A, A], [A, F, F], [A, F, F], [A, F, F], [A, F, U], [A, F, U], [A, F, U]];
+        let fails = [[A, F, U, F], [A, F, U, F], [A, F, U, F], [A, F, U, U]];
+        let table = [&[[A; 4]][..], &fails, &[[A, F, U, U]; 2]].concat();
         for (own, row) in OWN.into_iter().zip(table) {
             for (stated, wanted) in STATED.into_iter().zip(row) {
                 let judged = level(&seen(own, stated, false));

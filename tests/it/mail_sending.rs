@@ -1,7 +1,7 @@
 //! Where nothing gets out, by mail or by a provider, the operator hears why, and of nothing that a customer or a server said.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -76,6 +76,52 @@ async fn a_refused_password_shows_in_the_status_until_a_mail_gets_out() {
     let lines = |words: &str| log.lines().filter(|line| line.contains(words)).count();
     assert_eq!((lines("sends are put off"), lines("sends come through again")), (1, 1), "{log}");
     assert!(!log.contains("zebra") && !log.contains("canary") && !log.contains("customer.example"), "{log}");
+}
+
+/// A server that lets in whoever comes, and then takes nothing from us.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_takes_no_mail_of_ours_shows_in_the_status() {
+    let (desk, says) = (HelpDesk::start().await, Arc::new(Mutex::new("")));
+    let said = says.clone();
+    let server = ScriptSmtp::start(true, move |step, _| match (step, *said.lock().unwrap()) {
+        (Step::Mail, text) if !text.is_empty() => Act::Say(format!("{text} ada1@customer.example: zebra")),
+        _ => Act::Go,
+    })
+    .await;
+    let project = Project::new().helpdesk("desk", &desk, &["interaction.received"]).handed_over().answering_by(
+        "mail",
+        SUPPORT,
+        &server,
+        "smtp_login = \"none\"\n",
+    );
+    project.write_config();
+    let token = project.token();
+    let gateway = Gateway::start(&project).await;
+    let port = gateway.lmtp().await;
+    for number in 1..=4 {
+        hand_over(port, SUPPORT, &mail(number)).unwrap();
+    }
+    let asked = desk.wait_for(4).await;
+    let troubles = [("530 5.7.0", "`smtp_user`"), ("550 5.4.5", "quota")];
+    for (asked, (code, help)) in asked.chunks(2).zip(troubles) {
+        for (asked, says_now) in asked.iter().zip([code, ""]) {
+            *says.lock().unwrap() = says_now;
+            let target = format!("/v1/conversations/{}/replies", asked.conversation());
+            let answer = gateway.post(&token, &target, &json!({ "text": "We send a new one." })).await;
+            assert_eq!(answer.status, 201, "{}", answer.text());
+            let state = if says_now.is_empty() { "ok" } else { "held_up" };
+            let told = wait::until(state, wait::SOON, async || {
+                Some(sending(&gateway, &token).await).filter(|told| told["state"] == state)
+            })
+            .await;
+            if !says_now.is_empty() {
+                assert_eq!(told["reason"], format!("MAIL: the server answered {code}"));
+                assert!(told["help"].as_str().unwrap().contains(help), "{told}");
+            }
+        }
+    }
+    let log = gateway.log();
+    assert!(!log.contains("zebra") && !log.contains("customer.example"), "{log}");
 }
 
 /// Nobody listens where the provider's API should be.

@@ -32,6 +32,7 @@ mod mail_handover; // mails that a mail server hands over are taken once each
 mod mail_loops; // machines fall silent, and forged mails bring their victim nothing
 mod mail_many; // a large mailbox keeps none of many others from being heard
 mod mail_providers; // mails in providers' requests are read and kept like those of a mailbox
+mod mail_reports; // what servers give back shows on what was sent, and what people say reaches somebody
 mod mail_sending; // where no mail gets out the operator hears why
 mod mail_tokens; // access tokens are renewed, and what needs a person is told in time
 mod mail_torture; // a mail leaves once or is uncertain, whatever its server does and whoever is killed

@@ -6,8 +6,8 @@ use crate::mail::read::Opened;
 use crate::model::DeliveryState;
 use crate::model::mail::MailReport;
 
-/// What it reports of a mail that was sent, if it is a report.
-pub(super) fn read(opened: &Opened<'_>) -> Option<MailReport> {
+/// What it reports of a mail that was sent, if it is a report, and whether its words alone say so.
+pub(super) fn read(opened: &Opened<'_>) -> Option<(MailReport, bool)> {
     let found = dsn::read(opened)?;
     let first = found.recipients.first();
     let (kind, state) = match found.kind {
@@ -22,7 +22,7 @@ pub(super) fn read(opened: &Opened<'_>) -> Option<MailReport> {
     let status = first
         .and_then(|recipient| recipient.status)
         .map(|(class, subject, detail)| format!("{class}.{subject}.{detail}"));
-    Some(MailReport {
+    let report = MailReport {
         state,
         kind: kind.to_owned(),
         message_id: found.original_message_id.clone(),
@@ -31,5 +31,6 @@ pub(super) fn read(opened: &Opened<'_>) -> Option<MailReport> {
         diagnostic: first
             .map(|recipient| Pii::new(recipient.diagnostic.clone()))
             .filter(|said| !said.expose().is_empty()),
-    })
+    };
+    Some((report, found.by_words))
 }

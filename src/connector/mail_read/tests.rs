@@ -1,9 +1,12 @@
 use data_encoding::BASE64;
 
 use super::MailFiles;
+use crate::base::Timestamp;
 use crate::base::ends::ends;
-use crate::connector::mail_auto::tests::taken;
-use crate::model::{Interaction, PartType};
+use crate::base::id::SendId;
+use crate::connector::mail_auto::tests::{account, taken};
+use crate::model::entry::{Believed, MailHead, SenderFound};
+use crate::model::{DeliveryState, Interaction, MailToken, Outcome, PartType};
 
 /// A stream of attributes, as [`crate::mail::tnef`] reads them.
 fn stream(attributes: &[(u32, Vec<u8>)]) -> Vec<u8> {
@@ -130,6 +133,45 @@ fn a_report_is_read_however_large_the_mail_is_that_it_returns() {
         assert_eq!((report.kind.as_str(), report.status.as_deref()), ("failed", Some("5.3.4")));
         assert_eq!(report.message_id.as_deref(), Some("answer.7@shop.example"));
         assert_eq!(report.recipients[0].expose(), "dora@customer.example");
+    }
+}
+
+/// A report that is not believed is a mail like others; by its words alone it is not even called a report.
+#[test]
+fn a_report_tells_of_our_mail_where_it_is_believed() {
+    use Believed::{All, ByMachine, Receipts};
+    let (connector, account) = account(serde_json::json!({ "address": "support@shop.example" }));
+    let token = MailToken { conversation_id: None, send_id: Some(SendId::from_bytes([9; 16])), of_sender: false };
+    let machine = |part: &str| {
+        format!(
+            "Content-Type: multipart/report; boundary=r\r\n\r\n--r\r\nContent-Type: message/{part}\r\n\
+             Final-Recipient: rfc822; dora@customer.example\r\n--r--\r\n"
+        )
+    };
+    let failed = machine("delivery-status\r\n\r\nReporting-MTA: dns; mx\r\n\r\nAction: failed\r\nStatus: 5.1.1");
+    let read = machine("disposition-notification\r\n\r\nDisposition: manual-action/MDN-sent-manually; displayed");
+    let words = "Subject: Re: The parcel\r\n\r\nIt was not delivered.\r\n";
+    for (raw, state, told_under) in [
+        (failed.as_str(), DeliveryState::Failed, &[All, ByMachine][..]),
+        (&read, DeliveryState::Read, &[All, ByMachine, Receipts]),
+        (words, DeliveryState::Failed, &[All]),
+    ] {
+        for believed in [All, ByMachine, Receipts] {
+            let sender = SenderFound { token: Some(token), believed, ..SenderFound::default() };
+            let head = MailHead { sender, ..MailHead::unchecked() };
+            let raw = format!("From: postmaster@customer.example\r\nTo: support@shop.example\r\n{raw}");
+            let at = Timestamp::from_seconds(1_790_000_000);
+            match connector.normalize_mail(raw.as_bytes(), &head, &account, at).remove(0) {
+                Outcome::Receipt { receipt } => {
+                    assert!(receipt.state == state && told_under.contains(&believed), "{believed:?}: {raw}");
+                }
+                Outcome::Interaction(one) => {
+                    assert!(!told_under.contains(&believed), "{believed:?}: {raw}");
+                    assert_eq!(one.interaction.mail.unwrap().report.is_some(), !raw.ends_with(words));
+                }
+                _ => panic!("neither"),
+            }
+        }
     }
 }
 

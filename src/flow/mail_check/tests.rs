@@ -84,6 +84,86 @@ fn a_token_in_a_report_is_found() {
         );
         let found = judge(&key, &Found::default(), &[], raw.as_bytes(), at);
         assert_eq!(found.token.and_then(|token| token.send_id), Some(SendId::from_bytes([9; 16])), "{name:?}");
+        assert_eq!(found.believed, Believed::All);
+    }
+}
+
+/// Whoever answers a mail of ours shows its Message-ID, and may give it back in full; a server gives it back to us.
+#[test]
+fn words_alone_are_believed_of_whom_a_mail_was_not_sent_to() {
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let at = Timestamp::from_seconds(1_790_000_000);
+    let link =
+        Link { conversation: [3; 16], participant: token::participant("postmaster@hotel.example"), last_day: 21_117 };
+    let id = token::message_id(&key, "example.org", &link, &[9; 16]);
+    let bounces = token::bounce_address(&key, "re@example.org", &[9; 16], 20_730).unwrap();
+    let (answers, given_back) = (format!("In-Reply-To: {id}\r\n"), format!("Message-ID: {id}\r\n"));
+    for (to, from, more, text, believed) in [
+        ("us@example.org", "postmaster@hotel.example", answers.as_str(), "It is lost.", Believed::ByMachine),
+        ("us@example.org", "postmaster@hotel.example", "", &given_back, Believed::ByMachine),
+        ("us@example.org", "postmaster@mx.example", &answers, "It is lost.", Believed::ByMachine),
+        ("us@example.org", "postmaster@mx.example", "", &given_back, Believed::All),
+        ("us@example.org", "postmaster@mx.example", &answers, &given_back, Believed::All),
+        (&bounces, "postmaster@mx.example", &answers, "It is lost.", Believed::All),
+    ] {
+        let raw = format!("Return-Path: <>\r\nFrom: {from}\r\n{more}\r\n{text}\r\n");
+        let found = judge(&key, &Found::default(), &[to.to_owned()], raw.as_bytes(), at);
+        assert_eq!(found.token.and_then(|token| token.send_id), Some(SendId::from_bytes([9; 16])));
+        assert_eq!(found.believed, believed, "to {to} from {from} {more}{text}");
+    }
+}
+
+/// A report that comes weeks later is of no mail that a server still has: it may be anybody's.
+#[test]
+fn reports_are_believed_for_two_weeks() {
+    const DAY: i64 = 86_400;
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let sent_at = 1_790_000_000;
+    let last_day = u16::try_from(sent_at / DAY + 400).unwrap();
+    let link = Link { conversation: [3; 16], participant: token::participant("ada@signed.example"), last_day };
+    let id = token::message_id(&key, "example.org", &link, &[9; 16]);
+    let raw = format!("From: MAILER-DAEMON@mx.example\r\n\r\nMessage-ID: {id}\r\n");
+    for (days, believed) in
+        [(0, Believed::All), (13, Believed::All), (15, Believed::Receipts), (400, Believed::Receipts)]
+    {
+        let found = judge(&key, &Found::default(), &[], raw.as_bytes(), Timestamp::from_seconds(sent_at + days * DAY));
+        assert!(found.token.is_some() && found.believed == believed, "{days}: {:?}", found.believed);
+    }
+}
+
+/// Knows one policy, and of no signature.
+struct Policy(&'static str);
+
+impl Ask for Policy {
+    async fn txt(&self, name: &str, _: Turn) -> TxtAnswer {
+        match name {
+            "_dmarc.signed.example" => TxtAnswer::Found(vec![format!("v=DMARC1; p={}", self.0)]),
+            _ => TxtAnswer::None,
+        }
+    }
+}
+
+/// A mail whose sender is vouched for by SPF alone is nobody's forgery while our own server cannot ask the DNS.
+#[tokio::test]
+async fn what_our_own_server_could_not_learn_is_open() {
+    use MailLevel::{Failed, Unknown};
+    let key = TokenKey::new(Zeroizing::new([7; 32]));
+    let (from, sender) = ("header.from=signed.example", "smtp.mailfrom=signed.example");
+    for (policy, stated, level) in [
+        ("none", format!("spf=temperror {sender}; dmarc=temperror {from}"), Unknown),
+        ("none", format!("spf=temperror {sender}"), Unknown),
+        ("none", format!("spf=temperror {sender}; spf=none smtp.helo=mx.signed.example"), Unknown),
+        ("none", format!("spf=fail {sender}; dmarc=temperror {from}"), Unknown),
+        ("none", format!("spf=fail {sender}"), Failed),
+        ("none", "spf=none".to_owned(), Failed),
+        ("reject", format!("spf=temperror {sender}; dmarc=temperror {from}"), Unknown),
+        ("reject", format!("spf=temperror {sender}; dmarc=temperror header.from=other.example"), Failed),
+        ("reject", format!("spf=temperror {sender}; dmarc=fail {from}"), Failed),
+    ] {
+        let raw = format!("Authentication-Results: mx.example.org; {stated}\r\n{MAIL}");
+        let mut mails = vec![coming_to("us@example.org", &["mx.example.org"], &raw)];
+        notes_together(&Policy(policy), &key, &mut mails).await;
+        assert_eq!(mails[0].1.head.sender.level, level, "p={policy}; {stated}");
     }
 }
 

@@ -208,8 +208,11 @@ async fn one_victim_gets_one_answer_of_all_mailboxes_together() {
 async fn who_was_held_back_for_the_domain_is_answered_later() {
     let mut flood = Flood::over(1);
     assert_eq!(answered(&mut flood, 6, |_| "customers.example".to_owned(), 0).await, 5);
-    let late = "victim0n5@customers.example";
-    flood.mail(0, late, MailLevel::Authenticated, "Hello again.", 2 * HOUR).await.unwrap();
+    // Which of them it was is of no matter: the others had theirs today.
+    for number in 0..6 {
+        let again = format!("victim0n{number}@customers.example");
+        flood.mail(0, &again, MailLevel::Authenticated, "Hello again.", 2 * HOUR).await.unwrap();
+    }
     assert_eq!(flood.answers().await, 6);
 }
 

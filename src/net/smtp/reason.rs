@@ -18,6 +18,8 @@ pub enum Concern {
     Privacy,
     /// The account.
     Login,
+    /// Whether the account may send, and as whom.
+    Sender,
     /// What the server makes of mails.
     Server,
 }
@@ -29,7 +31,7 @@ pub struct Reason {
     pub concern: Concern,
     /// Words of ours.
     pub plain: String,
-    /// The same with the server's own words, bounded and printable, and nothing of the account.
+    /// The same with the server's own words, or these alone, bounded and printable, and nothing of the account.
     pub words: String,
 }
 
@@ -62,11 +64,35 @@ fn concern(step: &str) -> Concern {
 
 /// The step before the first byte.
 pub(super) const CONNECTING: &str = "connecting";
+/// The step at which a server learns who sends, and how much, and nothing else of a mail.
+pub(super) const MAIL: &str = "MAIL";
 
-/// The server said so. Never for 5xx to MAIL, RCPT, DATA or the mail.
+/// The server said so. For 5xx to MAIL, RCPT, DATA or the mail see [`refused`].
 pub(super) fn said(step: &'static str, reply: &Reply) -> Outcome {
     let again = if reply.code / 100 == 4 { reply.wait().map(Again::After) } else { None };
     Outcome::NotSent(again.unwrap_or(Again::Later), Reason::said(step, reply))
+}
+
+/// The server said 5xx to MAIL, RCPT, DATA or the mail.
+pub(super) fn refused(step: &'static str, reply: &Reply) -> Outcome {
+    let because = |concern| Reason { concern, ..Reason::said(step, reply) };
+    let (code, enhanced) = (reply.code, reply.enhanced().map(str::to_owned));
+    match code {
+        // It wants a login (RFC 4954, section 6), which is nothing of the mail's.
+        530 | 538 => Outcome::NotSent(Again::WhenMended, because(Concern::Login)),
+        _ if step == MAIL && !is_about_size(reply) => {
+            Outcome::Barred(code, enhanced, Reason { words: reply.reason(), ..because(Concern::Sender) })
+        }
+        _ => Outcome::Refused(code, enhanced, reply.reason()),
+    }
+}
+
+/// Whether a mail is refused for its size, which MAIL tells.
+fn is_about_size(reply: &Reply) -> bool {
+    match reply.enhanced() {
+        Some(enhanced) => matches!(enhanced, "5.2.3" | "5.3.4"),
+        None => reply.code == 552,
+    }
 }
 
 pub(super) fn silent(step: &'static str) -> Outcome {

@@ -1,7 +1,7 @@
 //! Sending a mail by SMTP submission (RFC 5321, RFC 6409) and telling truly what became of it.
 //!
-//! The invariant: [`Outcome::NotSent`] and [`Outcome::Refused`] mean that the server does not have the mail,
-//! [`Outcome::Accepted`] that it said it has, and everything between is [`Outcome::Uncertain`]. The line between is the
+//! The invariant: [`Outcome::NotSent`], [`Outcome::Refused`] and [`Outcome::Barred`] mean that the server does not have the
+//! mail, [`Outcome::Accepted`] that it said it has, and everything between is [`Outcome::Uncertain`]. The line between is the
 //! moment in which the end of the mail is handed to the connection. Nothing of an account or a mail ever passes in
 //! clear: TLS from the first byte, or STARTTLS before anything else. `lettre` speaks the protocol; it never sees a byte
 //! of the server that `stream` did not pass, and each answer is judged here by its code, not by `lettre`'s errors.
@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::hello::{self, Features};
-use super::reason::{Reason, cut, lost, said, silent};
+use super::reason::{MAIL, Reason, cut, lost, refused, said, silent};
 use super::reply::Reply;
 use super::stream::{Seen, Stream};
 use crate::net::login::{Login, Security};
@@ -118,6 +118,8 @@ pub enum Outcome {
     NotSent(Again, Reason),
     /// The server will not have it: code, enhanced code, reason.
     Refused(u16, Option<String>, String),
+    /// The server will not have it from us, whoever it is to: code, enhanced code, and a reason whose words are its own.
+    Barred(u16, Option<String>, Reason),
     /// Nobody knows. A second try must send the same bytes.
     Uncertain(String),
 }
@@ -202,20 +204,20 @@ impl Session {
     }
 
     async fn begin(&mut self, envelope: &Envelope, mail: &[u8]) -> Result<(), Outcome> {
-        let refused = |code, enhanced: &str, reason: String| Outcome::Refused(code, Some(enhanced.to_owned()), reason);
+        let unfit = |code, enhanced: &str, reason: String| Outcome::Refused(code, Some(enhanced.to_owned()), reason);
         if !is_canonical(mail) {
-            return Err(refused(554, "5.6.0", "the mail has a line that does not end in CRLF".to_owned()));
+            return Err(unfit(554, "5.6.0", "the mail has a line that does not end in CRLF".to_owned()));
         }
         if let Some(most) = self.features.size.filter(|most| mail.len() as u64 > *most) {
-            return Err(refused(552, "5.3.4", format!("the server takes mails of at most {most} bytes")));
+            return Err(unfit(552, "5.3.4", format!("the server takes mails of at most {most} bytes")));
         }
         let from = envelope.from.as_deref().unwrap_or_default();
         if !from.is_empty() && !is_path(from) {
-            return Err(refused(553, "5.1.7", "the sender is not an address".to_owned()));
+            return Err(unfit(553, "5.1.7", "the sender is not an address".to_owned()));
         }
         let size = if self.features.has_size { format!(" SIZE={}", mail.len()) } else { String::new() };
-        let asked = self.ask(&format!("MAIL FROM:<{from}>{size}\r\n"), self.deadlines.command, "MAIL").await;
-        asked.and_then(|reply| self.judge("MAIL", &reply, |code| code / 100 == 2))
+        let asked = self.ask(&format!("MAIL FROM:<{from}>{size}\r\n"), self.deadlines.command, MAIL).await;
+        asked.and_then(|reply| self.judge(MAIL, &reply, |code| code / 100 == 2))
     }
 
     async fn recipient(&mut self, address: &str) -> Result<(), Outcome> {
@@ -287,7 +289,7 @@ impl Session {
         match reply.code / 100 {
             _ if wanted(reply.code) => Ok(()),
             4 => Err(said(step, reply)),
-            5 => Err(Outcome::Refused(reply.code, reply.enhanced().map(str::to_owned), reply.reason())),
+            5 => Err(refused(step, reply)),
             _ => Err(self.fail(said(step, reply))),
         }
     }

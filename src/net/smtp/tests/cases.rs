@@ -73,6 +73,36 @@ async fn each_recipient_has_its_own_outcome() {
 }
 
 #[tokio::test]
+async fn what_a_server_has_against_us_is_told_apart_from_what_it_has_against_a_mail() {
+    let concern = async |step: Step, text: &'static str| {
+        let script = ScriptSmtp::start(true, move |at, _| if at == step { say(text) } else { Act::Go }).await;
+        match send(&server(&script, Security::Implicit, false), script.address, &mail(100)).await {
+            Outcome::Refused(..) => None,
+            Outcome::Barred(_, _, reason) => {
+                assert_eq!(reason.words, text);
+                Some((reason.concern, reason.plain))
+            }
+            Outcome::NotSent(Again::WhenMended, reason) => Some((reason.concern, reason.plain)),
+            outcome => panic!("{outcome:?}"),
+        }
+    };
+    let told = |concern, plain: &str| Some((concern, plain.to_owned()));
+    for (step, text, wanted) in [
+        (Step::Mail, "530 5.7.0 canary", told(Concern::Login, "MAIL: the server answered 530 5.7.0")),
+        (Step::Rcpt, "530 log in", told(Concern::Login, "RCPT: the server answered 530")),
+        (Step::Data, "538 5.7.11 no", told(Concern::Login, "DATA: the server answered 538 5.7.11")),
+        (Step::Mail, "550 5.4.5 over", told(Concern::Sender, "MAIL: the server answered 550 5.4.5")),
+        (Step::Mail, "552 5.2.2 over", told(Concern::Sender, "MAIL: the server answered 552 5.2.2")),
+        (Step::Mail, "552 too large", None),
+        (Step::Mail, "554 5.3.4 too large", None),
+        (Step::Rcpt, "550 5.7.1 no", None),
+        (Step::Dot, "554 5.7.1 no", None),
+    ] {
+        assert_eq!(concern(step, text).await, wanted, "{step:?} {text}");
+    }
+}
+
+#[tokio::test]
 async fn too_large_a_mail_and_bare_line_ends_are_refused_here() {
     let script = ScriptSmtp::start(true, |_, _| Act::Go).await;
     let server = server(&script, Security::Implicit, false);

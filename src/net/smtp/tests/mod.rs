@@ -87,6 +87,7 @@ enum Class {
     Later,
     Mend,
     Refused,
+    Barred,
     Uncertain,
 }
 
@@ -96,6 +97,7 @@ fn class(outcome: &Outcome) -> Class {
         Outcome::NotSent(Again::WhenMended, _) => Class::Mend,
         Outcome::NotSent(..) => Class::Later,
         Outcome::Refused(..) => Class::Refused,
+        Outcome::Barred(..) => Class::Barred,
         Outcome::Uncertain(_) => Class::Uncertain,
     }
 }

@@ -41,7 +41,7 @@ async fn torture(seed: u64) -> [usize; 3] {
             match class(&outcome) {
                 Class::Later | Class::Mend => continue,
                 Class::Accepted => counts[0] += 1,
-                Class::Refused => counts[1] += 1,
+                Class::Refused | Class::Barred => counts[1] += 1,
                 Class::Uncertain => counts[2] += 1,
             }
             break;

@@ -12,6 +12,8 @@ fn expected(step: Step, act: &Act) -> Class {
     };
     match (step, text.as_bytes().first()) {
         (Step::Auth | Step::StartTls, Some(b'5')) => Class::Mend,
+        (Step::Mail | Step::Rcpt | Step::Data | Step::Dot, Some(b'5')) if text.starts_with("530") => Class::Mend,
+        (Step::Mail, Some(b'5')) if !text.starts_with("552") => Class::Barred,
         (Step::Mail | Step::Rcpt | Step::Data | Step::Dot, Some(b'5')) => Class::Refused,
         (Step::Dot, Some(b'4')) => Class::Later,
         (Step::Dot, _) => Class::Uncertain,
@@ -63,6 +65,8 @@ async fn every_failure_at_every_step_has_the_outcome_of_the_table() {
         say("450 4.3.0 later"),
         say("550 5.7.1 no"),
         say("571 5.7.1 no"),
+        say("530 5.7.0 log in"),
+        say("552 too large"),
         say("421 4.3.2 closing"),
         say("350 odd"),
         say("not a reply"),
