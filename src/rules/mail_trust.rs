@@ -151,12 +151,6 @@ pub enum Act {
     JoinByGraph,
     /// Join the story of its subject.
     JoinBySubject,
-    /// Change what is known about a customer.
-    ChangeIdentity,
-    /// Add somebody in `Cc` to a story, where the mailbox is set to that.
-    AddRecipient,
-    /// Be answered without an agent.
-    AutoReply,
 }
 
 /// Whether a level may. The token is evidence of its own, so an unknown sender may join by it; a failed one may
@@ -164,8 +158,7 @@ pub enum Act {
 pub fn may(level: MailLevel, act: Act) -> bool {
     let least = match act {
         Act::JoinByToken => MailLevel::Unknown,
-        Act::JoinByGraph | Act::JoinBySubject | Act::ChangeIdentity | Act::AutoReply => MailLevel::Authenticated,
-        Act::AddRecipient => MailLevel::Verified,
+        Act::JoinByGraph | Act::JoinBySubject => MailLevel::Authenticated,
     };
     level >= least
 }
@@ -225,19 +218,12 @@ mod tests {
 
     #[test]
     fn what_each_level_may() {
-        let acts = [
-            Act::JoinByToken,
-            Act::JoinByGraph,
-            Act::JoinBySubject,
-            Act::ChangeIdentity,
-            Act::AutoReply,
-            Act::AddRecipient,
-        ];
+        let acts = [Act::JoinByToken, Act::JoinByGraph, Act::JoinBySubject];
         for (level, wanted) in [
-            (MailLevel::Failed, [false; 6]),
-            (MailLevel::Unknown, [true, false, false, false, false, false]),
-            (MailLevel::Authenticated, [true, true, true, true, true, false]),
-            (MailLevel::Verified, [true; 6]),
+            (MailLevel::Failed, [false; 3]),
+            (MailLevel::Unknown, [true, false, false]),
+            (MailLevel::Authenticated, [true; 3]),
+            (MailLevel::Verified, [true; 3]),
         ] {
             assert_eq!(acts.map(|act| may(level, act)), wanted, "{level:?}");
         }

@@ -1,6 +1,7 @@
 //! Reading the folders of a mailbox from their cursors on: what is there, what is new, in batches that are journaled whole.
 
 mod after;
+mod stretch;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -21,8 +22,7 @@ use crate::base::{Error, Kind, Timestamp};
 use crate::connector::{AfterTaking, Begin, Credentials, Mailbox};
 use crate::flow::verify::{self, ReceivedMail};
 use crate::flow::{enter_mails, mail_check};
-use crate::model::entry::{MailHead, MailSource};
-use crate::net::imap::{Access, Ask, Fault, Fetched, Folder, ImapError, Listed, Session};
+use crate::net::imap::{Access, Ask, Fault, Folder, ImapError, Listed, Session};
 use crate::store::{Cursor, FolderRow, MailBatch, NewEntry};
 
 /// How many UIDs are listed at once.
@@ -61,14 +61,6 @@ pub(super) struct Scan {
 
 /// How long a turn is kept while it is asked who sent a batch of mails.
 const ASKED: Duration = Duration::from_millis(500);
-
-/// Mails that are to be journaled together.
-#[derive(Default)]
-struct Batch {
-    mails: Vec<ReceivedMail>,
-    bytes: usize,
-    uid: u32,
-}
 
 impl Scan {
     pub(super) fn new(fetching: Arc<Fetching>, told: Arc<One>, channel: String, mailbox: Mailbox) -> Scan {
@@ -206,87 +198,6 @@ impl Scan {
         Ok(row)
     }
 
-    /// Fetches the next mails between two UIDs. Gives where the cursor is then.
-    async fn stretch(
-        &mut self,
-        session: &mut Session,
-        name: &str,
-        from: Cursor,
-        (validity, uid, end): (u32, u32, u32),
-    ) -> Result<Cursor, Trouble> {
-        let low = passed(session, uid, end).await?;
-        let begun = self.windows.get(name).filter(|window| window.covers(validity, low) && window.high > low);
-        let high = begun.map_or(low.saturating_add(self.stretch), |window| window.high).min(end);
-        self.window(session, name, from, (validity, low, high)).await
-    }
-
-    /// Fetches the mails of a stretch of UIDs. Gives where the cursor is then.
-    async fn window(
-        &mut self,
-        session: &mut Session,
-        name: &str,
-        mut from: Cursor,
-        (validity, low, high): (u32, u32, u32),
-    ) -> Result<Cursor, Trouble> {
-        let mut window = match self.windows.remove(name).filter(|window| window.covers(validity, high)) {
-            Some(window) => window,
-            None => {
-                let listed = session.list(low.saturating_add(1), high, self.ask).await?;
-                let there = listed.len();
-                let listed = self.wanted(name, self.valid(validity), listed);
-                if listed.len() < there {
-                    let (channel, mails) = (self.channel.as_str(), there - listed.len());
-                    tracing::info!(target: "segue::mailbox", channel, mails, "mails from before the first look are left");
-                }
-                Window::new((validity, high), listed, self.fetching.sizes)
-            }
-        };
-        window.goes_on();
-        let came = window.fetcher.came();
-        let mut batch = Batch { uid: low, ..Batch::default() };
-        let ended = loop {
-            match window.fetcher.next(session).await {
-                Ok(Some(fetched)) => {
-                    batch.uid = fetched.uid();
-                    let arrived = window.arrived(batch.uid);
-                    if let Some(mail) = self.received(name, (validity, arrived), fetched) {
-                        batch.bytes += mail.raw.len();
-                        batch.mails.push(mail);
-                    }
-                }
-                Ok(None) => {
-                    batch.uid = window.high;
-                    break Ok(());
-                }
-                Err(error) => break Err(error),
-            }
-            if batch.mails.len() >= BATCH || batch.bytes >= BATCH_BYTES {
-                let full = std::mem::take(&mut batch);
-                batch.uid = full.uid;
-                from = self.commit(name, from, self.cursor(validity, full.uid), full.mails).await?;
-            }
-        };
-        // Also what came before the connection broke.
-        if batch.uid > low || ended.is_ok() {
-            from = self.commit(name, from, self.cursor(validity, batch.uid), batch.mails).await?;
-        }
-        match ended {
-            Ok(()) => Ok(from),
-            Err(error) => {
-                let gained = window.fetcher.came() > came;
-                if error.fault() != Fault::Mailbox
-                    && let Some(window) = window.kept(&self.fetching.kept, from.uid)
-                {
-                    if gained {
-                        self.got = self.got.max(Got::Parts);
-                    }
-                    self.windows.insert(name.to_owned(), window);
-                }
-                Err(error.into())
-            }
-        }
-    }
-
     /// Those of the mails that are wanted. Where UIDs were given anew, also what was there before the first look is listed;
     /// else all are: somebody may move a mail of any age into the folder.
     fn wanted(&self, name: &str, validity: i64, mut listed: Vec<Listed>) -> Vec<Listed> {
@@ -311,30 +222,6 @@ impl Scan {
             (row.acted, row.anew) = (at.uid, false);
         }
         Ok(())
-    }
-
-    /// What was fetched as it is journaled; nothing if there is no mail of that UID any more.
-    fn received(
-        &self,
-        folder: &str,
-        (validity, arrived): (u32, Option<Timestamp>),
-        fetched: Fetched,
-    ) -> Option<ReceivedMail> {
-        let now = self.now();
-        let head = |uid, failed| MailHead {
-            source: MailSource::Imap,
-            folder: Some(folder.to_owned()),
-            uid: Some((validity, uid)),
-            arrived: arrived.map(|arrived| arrived.min(now)),
-            failed,
-            ..MailHead::unchecked()
-        };
-        let mail = |head, raw| ReceivedMail { channel: self.channel.clone(), head, raw, at: now };
-        match fetched {
-            Fetched::Got(got) => Some(mail(head(got.uid, None), got.bytes.into())),
-            Fetched::Gone(_) => None,
-            Fetched::Failed(uid, reason) => Some(mail(head(uid, Some(reason.to_string())), bytes::Bytes::new())),
-        }
     }
 
     /// Journals mails and moves the cursor behind them. Where it stood elsewhere, it is read anew by the next try.

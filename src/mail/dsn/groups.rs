@@ -124,9 +124,11 @@ fn unescaped(value: &str) -> String {
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("\\x{") {
         out.push_str(before);
-        let read = after.split_once('}').and_then(|(hex, behind)| {
-            let code = (hex.len() <= 6).then(|| u32::from_str_radix(hex, 16).ok())??;
-            Some((char::from_u32(code)?, behind))
+        // Six digits at most: looking further would cost the square of a value full of beginnings.
+        let near = after.get(..after.floor_char_boundary(7)).unwrap_or(after);
+        let read = near.split_once('}').and_then(|(hex, _)| {
+            let code = u32::from_str_radix(hex, 16).ok()?;
+            Some((char::from_u32(code)?, after.get(hex.len() + 1..)?))
         });
         rest = match read {
             Some((c, behind)) => {
