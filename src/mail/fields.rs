@@ -2,7 +2,7 @@
 //!
 //! Everything that must not be fooled (who sent it, what was signed, which answer it is) reads fields from here and not
 //! from a parser that picks one of several. RFC 5322, section 2.2; what real mail breaks of it is let through: bare LF and
-//! bare CR end lines, an mbox `From ` line before the first field is skipped, and lines that are no field are passed over.
+//! bare CR end lines, and lines that are no field are passed over, as the one that mailbox files put before a mail.
 //!
 //! A field costs many times its bytes, so that only so much of a header is kept, and whoever has such a part of it knows.
 //! The invariant: who shows a mail and who judges its sender keep the same fields of it, and of a header that was kept in
@@ -131,14 +131,13 @@ impl<'a> Fields<'a> {
 /// The fields of a header block one after the other, however many; `rest` is then what follows behind it.
 pub(super) struct Block<'a> {
     pub(super) rest: &'a [u8],
-    first: bool,
     ended: bool,
 }
 
 impl<'a> Block<'a> {
     /// The block at the beginning of `raw`.
     pub(super) fn new(raw: &'a [u8]) -> Block<'a> {
-        Block { rest: raw, first: true, ended: false }
+        Block { rest: raw, ended: false }
     }
 }
 
@@ -150,9 +149,7 @@ impl<'a> Iterator for Block<'a> {
             && let Some((line, after)) = line(self.rest)
         {
             let content = content(line);
-            let first = std::mem::take(&mut self.first);
-            let skipped = first && (content.starts_with(b"From ") || content.starts_with(b">From "));
-            let Some(colon) = (!skipped).then(|| name_end(content)).flatten() else {
+            let Some(colon) = name_end(content) else {
                 self.ended = content.is_empty();
                 self.rest = after;
                 continue;
@@ -234,6 +231,13 @@ mod tests {
         assert_eq!((found, body), (vec!["A=1".to_owned(), "B=2\t3".to_owned()], b"rest".to_vec()));
         let (found, body) = names(b"A: 1\rB: 2\r\rrest");
         assert_eq!((found, body), (vec!["A=1".to_owned(), "B=2".to_owned()], b"rest".to_vec()));
+    }
+
+    #[test]
+    fn a_blank_behind_the_name_hides_no_field() {
+        assert_eq!(names(b"From : a@b\nFrom: c@d\n\n").0, ["From=a@b", "From=c@d"]);
+        assert_eq!(names(b"From a@b Mon Mar 2 09:58:00 2026\nFrom: c@d\n\n").0, ["From=c@d"]);
+        assert_eq!(names(b">From a@b Mon Mar 2 09:58:00 2026\nFrom: c@d\n\n").0, ["From=c@d"]);
     }
 
     #[test]
