@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::support::answering::{Answering, SUPPORT, TOLD};
 use crate::support::gateway::{ANSWERING_POLICY, Gateway, Project};
-use crate::support::helpdesk::{Delivery, HelpDesk};
+use crate::support::helpdesk::HelpDesk;
 use crate::support::mailserver::{MailServer, PASSWORD, hand_over};
-use crate::support::scripted_smtp::{Act, ScriptSmtp, Taken};
+use crate::support::scripted_smtp::Taken;
 use crate::support::signer::Signer;
 use crate::support::{size, wait};
-
-const TOLD: [&str; 3] = ["interaction.received", "interaction.sent", "delivery.updated"];
 
 fn mail(id: &str, from: &str, to: &str, more: &str) -> Vec<u8> {
     let head = format!("Message-ID: <{id}>\r\nReturn-Path: <{from}>\r\nFrom: {from}\r\nTo: {to}\r\n{more}");
@@ -79,49 +78,10 @@ async fn two_gateways_that_answer_everything_fall_silent() {
     assert!((1..=2).contains(&sent), "{sent} automatic mails");
 }
 
-/// A gateway that answers everything, to which mails are handed over, and whose own go to a server that keeps them.
-struct Answering {
-    desk: HelpDesk,
-    server: ScriptSmtp,
-    signer: Signer,
-    gateway: Gateway,
-    token: String,
-    lmtp: u16,
-    /// Removed last.
-    project: Project,
-}
-
-const SUPPORT: &str = "support@example.test";
-
-impl Answering {
-    async fn start() -> Answering {
-        let (desk, server) = (HelpDesk::start().await, ScriptSmtp::start(true, |_, _| Act::Go).await);
-        let project = Project::new()
-            .helpdesk("desk", &desk, &TOLD)
-            .handed_over()
-            .answering_by("mail", SUPPORT, &server, "")
-            .script(ANSWERING_POLICY);
-        let signer = Signer::new(&project);
-        project.write_config();
-        let token = project.token();
-        let gateway = Gateway::start(&project).await;
-        let lmtp = gateway.lmtp().await;
-        Answering { desk, server, signer, gateway, token, lmtp, project }
-    }
-
-    /// Hands a mail over, and waits until the help desk has heard of it and nothing waits any more.
-    async fn take(&self, id: &str, mail: &[u8]) -> Delivery {
-        hand_over(self.lmtp, SUPPORT, mail).unwrap();
-        let told = self.desk.wait_until(id, |one| one.provider_id() == id).await;
-        self.gateway.settled(&self.project).await;
-        told
-    }
-}
-
 /// One that answers every mail at once, from a domain that vouches for it, and says nowhere that it is a machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_responder_that_hides_is_answered_once() {
-    let scene = Answering::start().await;
+    let scene = Answering::start("").await;
     let responder = "ada@signed.example";
     let mut answered = String::new();
     for round in 0..size(5, 50) {
@@ -142,7 +102,7 @@ async fn a_responder_that_hides_is_answered_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_mails_bring_their_victim_nothing() {
     let forged = size(60, 1_000);
-    let scene = Answering::start().await;
+    let scene = Answering::start("").await;
     let (us, victim) = (SUPPORT, "victim@signed.example");
     let own = scene.signer.sign(&mail("0@signed.example", victim, us, ""));
     let first = scene.take("0@signed.example", &own).await;

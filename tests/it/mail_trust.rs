@@ -18,13 +18,13 @@ pub(crate) fn level(delivery: &Delivery) -> (&str, &str) {
 }
 
 /// The stories that the story of a delivery says it is linked to, and how.
-fn links(delivery: &Delivery) -> Vec<(String, String)> {
+pub(crate) fn links(delivery: &Delivery) -> Vec<(String, String)> {
     let links = delivery.event["data"]["conversation"]["links"].as_array().cloned().unwrap_or_default();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     links.iter().map(|link| (text(&link["kind"]), text(&link["conversation_id"]))).collect()
 }
 
-fn customer(delivery: &Delivery) -> &str {
+pub(crate) fn customer(delivery: &Delivery) -> &str {
     delivery.event["data"]["customer"]["id"].as_str().unwrap()
 }
 

@@ -34,6 +34,7 @@ mod mail_many; // a large mailbox keeps none of many others from being heard
 mod mail_providers; // mails in providers' requests are read and kept like those of a mailbox
 mod mail_reports; // what servers give back shows on what was sent, and what people say reaches somebody
 mod mail_sending; // where no mail gets out the operator hears why
+mod mail_spoof; // mails that pretend join nothing and learn nothing
 mod mail_tokens; // access tokens are renewed, and what needs a person is told in time
 mod mail_torture; // a mail leaves once or is uncertain, whatever its server does and whoever is killed
 mod mail_trust; // who sent a mail decides what it may do

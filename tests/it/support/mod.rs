@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod answering;
 pub(crate) mod database;
 pub(crate) mod disk;
 #[allow(dead_code)]
