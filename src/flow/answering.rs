@@ -181,24 +181,21 @@ pub(crate) async fn policy_reply(
         tracing::info!(target: "segue::decide", entry = %draft.entry.id, "no automatic answer to a channel of ours");
         return Ok(());
     }
-    if let Some(seconds) = reply.once_per_seconds {
-        let no = draft.conversation(conversation).map_or(0, |row| row.customer);
-        let customer = draft.customer_by_no(no).await?.and_then(|at| draft.customer(at)).map(|row| row.id);
-        let customer = customer.ok_or_else(|| Error::internal("a customer is missing"))?;
-        let key = key16(&[b"once", customer.as_bytes(), reply.template.as_bytes()]);
-        let since = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
-        let lately = |at: Timestamp| draft.now().since(at) < since;
-        if draft.state.side(key).await?.is_some_and(|side| lately(side.at)) {
-            return Ok(());
-        }
-        draft.set.sides.push((key, draft.now()));
-    }
+    let once = match reply.once_per_seconds {
+        None => None,
+        Some(seconds) => match once(draft, conversation, reply, seconds).await? {
+            None => return Ok(()),
+            key => key,
+        },
+    };
     if to.mail.is_some()
         && let Some(why) = mail_counts::answer(draft, to).await?
     {
         tracing::info!(target: "segue::decide", entry = %draft.entry.id, %why, "no automatic answer");
         return Ok(());
     }
+    // What a limit held back was not sent, and counts for nothing.
+    draft.set.sides.extend(once.map(|key| (key, draft.now())));
     let setup = draft.setup;
     let text = setup.templates.get(&reply.template).map_or(reply.template.as_str(), String::as_str);
     let message = ReplyMessage {
@@ -212,6 +209,23 @@ pub(crate) async fn policy_reply(
         tracing::warn!(target: "segue::decide", entry = %draft.entry.id, error = %error, "a rule's reply cannot be sent");
     }
     Ok(())
+}
+
+/// Under which it is noted when a rule's reply was sent to the customer; nothing if that was less than `seconds` ago.
+async fn once(
+    draft: &mut Draft<'_>,
+    conversation: ConversationAt,
+    reply: &PolicyReply,
+    seconds: u64,
+) -> Result<Option<[u8; 16]>> {
+    let no = draft.conversation(conversation).map_or(0, |row| row.customer);
+    let customer = draft.customer_by_no(no).await?.and_then(|at| draft.customer(at)).map(|row| row.id);
+    let customer = customer.ok_or_else(|| Error::internal("a customer is missing"))?;
+    let key = key16(&[b"once", customer.as_bytes(), reply.template.as_bytes()]);
+    let since = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+    let lately = |at: Timestamp| draft.now().since(at) < since;
+    let sent = draft.state.side(key).await?.is_some_and(|side| lately(side.at));
+    Ok((!sent).then_some(key))
 }
 
 /// Whether a mail's author is an address of any channel of ours: two of them would answer each other.

@@ -55,7 +55,7 @@ fn received(channel: &str, mail: &Arrived, to: Vec<String>, at: Timestamp) -> Re
         envelope_from: Some(mail.from.clone().unwrap_or_default()),
         ..MailHead::unchecked()
     };
-    ReceivedMail { channel: channel.to_owned(), head, raw: mail.raw.clone(), at }
+    ReceivedMail { channel: channel.to_owned(), head, raw: mail.raw.clone(), at, account: 0 }
 }
 
 /// Whether mails for this recipient are handed over to the channel.

@@ -68,7 +68,7 @@ impl Sending {
             news
         };
         if news {
-            tracing::warn!(target: "segue::deliver", channel, reason = %reason, help, "sends are put off");
+            tracing::warn!(target: "segue::deliver", channel, reason = %reason, help, "sends do not come through");
         }
         news
     }

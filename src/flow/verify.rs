@@ -38,13 +38,15 @@ pub(crate) struct ReceivedMail {
     pub(super) head: MailHead,
     pub(super) raw: Bytes,
     pub(super) at: Timestamp,
+    /// Whose mailbox it lay in; 0 if in none. UIDs of another account are other mails.
+    pub(super) account: u32,
 }
 
 /// Makes a mail an entry. The same mail is the same entry wherever it lay and whichever server gave it out.
 pub(super) fn step_mail(mail: ReceivedMail) -> NewEntry {
-    let ReceivedMail { channel, head, raw, at } = mail;
+    let ReceivedMail { channel, head, raw, at, account } = mail;
     let key = match (&head.failed, head.uid) {
-        (Some(_), Some(place)) => key_of_place(&channel, head.folder.as_deref().unwrap_or_default(), place),
+        (Some(_), Some(place)) => key_of_place(&channel, account, head.folder.as_deref().unwrap_or_default(), place),
         _ => key16(&[b"mail", channel.as_bytes(), &key16(&[b"content", &canon::hash(&raw)])]),
     };
     NewEntry {
@@ -60,8 +62,9 @@ pub(super) fn step_mail(mail: ReceivedMail) -> NewEntry {
 }
 
 /// The delivery key of a mail that could not be fetched: nothing of it is here, so it is known by where it lies.
-pub(super) fn key_of_place(channel: &str, folder: &str, (validity, uid): (u32, u32)) -> [u8; 16] {
-    let place = key16(&[b"place", folder.as_bytes(), &validity.to_be_bytes(), &uid.to_be_bytes()]);
+pub(super) fn key_of_place(channel: &str, account: u32, folder: &str, (validity, uid): (u32, u32)) -> [u8; 16] {
+    let [account, validity, uid] = [account, validity, uid].map(u32::to_be_bytes);
+    let place = key16(&[b"place", &account, folder.as_bytes(), &validity, &uid]);
     key16(&[b"mail", channel.as_bytes(), &place])
 }
 

@@ -74,7 +74,7 @@ async fn a_refused_password_shows_in_the_status_until_a_mail_gets_out() {
     assert_eq!(server.taken().len(), 1);
     let log = gateway.log();
     let lines = |words: &str| log.lines().filter(|line| line.contains(words)).count();
-    assert_eq!((lines("sends are put off"), lines("sends come through again")), (1, 1), "{log}");
+    assert_eq!((lines("sends do not come through"), lines("sends come through again")), (1, 1), "{log}");
     assert!(!log.contains("zebra") && !log.contains("canary") && !log.contains("customer.example"), "{log}");
 }
 
@@ -143,5 +143,5 @@ async fn a_provider_that_is_not_reached_shows_in_the_status() {
     })
     .await;
     assert_eq!(told["reason"], "host `127.0.0.1`: no connection came about");
-    assert!(gateway.log().contains("sends are put off") && !gateway.log().contains("15550001000"));
+    assert!(gateway.log().contains("sends do not come through") && !gateway.log().contains("15550001000"));
 }

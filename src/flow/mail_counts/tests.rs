@@ -39,7 +39,7 @@ const BEGIN: i64 = 1_700_000_000;
 const HOUR: i64 = 3600;
 
 /// Channels `box0`, `box1` and so on, whose addresses are `box0@shop.example` and so on.
-fn setup(boxes: usize) -> Setup {
+fn setup(policy: &str, boxes: usize) -> Setup {
     let folder = Folder::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/email")).unwrap();
     let connector = Connector::load(Arc::new(folder), Some(&build_map)).unwrap_or_else(|found| panic!("{found:?}"));
     let connector = Arc::new(connector);
@@ -59,7 +59,7 @@ fn setup(boxes: usize) -> Setup {
     };
     // What is counted is told by no clock.
     let budget = Budget { wall: Duration::from_secs(60), ..Budget::default() };
-    let files = PolicyFiles::from_memory([("a.lua".to_owned(), POLICY.as_bytes().to_vec())]);
+    let files = PolicyFiles::from_memory([("a.lua".to_owned(), policy.as_bytes().to_vec())]);
     Setup {
         channels: (0..boxes).map(channel).collect(),
         policy: Bundle::build(files, facts, budget).unwrap_or_else(|wrong| panic!("{}", wrong[0])),
@@ -87,11 +87,15 @@ struct Flood {
 
 impl Flood {
     fn over(boxes: usize) -> Flood {
+        Flood::under(POLICY, boxes)
+    }
+
+    fn under(policy: &str, boxes: usize) -> Flood {
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder.path().join("live"));
         let context = Arc::new(Context {
             store: store.store.clone(),
-            setup: ArcSwap::from_pointee(setup(boxes)),
+            setup: ArcSwap::from_pointee(setup(policy, boxes)),
             clock: Clock::system(),
             metrics: Metrics::new(),
             waiting: Waiting::default(),
@@ -123,7 +127,7 @@ impl Flood {
         let mut head = MailHead::unchecked();
         head.sender.level = level;
         let at = Timestamp::from_millis((BEGIN + seconds) * 1000);
-        let entry = step_mail(ReceivedMail { channel: name, head, raw: raw.into(), at });
+        let entry = step_mail(ReceivedMail { channel: name, head, raw: raw.into(), at, account: 0 });
         self.context.store.journal.append(entry)
     }
 
@@ -155,7 +159,8 @@ impl Flood {
     async fn replays(self) {
         self.workers.stop().await;
         let (again, boxes) = (store(&self.folder.path().join("again")), self.boxes);
-        let same = move |_: String| -> BoxFuture<'static, Result<Setup>> { Box::pin(async move { Ok(setup(boxes)) }) };
+        let same =
+            move |_: String| -> BoxFuture<'static, Result<Setup>> { Box::pin(async move { Ok(setup(POLICY, boxes)) }) };
         let whole = Span { after: 0, events: Timestamp::from_millis(0) };
         let under = Under::Recorded(Box::new(same));
         walk(&self.store.store, &again.store, whole, under, &mut |_, _| {}).await.unwrap();
@@ -212,6 +217,19 @@ async fn who_was_held_back_for_the_domain_is_answered_later() {
     for number in 0..6 {
         let again = format!("victim0n{number}@customers.example");
         flood.mail(0, &again, MailLevel::Authenticated, "Hello again.", 2 * HOUR).await.unwrap();
+    }
+    assert_eq!(flood.answers().await, 6);
+}
+
+/// Nor is it one for a rule that answers each customer once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_held_back_is_answered_later_also_by_a_rule_that_answers_once() {
+    let once = POLICY.replace("mail.\")", "mail.\", nil, { once_per = \"7d\" })");
+    let mut flood = Flood::under(&once, 1);
+    assert_eq!(answered(&mut flood, 6, |_| "customers.example".to_owned(), 0).await, 5);
+    for number in 0..6 {
+        let again = format!("victim0n{number}@customers.example");
+        flood.mail(0, &again, MailLevel::Authenticated, "Hello again.", 30 * HOUR).await.unwrap();
     }
     assert_eq!(flood.answers().await, 6);
 }

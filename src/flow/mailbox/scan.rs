@@ -131,8 +131,9 @@ impl Scan {
         // known by its content.
         let mut from = row.cursor;
         let same = from.validity == self.valid(folder.validity);
-        let set_back = same && end < from.uid;
+        let set_back = same && end < from.uid && !has(session, from.uid).await?;
         if set_back {
+            self.windows.remove(name);
             tracing::warn!(target: "segue::mailbox", channel = self.channel, folder = name, "the server gives UIDs again that were passed; the folder is looked at anew");
             self.rows.iter_mut().filter_map(|rows| rows.get_mut(name)).for_each(|row| row.anew = true);
         }
@@ -304,6 +305,11 @@ impl Scan {
 /// Whether a folder's UIDs of now are others than those it was looked through by last.
 fn is_anew(row: &FolderRow, validity: i64) -> bool {
     row.anew || row.cursor.validity != validity
+}
+
+/// Whether a mail is in the folder. One server of several may be behind in telling the next UID.
+async fn has(session: &mut Session, uid: u32) -> Result<bool, ImapError> {
+    Ok(!session.list(uid, uid, Ask::Uid).await?.is_empty())
 }
 
 /// Up to where behind `uid` there are no mails, if there are far more UIDs to `end` than mails: else listing costs no more

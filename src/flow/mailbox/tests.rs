@@ -221,6 +221,19 @@ async fn a_server_that_was_set_back_is_looked_through_anew() {
     assert_eq!((reader.takes().await, reader.server.lock().flagged.last().copied()), (14, Some(1)));
 }
 
+/// One of several servers that is behind in telling the next UID while it has the mails.
+#[tokio::test]
+async fn a_next_uid_that_is_behind_is_no_setback() {
+    let mut reader = Reader::new(AfterTaking::Flag);
+    reader.takes().await;
+    (0..9).for_each(|number| reader.put(NEW, &format!("no. {number}")));
+    assert_eq!(reader.takes().await, 9);
+    reader.server.lock().next -= 2;
+    reader.server.lock().flagged.clear();
+    assert_eq!(reader.takes().await, 9);
+    assert_eq!(reader.server.lock().flagged, [0u32; 0], "nothing is looked at again");
+}
+
 /// Servers that give every folder the same UIDVALIDITY: UIDs of another account are other mails.
 #[tokio::test]
 async fn another_account_is_looked_through_anew() {

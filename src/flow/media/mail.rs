@@ -1,7 +1,8 @@
 //! Of files: those that lie in a mail, which the journal holds on its own or in a request.
 //!
 //! The invariant: they come out of it together. A mail is read, taken apart and told of once, however many files it has;
-//! one of them is in memory at a time, beside the mail.
+//! one of them is in memory at a time beside the mail, but for those that another file or a text holds: these are
+//! unpacked together.
 
 use super::{Into, kept, never};
 use crate::base::id::EntryId;

@@ -184,18 +184,61 @@ async fn compare_timeline(
     loop {
         let was = source.state.timeline(before.no, below, MOST).await?;
         let is = target.state.timeline(now.no, below, MOST).await?;
-        if (was.rows.len(), was.more) != (is.rows.len(), is.more) {
-            found.add("interactions", now.id, was.rows.len(), is.rows.len());
-            return Ok(());
-        }
         for (was, is) in was.rows.iter().zip(&is.rows) {
             if (was.id, was.seq, &was.body, &was.decision) != (is.id, is.seq, &is.body, &is.decision) {
                 found.add("interactions", was.id, format!("seq {}", was.seq), format!("seq {}", is.seq));
             }
         }
-        match is.rows.last() {
-            Some(last) if is.more => below = last.seq,
-            _ => return Ok(()),
+        match next((was.rows.len(), was.more), (is.rows.len(), is.more)) {
+            Next::Behind(both) => below = is.rows.get(both - 1).map_or(below, |row| row.seq),
+            Next::Same => return Ok(()),
+            Next::Differs => {
+                found.add("interactions", now.id, was.rows.len(), is.rows.len());
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// How a comparison of two timelines goes on.
+#[derive(Debug, PartialEq)]
+enum Next {
+    /// Both ended.
+    Same,
+    /// One ended before the other.
+    Differs,
+    /// With what is behind so many rows, at least one.
+    Behind(usize),
+}
+
+/// What comes behind two pages of so many rows, with or without more behind them, of which the rows that both have were
+/// compared. A page ends by bytes, which depend on the numbers inside as well, so one may have more rows than the other.
+fn next(was: (usize, bool), is: (usize, bool)) -> Next {
+    let both = was.0.min(is.0);
+    let ended = |(rows, more): (usize, bool)| !more && rows == both;
+    match (ended(was), ended(is)) {
+        (true, true) => Next::Same,
+        (false, false) if both > 0 => Next::Behind(both),
+        _ => Next::Differs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_end_elsewhere_are_no_difference() {
+        for (was, is, wanted) in [
+            ((3, true), (2, true), Next::Behind(2)),
+            ((2, true), (3, false), Next::Behind(2)),
+            ((2, true), (2, true), Next::Behind(2)),
+            ((1, false), (1, false), Next::Same),
+            ((0, false), (0, false), Next::Same),
+            ((1, false), (2, false), Next::Differs),
+            ((1, false), (1, true), Next::Differs),
+        ] {
+            assert_eq!(next(was, is), wanted, "{was:?} {is:?}");
         }
     }
 }

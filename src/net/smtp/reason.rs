@@ -66,6 +66,8 @@ fn concern(step: &str) -> Concern {
 pub(super) const CONNECTING: &str = "connecting";
 /// The step at which a server learns who sends, and how much, and nothing else of a mail.
 pub(super) const MAIL: &str = "MAIL";
+/// The same for a mail that nobody is to answer, as a machine's is. A server that refuses these may take all others.
+pub(super) const MAIL_OF_NOBODY: &str = "MAIL without a sender";
 
 /// The server said so. For 5xx to MAIL, RCPT, DATA or the mail see [`refused`].
 pub(super) fn said(step: &'static str, reply: &Reply) -> Outcome {

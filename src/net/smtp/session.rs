@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::hello::{self, Features};
-use super::reason::{MAIL, Reason, cut, lost, refused, said, silent};
+use super::reason::{MAIL, MAIL_OF_NOBODY, Reason, cut, lost, refused, said, silent};
 use super::reply::Reply;
 use super::stream::{Seen, Stream};
 use crate::net::login::{Login, Security};
@@ -216,8 +216,9 @@ impl Session {
             return Err(unfit(553, "5.1.7", "the sender is not an address".to_owned()));
         }
         let size = if self.features.has_size { format!(" SIZE={}", mail.len()) } else { String::new() };
-        let asked = self.ask(&format!("MAIL FROM:<{from}>{size}\r\n"), self.deadlines.command, MAIL).await;
-        asked.and_then(|reply| self.judge(MAIL, &reply, |code| code / 100 == 2))
+        let step = if from.is_empty() { MAIL_OF_NOBODY } else { MAIL };
+        let asked = self.ask(&format!("MAIL FROM:<{from}>{size}\r\n"), self.deadlines.command, step).await;
+        asked.and_then(|reply| self.judge(step, &reply, |code| code / 100 == 2))
     }
 
     async fn recipient(&mut self, address: &str) -> Result<(), Outcome> {

@@ -49,7 +49,7 @@ impl Scan {
         let journal = &self.fetching.context.store.journal;
         let mut uids = Vec::with_capacity(listed.len());
         for some in listed.chunks(BATCH) {
-            let key = |mail: &Listed| verify::key_of_place(&self.channel, name, (validity, mail.uid));
+            let key = |mail: &Listed| verify::key_of_place(&self.channel, self.account, name, (validity, mail.uid));
             let aside = join_all(some.iter().map(|mail| journal.entry_by_key(key(mail)))).await;
             for (mail, aside) in some.iter().zip(aside) {
                 if aside.map_err(Trouble::Journal)?.is_none() {

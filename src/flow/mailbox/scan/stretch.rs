@@ -116,7 +116,8 @@ impl Scan {
             failed,
             ..MailHead::unchecked()
         };
-        let mail = |head, raw| ReceivedMail { channel: self.channel.clone(), head, raw, at: now };
+        let mail =
+            |head, raw| ReceivedMail { channel: self.channel.clone(), head, raw, at: now, account: self.account };
         match fetched {
             Fetched::Got(got) => Some(mail(head(got.uid, None), got.bytes.into())),
             Fetched::Gone(_) => None,

@@ -100,6 +100,13 @@ async fn what_a_server_has_against_us_is_told_apart_from_what_it_has_against_a_m
     ] {
         assert_eq!(concern(step, text).await, wanted, "{step:?} {text}");
     }
+    // Nothing against us, if it refuses mails that nobody is to answer.
+    let script = ScriptSmtp::start(true, |at, _| if at == Step::Mail { say("501 a sender, please") } else { Act::Go });
+    let script = script.await;
+    let socket = TcpStream::connect(script.address).await.unwrap();
+    let mut session = Session::open(&server(&script, Security::Implicit, false), socket).await.unwrap();
+    let automatic = Envelope { from: None, ..envelope(&["anna@example.net"]) };
+    assert_eq!(class(&session.send(&automatic, &mail(100)).await[0]), Class::Refused);
 }
 
 #[tokio::test]
