@@ -74,7 +74,7 @@ impl Connector {
             if mail.from.len() == 1 && mail.from_facts.fields == 1 { head.sender.level } else { MailLevel::Failed };
         author(&mut ix, &mail, head, level);
         recipients(&mut ix, &mail);
-        let (fields, _) = Fields::read(raw);
+        let (fields, _) = Fields::of_mail(raw);
         parts(&mut ix, &mut mail, &opened, raw.len());
         let mut facet = facet(&mail, &fields, level);
         facet.arrived_at = head.arrived;

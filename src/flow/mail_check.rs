@@ -20,7 +20,7 @@ use crate::base::id::{ConversationId, SendId};
 use crate::base::{Pii, Timestamp};
 use crate::mail::address::{Address, Addresses};
 use crate::mail::auth_results::{self, Stated, TrustedServers};
-use crate::mail::dkim::{DkimOutcome, DkimResult};
+use crate::mail::dkim::{Came, DkimOutcome, DkimResult};
 use crate::mail::fields::{Field, Fields};
 use crate::mail::read::{self, Opened};
 use crate::mail::token::{self, TokenKey, VerifiedToken};
@@ -63,7 +63,8 @@ pub(super) async fn step(checking: &Checking, trusted: &TrustedServers, mail: &m
     }
     // A signature that has ended since was good when the mail came.
     let at = mail.head.arrived.unwrap_or(mail.at);
-    let found = find(&checking.dns, &About::fetched(trusted), &mail.raw, at).await;
+    let came = Came { at: at.seconds().unsigned_abs(), by: mail.at.seconds().unsigned_abs() };
+    let found = find(&checking.dns, &About::fetched(trusted), &mail.raw, came).await;
     mail.head.sender = judge(&checking.key, &found, &mail.head.envelope_to, &mail.raw, at);
 }
 
@@ -80,7 +81,7 @@ async fn notes_together<A: Ask>(ask: &A, key: &TokenKey, mails: &mut [(TrustedSe
     let mut found: BTreeMap<TrustedServers, Option<Found>> =
         mails.iter().map(|(trusted, _)| (trusted.clone(), None)).collect();
     let asked = found.iter_mut().map(async |(trusted, found)| {
-        *found = Some(find(ask, &About::fetched(trusted), &raw, at).await);
+        *found = Some(find(ask, &About::fetched(trusted), &raw, now(at)).await);
     });
     join_all(asked).await;
     for (trusted, mail) in mails {
@@ -105,7 +106,7 @@ pub(super) async fn step_request(checking: &Checking, channel: &ChannelSetup, ve
         _ => StatedDmarc::Nothing,
     };
     let about = About { trusted: &trusted, said: Said { spf, dmarc }, patience: IN_REQUEST };
-    let found = find(&checking.dns, &about, &mail.raw, verified.at).await;
+    let found = find(&checking.dns, &about, &mail.raw, now(verified.at)).await;
     verified.sender = Some(judge(&checking.key, &found, &mail.envelope_to, &mail.raw, verified.at));
 }
 
@@ -217,8 +218,13 @@ fn author_of<'f>(fields: &Fields<'_>, from: &'f Addresses) -> Option<&'f Address
     }
 }
 
-async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> Found {
-    let (fields, _) = Fields::read(raw);
+/// Of a mail that is given to us as it arrives.
+fn now(at: Timestamp) -> Came {
+    Came::from(at.seconds().unsigned_abs())
+}
+
+async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], came: Came) -> Found {
+    let (fields, _) = Fields::of_mail(raw);
     let from = read::from_of(&fields);
     let domain = author_of(&fields, &from)
         .and_then(|author| author.email.rsplit_once('@'))
@@ -240,13 +246,13 @@ async fn find<A: Ask>(ask: &A, about: &About<'_>, raw: &[u8], at: Timestamp) -> 
         Some(Stated::Temporary) if about.said.dmarc == StatedDmarc::Nothing => StatedDmarc::Temporary,
         Some(Stated::NoPolicy | Stated::Temporary) | None => about.said.dmarc,
     };
-    let standing = standing::find(ask, about.patience, (&domain, raw, at), &spf).await;
+    let standing = standing::find(ask, about.patience, (&domain, raw, came), &spf).await;
     Found { own: standing.own, stated, signed: standing.signed }
 }
 
 /// How far the sender is known, by what was found and the token that it carries where it was sent to.
 fn judge(key: &TokenKey, found: &Found, envelope_to: &[String], raw: &[u8], at: Timestamp) -> SenderFound {
-    let (fields, _) = Fields::read(raw);
+    let (fields, _) = Fields::of_mail(raw);
     let from = read::from_of(&fields);
     let (token, believed) = token_of(key, (&fields, raw), author_of(&fields, &from), envelope_to, at).unzip();
     let judged = mail_trust::level(&AuthSeen {

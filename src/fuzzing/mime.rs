@@ -22,6 +22,7 @@ pub fn mime(bytes: &[u8]) {
     for limits in [Limits::default(), LIMITS] {
         let Ok(mail) = opened.read(&limits) else { break };
         check(&mail, &limits, bytes.len());
+        senders(&mail, bytes);
         mail.parts.iter().for_each(|part| content(&opened, part));
     }
     report(bytes, &opened);
@@ -51,6 +52,16 @@ fn check(mail: &Mail, limits: &Limits, size: usize) {
         let name = part.filename.as_deref().unwrap_or("file");
         assert!(!name.is_empty() && name.len() <= 200 && !name.contains(['/', '\\', '\0', '\r', '\n']));
         assert!(name != "." && name != "..");
+    }
+}
+
+/// Whoever judges the mail reads the senders that are shown.
+fn senders(mail: &Mail, bytes: &[u8]) {
+    let (fields, _) = Fields::of_mail(bytes);
+    if fields.whole() {
+        let judged = read::from_of(&fields).list;
+        let alike = judged.iter().zip(&mail.from).all(|(judged, shown)| judged.email == shown.email);
+        assert!(alike && judged.len() == mail.from_facts.addresses, "{} senders", judged.len());
     }
 }
 
@@ -112,7 +123,7 @@ fn outlook(bytes: &[u8]) {
 fn page(html: &str) {
     let rendered = html_text::render(html, 1000);
     assert!(rendered.text.len() <= 4 * 1000 + 1024, "{} bytes", rendered.text.len());
-    if let Some(clean) = html_clean::clean(html) {
+    if let Some(clean) = html_clean::clean(html, &mut html_clean::Spent::default()) {
         check_page(&clean);
         // Formatting is opened again in each paragraph.
         assert!(clean.len() <= 4 << 20, "{} bytes of {}", clean.len(), html.len());

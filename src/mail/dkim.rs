@@ -100,7 +100,7 @@ impl fmt::Debug for Signature {
 /// Reads and hashes the signatures of a mail: at most [`MOST_SIGNATURES`], in their order. `raw` is the mail as it
 /// came.
 pub fn signatures(raw: &[u8]) -> Vec<Signature> {
-    let (fields, body) = Fields::read(raw);
+    let (fields, body) = Fields::of_mail(raw);
     let found: Vec<&Field<'_>> = fields.all("DKIM-Signature").take(MOST_SIGNATURES).collect();
     if found.is_empty() {
         return Vec::new();
@@ -146,7 +146,7 @@ fn read(field: &Field<'_>, mail: &mut Hashed<'_>) -> Signature {
         // Not even computed: nothing depends on it, and each limit would cost another pass over the body.
         Some(_) => Err((DkimOutcome::Neutral, "only a part of the body is signed")),
         // The field that it is over may be one that was passed over.
-        None if !mail.whole => Err((DkimOutcome::PermError, "the header is too long")),
+        None if !mail.whole => Err((DkimOutcome::PermError, "the header is too long, or read in different ways")),
         None => claim(field, &tags, &domain, &selector, mail).map_err(|why| (DkimOutcome::PermError, why)),
     };
     Signature { domain, selector, claim }
@@ -239,6 +239,22 @@ fn without_signature(value: &[u8]) -> Vec<u8> {
     out
 }
 
+/// When a mail arrived, in unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Came {
+    /// As the server says that took it. A signature must not have ended by then.
+    pub at: u64,
+    /// When it was here at the latest, by our own clock. No signature is made later: the server's clock may be behind, and
+    /// of a mail that was copied from elsewhere it may tell any time.
+    pub by: u64,
+}
+
+impl From<u64> for Came {
+    fn from(now: u64) -> Came {
+        Came { at: now, by: now }
+    }
+}
+
 impl Signature {
     /// The signing domain, in lower case; empty if the signature names none that can be.
     pub fn domain(&self) -> &str {
@@ -250,17 +266,17 @@ impl Signature {
         self.claim.is_ok().then(|| format!("{}._domainkey.{}", self.selector, self.domain))
     }
 
-    /// Judges. `key` is what the DNS said about [`Signature::key_name`], `now` the unix time in seconds at which the
-    /// mail arrived: that, and not the time at which it is read, is what `x=` is about.
-    pub fn verify(&self, key: &TxtAnswer, now: u64) -> DkimResult {
-        let (result, why, rsa_bits) = match self.judge(key, now) {
+    /// Judges. `key` is what the DNS said about [`Signature::key_name`], `came` when the mail arrived: that, and not the
+    /// time at which it is read, is what `x=` is about.
+    pub fn verify(&self, key: &TxtAnswer, came: impl Into<Came>) -> DkimResult {
+        let (result, why, rsa_bits) = match self.judge(key, came.into()) {
             Ok(rsa_bits) => (DkimOutcome::Pass, "the signature is good", rsa_bits),
             Err((result, why)) => (result, why, None),
         };
         DkimResult { domain: self.domain.clone(), selector: self.selector.clone(), result, why, rsa_bits }
     }
 
-    fn judge(&self, key: &TxtAnswer, now: u64) -> Result<Option<usize>, Fault> {
+    fn judge(&self, key: &TxtAnswer, came: Came) -> Result<Option<usize>, Fault> {
         let permanent = |why| (DkimOutcome::PermError, why);
         let fail = |why| Err((DkimOutcome::Fail, why));
         let claim = self.claim.as_ref().map_err(|fault| *fault)?;
@@ -276,10 +292,10 @@ impl Signature {
         if key.strict && !claim.same_domain {
             return Err(permanent("the key is not for domains below"));
         }
-        if claim.signed_at.is_some_and(|at| at > now.saturating_add(CLOCK_SKEW)) {
+        if claim.signed_at.is_some_and(|at| at > came.by.saturating_add(CLOCK_SKEW)) {
             return fail("the signature is from the future");
         }
-        if claim.expires_at.is_some_and(|at| at < now || claim.signed_at.is_some_and(|signed| at < signed)) {
+        if claim.expires_at.is_some_and(|at| at < came.at || claim.signed_at.is_some_and(|signed| at < signed)) {
             return fail("the signature's time is over");
         }
         if !claim.same_body {

@@ -82,6 +82,18 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// The header of a mail as it came, as [`super::read`] reads it as well: whoever judges the sender or a signature begins
+    /// here. Where other readers may find other fields in the same bytes, it is not [whole](Fields::whole): in which no empty
+    /// line ends the fields and something else stands among them, or where a CR alone parts lines beside ends with LF.
+    pub fn of_mail(raw: &'a [u8]) -> (Fields<'a>, &'a [u8]) {
+        let raw = start(raw);
+        let (mut fields, block) = Fields::read_block(raw, &mut Room::default());
+        let header = raw.get(..raw.len() - block.rest.len()).unwrap_or(raw);
+        fields.whole &=
+            (block.ended || !block.foreign) && !(has_cr_alone(header) && memchr::memchr(b'\n', raw).is_some());
+        (fields, block.rest)
+    }
+
     /// Reads the header block at the beginning of `raw`, up to 10,000 fields with 1 MiB; what does not fit in is passed
     /// over. Gives it with what follows behind the empty line.
     pub fn read(raw: &'a [u8]) -> (Fields<'a>, &'a [u8]) {
@@ -90,6 +102,11 @@ impl<'a> Fields<'a> {
 
     /// As [`Fields::read`], as far as there is room.
     pub(super) fn read_within(raw: &'a [u8], room: &mut Room) -> (Fields<'a>, &'a [u8]) {
+        let (fields, block) = Fields::read_block(raw, room);
+        (fields, block.rest)
+    }
+
+    fn read_block(raw: &'a [u8], room: &mut Room) -> (Fields<'a>, Block<'a>) {
         let mut block = Block::new(raw);
         let mut fields = Fields { kept: Vec::new(), whole: true };
         for field in block.by_ref() {
@@ -99,10 +116,10 @@ impl<'a> Fields<'a> {
                 fields.whole = false;
             }
         }
-        (fields, block.rest)
+        (fields, block)
     }
 
-    /// Whether all fields of the block were kept.
+    /// Whether all fields of the block were kept; of a mail's own header also whether all readers find the same.
     pub fn whole(&self) -> bool {
         self.whole
     }
@@ -131,13 +148,16 @@ impl<'a> Fields<'a> {
 /// The fields of a header block one after the other, however many; `rest` is then what follows behind it.
 pub(super) struct Block<'a> {
     pub(super) rest: &'a [u8],
+    /// Whether its empty line was found.
     ended: bool,
+    /// Whether a line was passed over that is no field.
+    foreign: bool,
 }
 
 impl<'a> Block<'a> {
     /// The block at the beginning of `raw`.
     pub(super) fn new(raw: &'a [u8]) -> Block<'a> {
-        Block { rest: raw, ended: false }
+        Block { rest: raw, ended: false, foreign: false }
     }
 }
 
@@ -151,6 +171,7 @@ impl<'a> Iterator for Block<'a> {
             let content = content(line);
             let Some(colon) = name_end(content) else {
                 self.ended = content.is_empty();
+                self.foreign |= !self.ended;
                 self.rest = after;
                 continue;
             };
@@ -164,6 +185,16 @@ impl<'a> Iterator for Block<'a> {
         }
         None
     }
+}
+
+/// The mail without what may stand before it: a byte order mark, empty lines.
+pub(super) fn start(raw: &[u8]) -> &[u8] {
+    raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw).trim_ascii_start()
+}
+
+/// Whether there is a CR without an LF: where lines end with LF, a character to some and the end of a line to others.
+fn has_cr_alone(header: &[u8]) -> bool {
+    memchr::memchr_iter(b'\r', header).any(|at| header.get(at + 1) != Some(&b'\n'))
 }
 
 /// The first line with its end, and the rest. A line ends at CRLF, LF or CR.
@@ -238,6 +269,26 @@ mod tests {
         assert_eq!(names(b"From : a@b\nFrom: c@d\n\n").0, ["From=a@b", "From=c@d"]);
         assert_eq!(names(b"From a@b Mon Mar 2 09:58:00 2026\nFrom: c@d\n\n").0, ["From=c@d"]);
         assert_eq!(names(b">From a@b Mon Mar 2 09:58:00 2026\nFrom: c@d\n\n").0, ["From=c@d"]);
+    }
+
+    #[test]
+    fn where_readers_may_find_different_fields_the_header_is_not_whole() {
+        for (raw, wanted) in [
+            (&b"From: a@b\r\n\r\nbody"[..], true),
+            (b"From: a@b\nno field\n\nbody", true),
+            (b"From: a@b\rTo: c@d\r\rbody\r", true),
+            (b"From: a@b\r\nTo: c@d\r\n", true),
+            (b"\xef\xbb\xbf\r\n From: a@b\r\n\r\nbody", true),
+            // Whether the second From is the mail's or its body's.
+            (b"From: a@b\r\nno field\r\nFrom: c@d\r\n", false),
+            // Whether the header ends before the second, and whether the first is a field.
+            (b"X: 1\rFrom: a@b\r\rY: 2\r\nFrom: c@d\r\n\r\nbody", false),
+            (b"X: 1\rFrom: a@b\r\n\r\nbody", false),
+        ] {
+            let (fields, _) = Fields::of_mail(raw);
+            assert_eq!(fields.whole(), wanted, "{}", raw.escape_ascii());
+            assert!(fields.first("From").is_some());
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use super::address::{self, Address};
 use super::attachment::{Kind, Part};
 use super::content::{self, Content};
-use super::fields::Fields;
+use super::fields::{Fields, start};
 use super::transfer;
 use super::tree::{self, Node, Tree};
 use super::{charset, date, ids, words};
@@ -263,11 +263,6 @@ pub fn part_list(raw: &[u8]) -> Vec<(String, String)> {
     let tree = tree::build(start(raw));
     let leaves = tree.nodes.iter().filter(|node| !node.multipart);
     leaves.map(|node| (Tree::path_of(node), node.media_type.clone())).collect()
-}
-
-/// The mail without what may stand before it: a byte order mark, empty lines.
-fn start(raw: &[u8]) -> &[u8] {
-    raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw).trim_ascii_start()
 }
 
 /// The charset that the mail's parts declare, for what declares none.

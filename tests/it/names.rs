@@ -19,6 +19,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("flow/mail_check.rs", "email", "the member of an address, as JMAP names it"),
     ("fuzzing/header.rs", "email", "the member of an address, as JMAP names it"),
     ("fuzzing/mail_write.rs", "email", "the member of an address, as JMAP names it"),
+    ("fuzzing/mime.rs", "email", "the member of an address, as JMAP names it"),
     ("mail/address.rs", "email", "the member of an address, as JMAP names it"),
     ("mail/oauth/causes.rs", "email", "a word of a token endpoint's answer"),
     ("mail/dkim_key.rs", "email", "a type of service in DKIM's keys"),

@@ -12,8 +12,7 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::base::Timestamp;
-use crate::mail::dkim::{self, DkimOutcome, DkimResult, Signature, TxtAnswer};
+use crate::mail::dkim::{self, Came, DkimOutcome, DkimResult, Signature, TxtAnswer};
 use crate::mail::dmarc::{self, Dmarc, Identity, Method, Organization, Policy};
 use crate::net::dns::{Dns, Turn, Txt};
 use crate::rules::mail_trust::OwnDmarc;
@@ -71,11 +70,11 @@ pub(super) struct Standing {
     pub(super) signed: Vec<DkimResult>,
 }
 
-/// Finds out whether `from`, the domain in From, stands behind the mail that arrived at `at`.
+/// Finds out whether `from`, the domain in From, stands behind a mail.
 pub(super) async fn find<A: Ask>(
     ask: &A,
     patience: Patience,
-    (from, raw, at): (&str, &[u8], Timestamp),
+    (from, raw, came): (&str, &[u8], Came),
     spf: &Spf,
 ) -> Standing {
     let asking = Asking::new(ask, patience);
@@ -86,10 +85,9 @@ pub(super) async fn find<A: Ask>(
         .collect();
     // Those that need no walk go first.
     signatures.sort_by_key(|signature| dmarc::needs_walk(signature.domain(), from, &organization));
-    let now = at.seconds().unsigned_abs();
     let checked = signatures.iter().enumerate().map(|(place, signature)| {
         let turn = if place < FIRST_KEYS { Turn::First } else { Turn::Further };
-        asking.check(signature, turn, now)
+        asking.check(signature, turn, came)
     });
     let signed = join_all(checked).await;
     let own = asking.judge(from, &organization, &signed, spf).await;
@@ -127,8 +125,8 @@ impl<'a, A: Ask> Asking<'a, A> {
     }
 
     /// A signature, checked by the key that its domain shows.
-    async fn check(&self, signature: &Signature, turn: Turn, now: u64) -> DkimResult {
-        let Some(name) = signature.key_name() else { return signature.verify(&TxtAnswer::None, now) };
+    async fn check(&self, signature: &Signature, turn: Turn, came: Came) -> DkimResult {
+        let Some(name) = signature.key_name() else { return signature.verify(&TxtAnswer::None, came) };
         let mut key = self.txt(&name, turn).await;
         if key == TxtAnswer::Temporary
             && let Some(pause) = self.again.filter(|pause| Instant::now() + *pause < self.until)
@@ -136,14 +134,16 @@ impl<'a, A: Ask> Asking<'a, A> {
             sleep(pause).await;
             key = self.txt(&name, turn).await;
         }
-        signature.verify(&key, now)
+        signature.verify(&key, came)
     }
 
-    /// What a domain asks for, and its organization: by asking it and the names above it, some at once since time is short,
-    /// until it is known or cannot be.
+    /// What a domain asks for, and its organization: by asking it and then the names above it, some at once since time is
+    /// short, until it is known or cannot be. A name whose servers are dead holds one turn.
     async fn walk(&self, domain: &str, turn: Turn) -> Option<Organization> {
         let mut answers = Vec::new();
-        for names in dmarc::questions(domain).chunks(AT_ONCE) {
+        let questions = dmarc::questions(domain);
+        let (own, above) = questions.split_at(questions.len().min(1));
+        for names in std::iter::once(own).chain(above.chunks(AT_ONCE)) {
             answers.extend(join_all(names.iter().map(|name| self.txt(name, turn))).await);
             if answers.iter().any(|answer| *answer == TxtAnswer::Temporary || dmarc::ends_walk(answer)) {
                 break;

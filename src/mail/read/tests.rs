@@ -215,6 +215,21 @@ proptest! {
         }
     }
 
+    /// Else somebody could be shown as the sender whom nobody looked into.
+    #[test]
+    fn whoever_judges_a_mail_reads_the_senders_that_are_shown(pieces in proptest::collection::vec(prop_oneof![
+        Just("From: a@b\r\n"), Just("From: c@d\n"), Just("From :e@f\r\n"), Just("From g@h Mon\n"), Just("\r"), Just("\n"), Just(" "),
+        Just("\r\n"), Just("no field\r\n"), Just("X: y"), Just("\u{feff}"), Just("Subject: z\r\n"), Just("\t")], 0..12)) {
+        let raw = pieces.concat();
+        let (fields, _) = Fields::of_mail(raw.as_bytes());
+        if let Ok(mail) = read(raw.as_bytes(), &Limits::default()) && fields.whole() {
+            let emails = |list: &[Address]| list.iter().map(|one| one.email.clone()).collect::<Vec<_>>();
+            let judged = from_of(&fields);
+            prop_assert_eq!(emails(&judged.list), emails(&mail.from));
+            prop_assert_eq!((fields.all("From").count(), judged.ambiguous), (mail.from_facts.fields, mail.from_facts.ambiguous));
+        }
+    }
+
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let mut raw = b"Subject: ".to_vec();

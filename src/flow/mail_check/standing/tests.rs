@@ -61,7 +61,7 @@ pub(in crate::flow::mail_check) fn signature(domain: &str, selector: &str) -> St
 
 async fn found(names: &Names, patience: Patience, signatures: &[String]) -> Standing {
     let raw = [&signatures.concat(), MAIL].concat();
-    find(names, patience, ("signed.example", raw.as_bytes(), Timestamp::from_seconds(NOW)), &Spf::default()).await
+    find(names, patience, ("signed.example", raw.as_bytes(), Came::from(NOW as u64)), &Spf::default()).await
 }
 
 const REFUSED: OwnDmarc = OwnDmarc::Fail { complete: false, enforced: true };
@@ -116,14 +116,25 @@ async fn a_name_below_may_speak_unless_the_policy_is_strict() {
     assert_eq!(strict.times("_domainkey.news.signed.example"), 0);
 }
 
+/// Else a few mails from dead names would hold all turns that come first.
+#[tokio::test(start_paused = true)]
+async fn a_dead_name_in_from_holds_one_turn() {
+    let names = Names { slow: vec!["dead.example"], ..Names::default() };
+    let raw = MAIL.replace("signed.example", "a.b.c.dead.example");
+    let standing =
+        find(&names, IN_REQUEST, ("a.b.c.dead.example", raw.as_bytes(), Came::from(0)), &Spf::default()).await;
+    assert_eq!(standing.own, OwnDmarc::Unknown);
+    assert_eq!(names.at_once.load(Ordering::Relaxed), 1);
+}
+
 /// Names that hang take few turns, whatever a mail is signed with. Where the key is not learned, nobody asks whose
 /// organization the signer is of.
 #[tokio::test(start_paused = true)]
 async fn a_mail_has_its_share_of_the_look_ups_and_no_more() {
     let domains: Vec<String> = (0..10).map(|number| format!("a.b.c.d.e.z{number}.signed.example")).collect();
     let signed: Vec<String> = domains.iter().map(|domain| signature(domain, "s1")).collect();
-    // The two names of the domain in From; each key twice; or each key, and what is left of the share.
-    for (dead, wanted) in [("_domainkey", 2 + 2 * 10), ("_dmarc.a.b", IN_ALL)] {
+    // The two names of the domain in From; each key twice; each key and the first name of a walk; or what the share is.
+    for (dead, wanted) in [("_domainkey", 2 + 2 * 10), ("_dmarc.a.b", 2 + 2 * 10), ("_dmarc.b.c", IN_ALL)] {
         let mut names = Names { slow: vec![dead], ..Names::knowing([POLICY]) };
         names.records.extend(domains.iter().map(|domain| (format!("s1._domainkey.{domain}"), PUBLIC)));
         assert_eq!(found(&names, FETCHED, &signed).await.own, OwnDmarc::Unknown, "{dead}");
