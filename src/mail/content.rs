@@ -149,7 +149,7 @@ impl Content {
             return;
         }
         // Of a page both what is read of it and what comes of it count: some make much of little, some little of much.
-        let (mut html, mut spent) = (String::new(), 0);
+        let (mut html, mut spent, mut costs) = (String::new(), 0, html_clean::Spent::default());
         for node in nodes {
             let left = limits.html.saturating_sub(spent);
             if left == 0 {
@@ -157,7 +157,7 @@ impl Content {
             }
             if is_html(node) {
                 let source = self.html_source(node, &Limits { html: left, ..*limits }, hint);
-                match html_clean::clean(&source) {
+                match html_clean::clean(&source, &mut costs) {
                     Some(clean) => {
                         spent += source.len().max(clean.len());
                         html.push_str(&clean);
@@ -167,6 +167,7 @@ impl Content {
                 }
             } else {
                 let (bytes, _) = transfer::decode(node.encoding, node.body);
+                self.note(bytes.len() > left, Flag::TruncatedHtml);
                 let text = self.decoded(node, bytes.get(..left).unwrap_or(&bytes), hint);
                 let text = format!("<pre>{}</pre>", ammonia::clean_text(&text));
                 spent += text.len();

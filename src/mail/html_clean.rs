@@ -4,6 +4,7 @@
 //! little. Attributes that copies share in the tree are written out for each of them, and signs as entities, so that what is
 //! written has a bound of its own.
 
+pub use super::html_gate::Spent;
 use super::{html_gate, html_tokens};
 use ammonia::{Builder, UrlRelative};
 use std::collections::{HashMap, HashSet};
@@ -104,10 +105,11 @@ fn is_of_the_mail(address: &str) -> bool {
     address.trim_start().get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("cid:"))
 }
 
-/// The page made safe, or nothing if cleaning it would cost too much. Its size is not looked at.
-pub fn clean(html: &str) -> Option<String> {
+/// The page made safe, or nothing if cleaning it would cost too much beside what the mail's pages before it cost. Its size is
+/// not looked at.
+pub fn clean(html: &str, spent: &mut Spent) -> Option<String> {
     let html = html_tokens::without_ballast(html);
-    if !html_gate::passes(&html) {
+    if !html_gate::passes(&html, spent) {
         return None;
     }
     let mut page = Written(Vec::new());
@@ -138,6 +140,22 @@ mod tests {
     use super::*;
     use html5ever::tokenizer::Tag;
     use proptest::prelude::*;
+
+    /// The only page of its mail.
+    fn clean(html: &str) -> Option<String> {
+        super::clean(html, &mut Spent::default())
+    }
+
+    #[test]
+    fn what_the_pages_of_a_mail_cost_is_bounded_together() {
+        let formats: String = (0..220).map(|n| format!("<tt a{n}>")).collect();
+        let page = format!("<p>{formats}{}", "<p>x".repeat(1000));
+        let mut spent = Spent::default();
+        let cleaned = (0..64).filter(|_| super::clean(&page, &mut spent).is_some()).count();
+        assert_eq!(cleaned, 1, "{spent:?}");
+        let mut spent = Spent::default();
+        assert!((0..200).all(|_| super::clean("<p>a <b>b</b></p>", &mut spent).is_some()));
+    }
 
     #[test]
     fn what_is_harmless_stays() {

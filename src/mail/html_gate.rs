@@ -3,8 +3,8 @@
 //! A page can make the cleaner's tree far larger than itself: open formatting is begun anew in every paragraph with all its
 //! attributes, and every tag is held against all that is open. Which tags do so depends on where they stand, and whoever
 //! guesses that otherwise than the cleaner does can be led past every bound. So the cleaner's own tree builder runs here, over
-//! a tree of which nothing but the counts is kept. The invariant: what passes has been built once within all bounds below, and
-//! the cleaner does the very same with it.
+//! a tree of which nothing but the counts is kept. The invariant: what passes has been built once within all bounds below, which
+//! are those of a mail and not of each of its pages, and the cleaner does the very same with it.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -20,13 +20,13 @@ use super::html_tokens::{self, Watched};
 
 /// The most elements and formats that may be open at once.
 const OPEN_MOST: usize = 512;
-/// The most tags of a page.
+/// The most tags of the pages of a mail.
 const TAGS_MOST: usize = 100_000;
-/// The most elements of the tree.
+/// The most elements of their trees.
 const ELEMENTS_MOST: usize = 300_000;
-/// The most pieces of text that come to the tree: entities and stray brackets part them.
+/// The most pieces of text that come to the trees: entities and stray brackets part them.
 const TEXTS_MOST: usize = 200_000;
-/// The most bytes of attributes in the tree, those of all copies among them.
+/// The most bytes of attributes in the trees, those of all copies among them.
 const ATTRIBUTES_MOST: usize = 8 << 20;
 /// What an attribute takes beside its name and value, in bytes.
 const ATTRIBUTE: usize = 32;
@@ -35,25 +35,35 @@ const STEPS_MOST: usize = 40_000_000;
 /// What it takes to look at one attribute of an element that gets more of them, in such steps.
 const ATTRIBUTE_STEPS: usize = 16;
 
-/// Whether the page can be cleaned within the bounds.
-pub(super) fn passes(html: &str) -> bool {
-    let mut costs = Costs::default();
+/// What the pages of one mail have cost so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    tags: usize,
+    elements: usize,
+    texts: usize,
+    attributes: usize,
+    steps: usize,
+}
+
+/// Whether the page can be cleaned within the bounds, beside those before it.
+pub(super) fn passes(html: &str, spent: &mut Spent) -> bool {
+    let mut costs = Costs { spent: *spent, ..Costs::default() };
     // The element within which the cleaner reads a page.
     let context = costs.node(QualName::new(None, ns!(html), local_name!("div")), None, false);
     let builder = TreeBuilder::new_for_fragment(costs, context, None, TreeBuilderOpts::default());
-    let (gate, whole) = html_tokens::feed(html, Gate { builder, tags: 0, open: 0 });
+    let (gate, whole) = html_tokens::feed(html, Gate { builder, open: 0 });
+    *spent = gate.builder.sink.spent;
     whole && !gate.full()
 }
 
 struct Gate {
     builder: TreeBuilder<Handle, Costs>,
-    tags: usize,
     open: usize,
 }
 
 impl Watched for Gate {
     fn full(&self) -> bool {
-        self.open > OPEN_MOST || self.tags > TAGS_MOST || self.builder.sink.too_much()
+        self.open > OPEN_MOST || self.builder.sink.spent.too_much()
     }
 }
 
@@ -64,7 +74,7 @@ impl TokenSink for Gate {
         let tag = matches!(token, Token::TagToken(_));
         let result = self.builder.process_token(token, line);
         if tag {
-            self.tags += 1;
+            self.builder.sink.spent.tags += 1;
             let open = Open::default();
             self.builder.trace_handles(&open);
             self.open = open.0.get();
@@ -111,24 +121,24 @@ struct Node {
 /// What the tree came to so far.
 #[derive(Default)]
 struct Costs {
-    elements: usize,
-    texts: usize,
-    attributes: usize,
-    steps: usize,
+    spent: Spent,
     /// No node has more children than this, but for those in `moved`.
     widest: usize,
     /// Nodes that were put before others, wherever that was.
     moved: usize,
 }
 
-impl Costs {
+impl Spent {
     fn too_much(&self) -> bool {
-        self.elements > ELEMENTS_MOST
+        self.tags > TAGS_MOST
+            || self.elements > ELEMENTS_MOST
             || self.texts > TEXTS_MOST
             || self.attributes > ATTRIBUTES_MOST
             || self.steps > STEPS_MOST
     }
+}
 
+impl Costs {
     fn node(&mut self, name: QualName, contents: Option<Handle>, integrates: bool) -> Handle {
         let (attributes, children, ends_in_text) = (Cell::new(0), Cell::new(0), Cell::new(false));
         Rc::new(Node { name, contents, integrates, attributes, children, ends_in_text })
@@ -141,7 +151,7 @@ impl Costs {
 
     fn attributes(&mut self, of: &Node, attributes: &[Attribute]) {
         let bytes = |one: &Attribute| one.name.local.len() + one.value.len() + ATTRIBUTE;
-        self.attributes += attributes.iter().map(bytes).sum::<usize>();
+        self.spent.attributes += attributes.iter().map(bytes).sum::<usize>();
         of.attributes.set(of.attributes.get() + attributes.len());
     }
 
@@ -152,7 +162,7 @@ impl Costs {
 
     /// A node is looked for among its siblings: as many as a node has at most.
     fn seek(&mut self) {
-        self.steps += self.widest + self.moved;
+        self.spent.steps += self.widest + self.moved;
     }
 }
 
@@ -175,7 +185,7 @@ impl TreeSink for Costs {
     }
 
     fn create_element(&mut self, name: QualName, attrs: Vec<Attribute>, flags: ElementFlags) -> Handle {
-        self.elements += 1;
+        self.spent.elements += 1;
         let contents = flags.template.then(|| self.nameless());
         let element = self.node(name, contents, flags.mathml_annotation_xml_integration_point);
         self.attributes(&element, &attrs);
@@ -183,24 +193,24 @@ impl TreeSink for Costs {
     }
 
     fn create_comment(&mut self, _: StrTendril) -> Handle {
-        self.elements += 1;
+        self.spent.elements += 1;
         self.nameless()
     }
 
     fn create_pi(&mut self, _: StrTendril, _: StrTendril) -> Handle {
-        self.elements += 1;
+        self.spent.elements += 1;
         self.nameless()
     }
 
     fn append(&mut self, parent: &Handle, child: NodeOrText<Handle>) {
         let text = matches!(child, NodeOrText::AppendText(_));
-        self.texts += usize::from(text);
+        self.spent.texts += usize::from(text);
         let merged = parent.ends_in_text.replace(text) && text;
         self.children(parent, usize::from(!merged));
     }
 
     fn append_before_sibling(&mut self, _: &Handle, child: NodeOrText<Handle>) {
-        self.texts += usize::from(matches!(child, NodeOrText::AppendText(_)));
+        self.spent.texts += usize::from(matches!(child, NodeOrText::AppendText(_)));
         self.moved += 1;
         // Once for its new place and once for the one that it had.
         self.seek();
@@ -224,7 +234,7 @@ impl TreeSink for Costs {
     fn set_quirks_mode(&mut self, _: QuirksMode) {}
 
     fn add_attrs_if_missing(&mut self, target: &Handle, attrs: Vec<Attribute>) {
-        self.steps += ATTRIBUTE_STEPS * target.attributes.get();
+        self.spent.steps += ATTRIBUTE_STEPS * target.attributes.get();
         self.attributes(target, &attrs);
     }
 

@@ -79,8 +79,10 @@ pub(super) fn feed<S: Watched>(html: &str, sink: S) -> (S, bool) {
         {}
         let watch = &tokenizer.sink;
         separators = if watch.since < before + chunk.len() { 0 } else { separators };
-        separators +=
-            chunk.bytes().filter(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'/' | b'"' | b'\'')).count();
+        separators += chunk
+            .bytes()
+            .filter(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c' | b'/' | b'"' | b'\''))
+            .count();
         let long = watch.since > TAG_MOST || separators > SEPARATORS_MOST && watch.since > chunk.len();
         whole = !watch.sink.full() && !long;
     }
@@ -189,14 +191,21 @@ pub(super) fn without_ballast(html: &str) -> Cow<'_, str> {
     while let Some((before, after)) = rest.split_once("<!--") {
         data_less(before, &mut kept);
         // A comment that does not end is text like the rest.
-        let Some((_, behind)) = after.split_once("-->") else {
+        let Some(end) = comment_end(after) else {
             rest = after;
             break;
         };
-        rest = behind;
+        rest = after.get(end..).unwrap_or_default();
     }
     data_less(rest, &mut kept);
     Cow::Owned(kept)
+}
+
+/// Where the comment ends whose beginning is before `text`, as browsers see it: an empty one may be short of dashes.
+fn comment_end(text: &str) -> Option<usize> {
+    let ends = |before: &str| matches!(before, "" | "-") || before.ends_with("--") || before.ends_with("--!");
+    let mut signs = memchr::memchr_iter(b'>', text.as_bytes());
+    signs.find(|at| text.get(..*at).is_some_and(ends)).map(|at| at + 1)
 }
 
 /// Writes `html` without what follows `;base64,`.
@@ -213,6 +222,21 @@ fn data_less(html: &str, kept: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_comment_ends_where_browsers_end_it() {
+        for (page, wanted) in [
+            ("a<!-- x -->b", "ab"),
+            ("a<!-->b<!-- x -->c", "abc"),
+            ("a<!--->b<!-- x -->c", "abc"),
+            ("a<!-- x --!>b-->", "ab-->"),
+            ("a<!---->b<!-- - -- > --->c", "abc"),
+            ("<!--[if !mso]><!-->a<!--<![endif]-->", "a"),
+            ("a<!-- b", "a b"),
+        ] {
+            assert_eq!(without_ballast(page), wanted, "{page}");
+        }
+    }
 
     #[derive(Default)]
     struct Count {
@@ -256,7 +280,9 @@ mod tests {
     #[test]
     fn a_tag_with_too_many_attributes_ends_the_reading() {
         let many: String = (0..200_000).map(|n| format!(" a{n}")).collect();
-        assert!(!count(&format!("x<p{many}>y")).2);
+        for blank in [" ", "\t", "\n", "\u{c}", "/"] {
+            assert!(!count(&format!("x<p{}>y", many.replace(' ', blank))).2, "{blank:?}");
+        }
         assert!(!count(&format!("x<p a='{}'>y", "z".repeat(100_000))).2);
     }
 }

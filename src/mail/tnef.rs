@@ -224,6 +224,7 @@ impl<'a> Reader<'a> {
         }
         self.tnef.subject = self.tnef.subject.map(|subject| words::tidy(&subject));
         self.tnef.text = self.tnef.text.map(|text| line_feeds(&text));
+        self.tnef.html = self.tnef.html.map(|html| line_feeds(&html));
         for attachment in &mut self.tnef.attachments {
             attachment.name = attachment.name.take().and_then(|name| part::clean_name(&name));
             attachment.mime = attachment.mime.take().and_then(|told| media_type(&told));

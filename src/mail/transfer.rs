@@ -189,6 +189,9 @@ pub fn hex(digits: &[u8]) -> Option<u8> {
     u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
 }
 
+/// How many zeros that are missing are put into a uuencoded file; into a larger one as many as it has bytes.
+const ZEROS_MOST: usize = 64 << 10;
+
 /// A uuencoded file within text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UuBlock<'a> {
@@ -205,6 +208,7 @@ impl UuBlock<'_> {
     /// What the file holds.
     pub fn content(&self) -> Vec<u8> {
         let mut content = Vec::with_capacity(self.lines.len() / 4 * 3);
+        let mut zeros_left = self.lines.len().max(ZEROS_MOST);
         for line in self.lines.split(|byte| *byte == b'\n') {
             let Some((&count, digits)) = line.trim_ascii_end().split_first() else { continue };
             let count = usize::from(count.wrapping_sub(32) & 63);
@@ -217,8 +221,11 @@ impl UuBlock<'_> {
                 let [_, bytes @ ..] = bits.to_be_bytes();
                 content.extend_from_slice(&bytes);
             }
-            // Blanks at the end of a line, which stand for zeros, are often lost.
-            content.resize(from + count, 0);
+            content.truncate(from + count);
+            // Blanks at the end of a line, which stand for zeros, are often lost. Nobody is to make a file of nothing else.
+            let zeros = (from + count).saturating_sub(content.len()).min(zeros_left);
+            zeros_left -= zeros;
+            content.resize(content.len() + zeros, 0);
         }
         content
     }
@@ -334,6 +341,21 @@ mod tests {
         assert_eq!(blocks.len(), 1);
         assert_eq!((blocks[0].name, blocks[0].content()), (&b"cat.txt"[..], b"Cat".to_vec()));
         assert_eq!(&text[blocks[0].end..][..4], b"bye\n");
+    }
+
+    #[test]
+    fn zeros_that_were_lost_at_the_ends_of_lines_are_put_in_within_bounds() {
+        let content = |lines: &str| {
+            let text = format!("begin 644 a\n#0V%T\n{lines}`\nend\n");
+            uu_blocks(text.as_bytes()).next().map(|block| block.content()).unwrap()
+        };
+        assert_eq!(content("#0V\n#\n#0V%T\n"), b"CatC\x60\0\0\0\0Cat");
+        let many = content(&"_\n".repeat(1 << 20));
+        assert_eq!(
+            (many.len(), many.iter().all(|byte| *byte == 0 || b"Cat".contains(byte))),
+            (3 + (2 << 20) + 8, true)
+        );
+        assert!(content(&("_\n".repeat(1 << 20) + "#0V%T\n")).ends_with(b"Cat"), "what is there is never lost");
     }
 
     proptest! {

@@ -93,6 +93,19 @@ fn in_pieces(pieces: usize) -> String {
     head(&format!("Content-Type: text/plain;{pieces}\r\n\r\nhello"))
 }
 
+/// Pages that are small and cost much, one beside the other.
+fn many_pages(pages: usize) -> String {
+    let formats: String = (0..220).map(|format| format!("<tt a{format}>")).collect();
+    let page = format!("--b\r\nContent-Type: text/html\r\n\r\n<p>{formats}{}\r\n", "<p>x".repeat(1000));
+    head("Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n") + &page.repeat(pages) + "--b--\r\n"
+}
+
+/// A uuencoded file of lines that say that they hold 63 bytes, and hold none.
+fn empty_lines(lines: usize) -> String {
+    let first = "A".repeat(84);
+    head("\r\n") + &format!("begin 644 a\n_{first}\n{}end\n", "_\n".repeat(lines))
+}
+
 /// Runs a command under a watch. Gives what it printed, the seconds that it worked and its largest size in kilobytes.
 fn watched(arguments: &[&str]) -> (String, f64, u64) {
     let script = "import resource, subprocess, sys\n\
@@ -150,6 +163,8 @@ fn mails_that_are_made_to_do_harm_cost_little_and_are_kept_whole() {
             head(&format!("Cc: {}z@example.test\r\n\r\nhello", "a@example.test, ".repeat(20_000))),
             Some("many_addresses"),
         ),
+        ("64 pages with many formats", many_pages(64), Some("html_left_out")),
+        ("a file of 12,000,000 empty lines", empty_lines(12_000_000), None),
         ("5 MB of base64", head("Content-Transfer-Encoding: base64\r\n\r\n") + &"QUJD\r\n".repeat(900_000), None),
     ];
     for (what, mail, mark) in bombs {

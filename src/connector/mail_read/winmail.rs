@@ -19,12 +19,13 @@ use crate::model::{Interaction, Part, PartType};
 pub(super) struct Left {
     text: usize,
     html: usize,
+    costs: html_clean::Spent,
 }
 
 impl Left {
     /// What there is for one mail.
     pub(super) fn of_mail() -> Left {
-        Left { text: LIMITS.text, html: LIMITS.html }
+        Left { text: LIMITS.text, html: LIMITS.html, costs: html_clean::Spent::default() }
     }
 }
 
@@ -55,7 +56,7 @@ pub(super) fn unpack(
         && text.trim().is_empty()
         && ix.parts.iter().all(|part| part.kind != PartType::Html)
     {
-        html(ix, page, marks);
+        html(ix, page, &mut left.costs, marks);
     }
     if let Some(words) = words(&inner, page, left.text, marks) {
         left.text = left.text.saturating_sub(words.len());
@@ -97,8 +98,8 @@ fn words(inner: &Tnef, page: Option<&str>, most: usize, marks: &mut BTreeSet<Mar
 }
 
 /// Adds its page, cleaned; none where cleaning would leave holes.
-fn html(ix: &mut Interaction, page: &str, marks: &mut BTreeSet<Mark>) {
-    let Some(clean) = html_clean::clean(page) else {
+fn html(ix: &mut Interaction, page: &str, costs: &mut html_clean::Spent, marks: &mut BTreeSet<Mark>) {
+    let Some(clean) = html_clean::clean(page, costs) else {
         return note(marks, true, Mark::HtmlLeftOut);
     };
     if !clean.trim().is_empty() {
