@@ -31,7 +31,7 @@ impl Reply {
     pub(super) fn enhanced(&self) -> Option<&str> {
         let word = self.lines.first()?.split(' ').next()?;
         let mut numbers = word.split('.');
-        let class = numbers.next()?.parse::<u16>().ok()?;
+        let class = numbers.next().filter(|class| class.len() == 1)?.parse::<u16>().ok()?;
         let rest: Vec<&str> = numbers.collect();
         let is_number = |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
         (class == self.code / 100 && rest.len() == 2 && rest.iter().all(is_number)).then_some(word)
@@ -194,6 +194,8 @@ mod tests {
         assert_eq!(reply(b"550 4.1.1 no such user\r\n").enhanced(), None);
         assert_eq!(reply(b"550 5.1.1.1 x\r\n").enhanced(), None);
         assert_eq!(reply(b"550 10.0.0.1 is listed\r\n").enhanced(), None);
+        assert_eq!(reply(b"550 05.1.1 no such user\r\n").enhanced(), None);
+        assert_eq!(reply(b"550 +5.1.1 no such user\r\n").enhanced(), None);
     }
 
     #[test]
