@@ -179,6 +179,7 @@ fn names_are_cut_and_types_checked() {
     assert_eq!(media_type("message/rfc822"), "application/octet-stream");
     assert_eq!(media_type("a/b\r\nX: y"), "application/octet-stream");
     assert_eq!(one_line("a\r\n\tb  c=?x", 100), "a b c= ?x");
+    assert_eq!(one_line("\0\u{2001}a\u{2001}b \u{2001}\r", 100), "a\u{2001}b");
 }
 
 #[test]

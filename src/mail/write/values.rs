@@ -100,13 +100,13 @@ pub fn id(given: &str) -> Option<&str> {
     (good && (1..=MOST_ID).contains(&bare.len())).then_some(bare)
 }
 
-/// The text on one line: control characters and line separators become blanks, runs of blanks become one, at most
+/// The text on one line, trimmed: control characters and line separators become blanks, runs of blanks become one, at most
 /// `most` characters. `=?` is taken apart, since readers would decode what follows as an encoded word.
 pub fn one_line(text: &str, most: usize) -> String {
     let mut line = String::new();
     let mut last = ' ';
     for char in text.chars().map(|char| if is_break(char) { ' ' } else { char }).take(most) {
-        if char == ' ' && last == ' ' {
+        if char == ' ' && last == ' ' || line.is_empty() && char.is_whitespace() {
             continue;
         }
         if char == '?' && last == '=' {
