@@ -174,8 +174,9 @@ fn harmless(tag: &Tag) {
     ];
     assert!(!RAW.contains(&&*tag.name), "<{}> is left", &*tag.name);
     for attribute in &tag.attrs {
-        // As browsers do, which pass over controls and spaces before an address.
-        let value = attribute.value.trim_start_matches(|first: char| first <= ' ').to_ascii_lowercase();
+        // As browsers do, which pass over controls and spaces before an address, and over tabs and breaks within it.
+        let value = attribute.value.replace(['\t', '\n', '\r'], "");
+        let value = value.trim_start_matches(|first: char| first <= ' ').to_ascii_lowercase();
         let name = &*attribute.name.local;
         assert!(!name.starts_with("on") && name != "style" && name != "srcset", "{name} is left");
         let schemes: &[&str] = match name {

@@ -100,8 +100,8 @@ pub fn id(given: &str) -> Option<&str> {
     (good && (1..=MOST_ID).contains(&bare.len())).then_some(bare)
 }
 
-/// The text on one line, trimmed: control characters and line separators become blanks, runs of blanks become one, at most
-/// `most` characters. `=?` is taken apart, since readers would decode what follows as an encoded word.
+/// The text on one line, trimmed: control characters and line separators become blanks, runs of blanks become one, at
+/// most `most` characters. `=?` is taken apart, since readers would decode what follows as an encoded word.
 pub fn one_line(text: &str, most: usize) -> String {
     let mut line = String::new();
     let mut last = ' ';
